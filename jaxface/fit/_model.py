@@ -1,0 +1,56 @@
+"""The landmark model: a main PDM with patch experts, its hierarchical parts and the validator."""
+
+import dataclasses
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int
+
+from ._experts import PatchExperts
+from ._pdm import PDM
+from ._validator import Validator
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartConfig:
+    """Fixed fitting settings of a hierarchical part (specification 02, table D.1)."""
+
+    windows: tuple[int, ...]  # one per scale
+    sigma: float
+    regularisation: float
+    weight_factor: float
+    iterations: int = 5
+
+
+class LandmarkModel(eqx.Module):
+    """A PDM and its patch experts, coarse to fine."""
+
+    pdm: PDM
+    experts: tuple[PatchExperts, ...]
+
+
+class Part(eqx.Module):
+    """A hierarchical part; point `part_points[i]` is the main model's `main_points[i]`."""
+
+    name: str = eqx.field(static=True)  # inner, left_eye_28, right_eye_28
+    config: PartConfig = eqx.field(static=True)
+    main_points: tuple[int, ...] = eqx.field(static=True)
+    part_points: tuple[int, ...] = eqx.field(static=True)
+    model: LandmarkModel
+
+
+class EarlyTermination(eqx.Module):
+    """Per-view test that ends the search over hypotheses (CE-CLM; specification 01, B.6.4)."""
+
+    weights: Float[Array, " v"]
+    biases: Float[Array, " v"]
+    cutoffs: Float[Array, " v"]
+
+
+class CLNF(eqx.Module):
+    """Constrained local model with its parts: CLNF, CE-CLM or CLM by the kind of its experts."""
+
+    main: LandmarkModel
+    parts: tuple[Part, ...]
+    validator: Validator
+    early_termination: EarlyTermination | None
+    triangles: Int[Array, "t 3"]  # of the 68 points, 111 triangles
