@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxface._types import Camera
+from .._types import Camera
 
 _TINY = 1e-12  # keeps square roots and quotients differentiable at 0
 
@@ -123,7 +123,7 @@ def project_weak_perspective(
     Reference:
         Specification 02, B.2.
     """
-    return scale * rotate(euler_to_matrix(rotation), points)[:, :2] + translation
+    return scale * rotate(euler_to_matrix(rotation), points)[:, :2] + translation[None]
 
 
 def project_pinhole(points: Float[Array, "n 3"], camera: Camera) -> Float[Array, "n 2"]:
@@ -136,5 +136,5 @@ def project_pinhole(points: Float[Array, "n 3"], camera: Camera) -> Float[Array,
     Returns:
         Image points, px.
     """
-    focal = jnp.stack([camera.fx, camera.fy])
-    return focal * (points[:, :2] / points[:, 2:]) + jnp.stack([camera.cx, camera.cy])
+    x, y, z = points.T
+    return jnp.stack([camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy], axis=-1)
