@@ -3,3 +3,8 @@
 from ._action_units import ActionUnits as ActionUnits
 from ._action_units import FaceAnalyser as FaceAnalyser
 from ._action_units import LinearHeads as LinearHeads
+from ._gaze import Gaze as Gaze
+from ._gaze import estimate_gaze as estimate_gaze
+from ._head_pose import estimate_head_pose as estimate_head_pose
+from ._head_pose import head_pose_wrt_camera as head_pose_wrt_camera
+from ._head_pose import landmarks_to_camera as landmarks_to_camera
