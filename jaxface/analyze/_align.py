@@ -1,0 +1,280 @@
+"""Face alignment: rigid similarity, OpenCV's 8-bit warp and the face mask (spec. 03, A)."""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from .._types import Image, Landmarks, PDMParameters
+from ..fit import PDM
+
+_RIGID_POINTS = np.array(
+    [1, 2, 3, 4, 12, 13, 14, 15, 27, 28, 29, 31] + [32, 33, 34, 35, 36, 39, 40, 41, 42, 45, 46, 47]
+)
+_RAISED = np.isin(np.arange(68), [0, 16, *range(17, 27)])  # brow line and its two ends
+_RAISE = 30 / 0.7  # mask points go up by this times the scale, px
+_Double = tuple[Array, Array]  # value and the part that float32 cannot hold
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """Settings of the aligned face."""
+
+    size: int = 112  # px, width and height
+    scale: float = 0.7  # px per mm of the mean shape
+    mask: bool = True  # black outside the face
+
+
+class AlignedFace(eqx.Module):
+    """A face turned upright at a fixed scale."""
+
+    image: Float[Array, "s s 3"]  # RGB, 0 to 255, integral values
+    mask: Bool[Array, "s s"]  # pixels that were kept
+
+
+def align_face(
+    image: Image,
+    landmarks: Landmarks,
+    parameters: PDMParameters,
+    pdm: PDM,
+    triangles: Int[Array, "t 3"],
+    *,
+    config: AlignConfig = AlignConfig(),
+) -> AlignedFace:
+    """Warps a face onto the mean shape, seen from the front, and masks the background.
+
+    Args:
+        image: RGB, 0 to 255, integral values; may be padded with zeros right and below.
+        landmarks: the 68 detected points, px.
+        parameters: refitted to `landmarks`; its translation goes to the centre of the output.
+        pdm: gives the reference shape.
+        triangles: corners of the face's triangulation, indices of landmarks.
+        config: size, scale and masking of the output.
+
+    Returns:
+        The aligned face. Derivatives pass through the rounding to whole grey levels and
+        1/32 px (straight-through); the mask is constant.
+
+    Raises:
+        ValueError: `image` is not `h w 3` or `landmarks` not `68 2`.
+
+    Reference:
+        Specification 03, A.2 and A.3.
+    """
+    matrix = alignment_matrix(landmarks, parameters, pdm, config=config)
+    warped = warp_to_aligned(image, matrix, config=config)
+    if not config.mask:
+        return AlignedFace(warped, jnp.ones((config.size, config.size), bool))
+    mask = face_mask(landmarks, matrix, triangles, config=config)
+    return AlignedFace(jnp.where(mask[..., None], warped, 0), mask)
+
+
+def alignment_matrix(
+    landmarks: Landmarks,
+    parameters: PDMParameters,
+    pdm: PDM,
+    *,
+    config: AlignConfig = AlignConfig(),
+) -> Float[Array, "2 3"]:
+    """Computes the affine map from the frame to the aligned face.
+
+    Args:
+        landmarks: the 68 detected points, px.
+        parameters: refitted to `landmarks`; only the translation counts.
+        pdm: gives the reference shape.
+        config: size and scale of the output.
+
+    Returns:
+        Rotation and scale that best map 24 rigid points onto the mean shape, and the offset
+        that takes the translation to the centre. The identity's where all points coincide.
+
+    Raises:
+        ValueError: `landmarks` is not `68 2`.
+
+    Reference:
+        Kabsch 1976; specification 03, A.2.
+    """
+    if landmarks.shape != (68, 2):
+        raise ValueError(f"landmarks: expected shape (68, 2), got {landmarks.shape}")
+    source = landmarks[_RIGID_POINTS]
+    target = config.scale * pdm.mean_shape[_RIGID_POINTS, :2]
+    source = source - jnp.mean(source, axis=0)
+    target = target - jnp.mean(target, axis=0)
+    # In two dimensions the best proper rotation is the angle of these two sums: it is what the
+    # singular value decomposition gives after its test for a reflection.
+    cosine = jnp.sum(source * target)
+    sine = jnp.sum(source[:, 0] * target[:, 1] - source[:, 1] * target[:, 0])
+    length = cosine * cosine + sine * sine
+    spread = jnp.sum(source * source)
+    valid = (length > 0) & (spread > 0)
+    ratio = jnp.sqrt(jnp.sum(target * target) / jnp.where(valid, spread, 1))
+    factor = jnp.where(valid, ratio / jnp.sqrt(jnp.where(valid, length, 1)), 0)
+    a = jnp.where(valid, cosine * factor, 1)
+    b = jnp.where(valid, sine * factor, 0)
+    linear = jnp.stack([jnp.stack([a, -b]), jnp.stack([b, a])])
+    moved = jnp.sum(linear * parameters.translation, axis=1)
+    return jnp.concatenate([linear, (config.size // 2 - moved)[:, None]], axis=1)
+
+
+def warp_to_aligned(
+    image: Image, matrix: Float[Array, "2 3"], *, config: AlignConfig = AlignConfig()
+) -> Float[Array, "s s 3"]:
+    """Samples an image through an affine map as OpenCV's 8-bit warp does, bit for bit.
+
+    Args:
+        image: RGB, 0 to 255, integral values; zero outside.
+        matrix: from image px to output px.
+        config: only `size` counts.
+
+    Returns:
+        Integral values. Derivatives pass through the rounding (straight-through).
+
+    Raises:
+        ValueError: `image` is not `h w 3`.
+
+    Reference:
+        OpenCV 3.4 warpAffine, bilinear, constant border 0; specification 03, A.2.6.
+    """
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"image: expected shape (h, w, 3), got {image.shape}")
+    height, width, _ = image.shape
+    (px, py), (x, y) = _source_positions(matrix, config.size)
+    ix, iy = px >> 5, py >> 5
+    # Adding zero with a derivative leaves the value and passes the gradient.
+    fx = (px & 31).astype(image.dtype) + 32 * (x - lax.stop_gradient(x))
+    fy = (py & 31).astype(image.dtype) + 32 * (y - lax.stop_gradient(y))
+    pixels = image.reshape(height * width, 3)
+    total = jnp.zeros((config.size, config.size, 3), image.dtype)
+    for dy, wy in ((0, 32 - fy), (1, fy)):
+        for dx, wx in ((0, 32 - fx), (1, fx)):
+            row, column = iy + dy, ix + dx
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = jnp.where(inside, row * width + column, 0)
+            total = total + jnp.where(inside, wy * wx, 0)[..., None] * pixels[index]
+    smooth = total / 1024
+    return jnp.floor((total + 512) / 1024) + (smooth - lax.stop_gradient(smooth))
+
+
+def face_mask(
+    landmarks: Landmarks,
+    matrix: Float[Array, "2 3"],
+    triangles: Int[Array, "t 3"],
+    *,
+    config: AlignConfig = AlignConfig(),
+) -> Bool[Array, "s s"]:
+    """Marks the aligned pixels that lie in a triangle of the face, brow line raised.
+
+    Args:
+        landmarks: the 68 detected points, px.
+        matrix: from frame px to aligned px.
+        triangles: corners, indices of landmarks.
+        config: size and scale of the output.
+
+    Returns:
+        True where the pixel centre is inside or on an edge.
+
+    Reference:
+        Specification 03, A.3.
+    """
+    points = jnp.sum(landmarks[:, None, :] * matrix[:, :2], axis=-1) + matrix[:, 2]
+    raised = jnp.asarray(_RAISED[:, None] * np.array([0, _RAISE * config.scale]), points.dtype)
+    corners = (points - raised)[triangles]
+    grid = jnp.arange(config.size, dtype=points.dtype)
+    low, high = jnp.min(corners, axis=1), jnp.max(corners, axis=1)
+    in_x = (grid >= low[:, :1]) & (grid <= high[:, :1])
+    in_y = (grid >= low[:, 1:]) & (grid <= high[:, 1:])
+    inside = in_y[:, :, None] & in_x[:, None, :]
+    for k in range(3):
+        vertex, start, end = (corners[:, (k + j) % 3] for j in range(3))
+        along = end - start
+        # The cross product is a term of the row minus a term of the column; the sign is the
+        # vertex's own cross product, so that "same side" is one comparison.
+        sign = jnp.sign(_cross(along, vertex - start))[:, None]
+        rows = sign * along[:, :1] * (grid - start[:, 1:])
+        columns = sign * along[:, 1:] * (grid - start[:, :1])
+        inside = inside & (rows[:, :, None] >= columns[:, None, :])
+    return jnp.any(inside, axis=0)
+
+
+def _cross(a: Float[Array, "t 2"], b: Float[Array, "t 2"]) -> Float[Array, " t"]:
+    return a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]
+
+
+def _source_positions(
+    matrix: Float[Array, "2 3"], size: int
+) -> tuple[tuple[Int[Array, "s s"], Int[Array, "s s"]], tuple[Array, Array]]:
+    """Source position of each output pixel: in whole 1/32 px, and in px for derivatives."""
+    (a, b, c), (d, e, f) = matrix
+    # OpenCV inverts in double precision; a step of the grid is too small for float32.
+    determinant = _add(_product(a, e), _negate(_product(b, d)))
+    inverse = _reciprocal(determinant)
+    m00, m01 = _scale(inverse, e), _negate(_scale(inverse, b))
+    m10, m11 = _negate(_scale(inverse, d)), _scale(inverse, a)
+    m02 = _negate(_add(_scale(m00, c), _scale(m01, f)))
+    m12 = _negate(_add(_scale(m10, c), _scale(m11, f)))
+    grid = jnp.arange(size, dtype=matrix.dtype)
+
+    def fixed(along_x: _Double, along_y: _Double, offset: _Double) -> Int[Array, "s s"]:
+        columns = _round_1024(_scale(along_x, grid))
+        rows = _round_1024(_add(_scale(along_y, grid), offset)) + 16
+        return (rows[:, None] + columns[None, :]) >> 5
+
+    def real(along_x: _Double, along_y: _Double, offset: _Double) -> Float[Array, "s s"]:
+        return along_x[0] * grid[None, :] + along_y[0] * grid[:, None] + offset[0]
+
+    across, down = (m00, m01, m02), (m10, m11, m12)
+    return (fixed(*across), fixed(*down)), (real(*across), real(*down))
+
+
+def _round_1024(value: _Double) -> Int[Array, " s"]:
+    """Nearest whole number of 1/1024 px, half to even; clipped far outside any image."""
+    high = jnp.clip(value[0] * 1024, -(2.0**29), 2.0**29)
+    whole = jnp.round(high)
+    rest = jnp.round((high - whole) + value[1] * 1024)
+    return whole.astype(jnp.int32) + rest.astype(jnp.int32)
+
+
+def _split(a: Array) -> _Double:
+    """Two halves of the mantissa, whose products are exact whether or not they are fused."""
+    info = jnp.finfo(a.dtype)
+    dropped = info.nmant // 2 + 1
+    bits = lax.bitcast_convert_type(a, jnp.dtype(f"int{info.bits}"))
+    high = lax.bitcast_convert_type((bits >> dropped) << dropped, a.dtype)
+    return high, a - high
+
+
+def _sum_exact(a: Array, b: Array) -> _Double:
+    total = a + b
+    shadow = total - a
+    return total, (a - (total - shadow)) + (b - shadow)
+
+
+def _product(a: Array, b: Array) -> _Double:
+    (ah, al), (bh, bl) = _split(a), _split(b)
+    total, error1 = _sum_exact(ah * bh, ah * bl)
+    total, error2 = _sum_exact(total, al * bh)
+    return _sum_exact(total, (error1 + error2) + al * bl)
+
+
+def _add(a: _Double, b: _Double) -> _Double:
+    total, error = _sum_exact(a[0], b[0])
+    return _sum_exact(total, error + (a[1] + b[1]))
+
+
+def _scale(a: _Double, b: Array) -> _Double:
+    total, error = _product(a[0], b)
+    return _sum_exact(total, error + a[1] * b)
+
+
+def _negate(a: _Double) -> _Double:
+    return -a[0], -a[1]
+
+
+def _reciprocal(a: _Double) -> _Double:
+    guess = 1 / a[0]
+    product = _scale(a, guess)
+    left = (1 - product[0]) - product[1]
+    return _sum_exact(guess, guess * left)
