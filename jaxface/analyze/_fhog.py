@@ -1,0 +1,152 @@
+"""FHOG appearance descriptor and PDM geometry descriptor (specification 03, B and C.1)."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from .._types import Image, PDMParameters
+from ..fit import PDM
+
+_CELL = 8
+# 10000 times dlib's direction constants: with integral gradients every product is then exact.
+_DIRECTIONS = (
+    (10000, 0),
+    (9397, 3420),
+    (7660, 6428),
+    (5000, 8660),
+    (1736, 9848),
+    (-1736, 9848),
+    (-5000, 8660),
+    (-7660, 6428),
+    (-9397, 3420),
+)
+_TEXTURE = 2 * 0.2357
+
+
+def extract_fhog(aligned: Image) -> Float[Array, "r c 31"]:
+    """Computes the 31-channel histogram of oriented gradients of an aligned face.
+
+    Differentiable where the strongest channel and the direction of a pixel do not change.
+
+    Args:
+        aligned: masked face, 0 to 255, integral values; 112 px give 12 by 12 cells.
+
+    Returns:
+        18 contrast-sensitive, 9 contrast-insensitive and 4 texture features of each cell of
+        8 px, without the outermost cells.
+
+    Raises:
+        ValueError: `aligned` is not `h w 3`.
+
+    Reference:
+        Felzenszwalb et al. 2010, "Object detection with discriminatively trained part-based
+        models", as in dlib's extract_fhog_features; specification 03, B.
+    """
+    if aligned.ndim != 3 or aligned.shape[-1] != 3:
+        raise ValueError(f"aligned: expected shape (h, w, 3), got {aligned.shape}")
+    gx, gy = _strongest_gradient(aligned)
+    return _normalise(_vote(gx, gy, aligned.shape[:2]))
+
+
+def geometry_descriptor(pdm: PDM, parameters: PDMParameters) -> Float[Array, " g"]:
+    """Computes the shape offsets and coefficients that the action-unit models take.
+
+    Args:
+        pdm: the analyser's own shape model.
+        parameters: refitted to the landmarks (`fit.fit_pdm_to_landmarks`); only `local` counts.
+
+    Returns:
+        Offsets from the mean shape, mm (all x, all y, all z), then the coefficients: 238 values.
+
+    Reference:
+        Specification 03, C.1.
+    """
+    offsets = jnp.einsum(
+        "m,mnk->kn", parameters.local, pdm.components, precision=lax.Precision.HIGHEST
+    )
+    return jnp.concatenate([offsets.reshape(-1), parameters.local])
+
+
+def _extent(length: int) -> tuple[int, int]:
+    """Number of cells along one side, and the end of the pixels that vote (from 1)."""
+    cells = int(length / _CELL + 0.5)
+    return cells, min(cells * _CELL, length) - 1
+
+
+def _strongest_gradient(
+    image: Image,
+) -> tuple[Float[Array, "y x"], Float[Array, "y x"]]:
+    """Central differences of the channel where they are longest, without the image's border."""
+    end_y, end_x = _extent(image.shape[0])[1], _extent(image.shape[1])[1]
+    channels = []
+    for plane in (image[..., 0], image[..., 1], image[..., 2]):
+        gx = plane[1:end_y, 2 : end_x + 1] - plane[1:end_y, : end_x - 1]
+        gy = plane[2 : end_y + 1, 1:end_x] - plane[: end_y - 1, 1:end_x]
+        channels.append((gx, gy, gx * gx + gy * gy))
+    red, green, blue = channels
+    # dlib's vector code takes blocks of 8 columns and breaks ties the other way round.
+    blocks = max(-(-(end_x - 8) // 8), 0)
+    in_block = np.arange(1, end_x) < 1 + 8 * blocks
+    take_red = jnp.where(in_block, red[2] > green[2], red[2] >= green[2])
+    first = tuple(jnp.where(take_red, r, g) for r, g in zip(red, green, strict=True))
+    keep = jnp.where(in_block, first[2] > blue[2], first[2] >= blue[2])
+    return jnp.where(keep, first[0], blue[0]), jnp.where(keep, first[1], blue[1])
+
+
+def _orientation(gx: Float[Array, "y x"], gy: Float[Array, "y x"]) -> Float[Array, "y x"]:
+    """Signed direction, 0 to 17, as a whole number; the first of equals wins."""
+    best, found = jnp.zeros_like(gx), jnp.zeros_like(gx)
+    for o, (ux, uy) in enumerate(_DIRECTIONS):
+        along = gx * ux + gy * uy
+        for sign, direction in ((along, o), (-along, o + 9)):
+            better = sign > best
+            best = jnp.where(better, sign, best)
+            found = jnp.where(better, jnp.asarray(direction, gx.dtype), found)
+    return found
+
+
+def _bilinear_weights(length: int) -> np.ndarray:
+    """Weights (cells + 2, pixels) of each voting pixel along one side."""
+    cells, end = _extent(length)
+    weights = np.zeros((cells + 2, end - 1), np.float32)
+    for i, pixel in enumerate(range(1, end)):
+        position = (pixel + 0.5) / _CELL - 0.5
+        low = int(np.floor(position))
+        weights[low + 1, i] += 1 - (position - low)
+        weights[low + 2, i] += position - low
+    return weights
+
+
+def _vote(
+    gx: Float[Array, "y x"], gy: Float[Array, "y x"], shape: tuple[int, ...]
+) -> Float[Array, "18 r c"]:
+    """Gradient lengths added to the direction histograms of the nearest cells."""
+    square = gx * gx + gy * gy
+    # The inner `where` keeps the derivative of the root finite at zero.
+    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    bins = np.arange(18, dtype=np.float32)[:, None, None]
+    votes = jnp.where(_orientation(gx, gy) == bins, length, 0)
+    columns = jnp.asarray(_bilinear_weights(shape[1]), votes.dtype)
+    rows = jnp.asarray(_bilinear_weights(shape[0]), votes.dtype)
+    across = jnp.einsum("oyx,cx->oyc", votes, columns, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("oyc,ry->orc", across, rows, precision=lax.Precision.HIGHEST)
+
+
+def _normalise(histogram: Float[Array, "18 r c"]) -> Float[Array, "r-4 c-4 31"]:
+    """Four clipped normalisations of each inner cell, by the 2x2 blocks that contain it."""
+    cells = histogram[:, 1:-1, 1:-1]
+    unsigned = cells[:9] + cells[9:]
+    energy = jnp.sum(unsigned * unsigned, axis=0)
+    pairs = energy[:, :-1] + energy[:, 1:]
+    blocks = pairs[:-1] + pairs[1:]  # blocks[i, j] covers cells i, i+1 by j, j+1
+    signed, unsigned = cells[:, 1:-1, 1:-1], unsigned[:, 1:-1, 1:-1]
+    sensitive, insensitive, texture = 0, 0, []
+    for block in (blocks[1:, 1:], blocks[:-1, 1:], blocks[1:, :-1], blocks[:-1, :-1]):
+        limit = 0.2 * jnp.sqrt(block + 1e-4)
+        clipped = jnp.minimum(signed, limit) * (0.1 / limit)
+        sensitive = sensitive + clipped
+        insensitive = insensitive + jnp.minimum(unsigned, limit) * (0.1 / limit)
+        texture.append(_TEXTURE * jnp.sum(clipped, axis=0))
+    features = jnp.concatenate([sensitive, insensitive, jnp.stack(texture)])
+    return jnp.moveaxis(features, 0, -1)
