@@ -1,6 +1,8 @@
 """P-Net, R-Net and O-Net of MTCNN (Zhang et al. 2016) as Equinox modules."""
 
 import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 
@@ -10,18 +12,40 @@ class Conv(eqx.Module):
     weight: Float[Array, "o i kh kw"]
     bias: Float[Array, " o"]
 
+    def __call__(self, maps: Float[Array, "h w i"]) -> Float[Array, "h2 w2 o"]:
+        products = lax.conv_general_dilated(
+            maps[None],
+            self.weight,
+            window_strides=(1, 1),
+            padding="VALID",
+            dimension_numbers=("NHWC", "OIHW", "NHWC"),
+            precision=lax.Precision.HIGHEST,
+        )
+        return products[0] + self.bias
+
 
 class PReLU(eqx.Module):
     """max(x, 0) + slope * min(x, 0), one slope per channel."""
 
     slope: Float[Array, " c"]
 
+    def __call__(self, maps: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
+        return jnp.where(maps >= 0, maps, maps * self.slope)
+
 
 class Dense(eqx.Module):
-    """weight @ x + bias; maps are flattened in [channel, col, row] order first."""
+    """weight @ x + bias; maps are flattened in [channel, col, row] order first.
+
+    Maps with as many channels as the layer has inputs are mapped pixel by pixel instead.
+    """
 
     weight: Float[Array, "o i"]
     bias: Float[Array, " o"]
+
+    def __call__(self, maps: Float[Array, "*n c"]) -> Float[Array, "*m o"]:
+        if maps.shape[-1] != self.weight.shape[1]:
+            maps = maps.transpose(2, 1, 0).reshape(-1)
+        return jnp.dot(maps, self.weight.T, precision=lax.Precision.HIGHEST) + self.bias
 
 
 class MaxPool(eqx.Module):
@@ -29,6 +53,21 @@ class MaxPool(eqx.Module):
 
     kernel: int = eqx.field(static=True)
     stride: int = eqx.field(static=True)
+
+    def __call__(self, maps: Float[Array, "h w c"]) -> Float[Array, "h2 w2 c"]:
+        # Strided slices: on the CPU faster than reduce_window, and -inf never gets a gradient.
+        lasts = [-(-(n - self.kernel) // self.stride) * self.stride for n in maps.shape[:2]]
+        ends = [(0, last + self.kernel - n) for last, n in zip(lasts, maps.shape[:2])]
+        padded = jnp.pad(maps, (*ends, (0, 0)), constant_values=-jnp.inf)
+        pooled = None
+        for i in range(self.kernel):
+            for j in range(self.kernel):
+                rows = slice(i, i + lasts[0] + 1, self.stride)
+                cols = slice(j, j + lasts[1] + 1, self.stride)
+                window = padded[rows, cols]
+                pooled = window if pooled is None else jnp.maximum(pooled, window)
+        assert pooled is not None
+        return pooled
 
 
 Layer = Conv | PReLU | Dense | MaxPool
@@ -38,6 +77,12 @@ class Net(eqx.Module):
     """A sequence of layers."""
 
     layers: tuple[Layer, ...]
+
+    def __call__(self, maps: Float[Array, "h w c"]) -> Float[Array, "*m o"]:
+        """Network outputs for one normalised RGB picture, rows first, channels last."""
+        for layer in self.layers:
+            maps = layer(maps)
+        return maps
 
 
 class MTCNN(eqx.Module):

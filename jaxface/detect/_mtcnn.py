@@ -1,0 +1,306 @@
+"""MTCNN face detection: three networks, each pruning and refining the boxes of the one before.
+
+Reference: Zhang et al., Joint Face Detection and Alignment using Multi-task Cascaded
+Convolutional Networks, 2016; specification 01, A.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from .._types import Box, Detections, Image
+from ._boxes import Boxes, correct, landmark_box, select, square
+from ._nets import MTCNN, MaxPool, Net
+from ._pyramid import (
+    Layout,
+    build_mosaic,
+    inside_levels,
+    level_sizes,
+    plan_pyramid,
+    true_cells,
+)
+from ._sampling import crop_taps, normalise, sample
+
+_BLOCK = 16  # crops that go through a network together
+_RNET_SIDE, _ONET_SIDE = 24, 48  # px
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectConfig:
+    """Settings of `detect_faces`; the defaults are OpenFace's, the capacities ours."""
+
+    min_face_size: float = 60.0  # px
+    factor: float = 0.709  # size of a pyramid level relative to the one before
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)  # face probability, per network
+    proposals: int = 2048  # P-Net cells over the threshold
+    candidates: int = 512  # boxes that R-Net sees
+    refined: int = 128  # boxes that O-Net sees
+    faces: int = 64  # detections returned
+
+    def __post_init__(self) -> None:
+        if not self.min_face_size >= 12:
+            raise ValueError(f"min_face_size: expected at least 12 px, got {self.min_face_size}")
+        if not 0 < self.factor < 1:
+            raise ValueError(f"factor: expected a number between 0 and 1, got {self.factor}")
+        capacities = (self.proposals, self.candidates, self.refined, self.faces)
+        if min(capacities) < 1:
+            raise ValueError(f"capacities: expected at least 1 each, got {capacities}")
+
+
+def face_probability(logits: Float[Array, "*n c"]) -> Float[Array, "*n"]:
+    """Softmax of the face class, from the first two outputs of a network."""
+    return 1 / (1 + jnp.exp(logits[..., 0] - logits[..., 1]))
+
+
+def pnet_outputs(
+    pnet: Net, layout: Layout, image: Image, size: Int[Array, "2"], sizes: Int[Array, "l 2"]
+) -> Float[Array, "m n 6"]:
+    """Runs P-Net over all pyramid levels at once.
+
+    The max-pool clips its windows at the true end of each level, so what lies past it is
+    masked before and after; no valid cell then sees anything but its own level.
+
+    Args:
+        pnet: the network.
+        layout: plan for the canvas.
+        image: RGB, 0 to 255, on the canvas.
+        size: true height and width of the picture, px.
+        sizes: true sizes of the levels, px.
+    Returns:
+        Logits and corrections on the cell grid of the mosaic.
+    """
+    maps = build_mosaic(layout, image, size, sizes)
+    for layer in pnet.layers:
+        if isinstance(layer, MaxPool):
+            inside = inside_levels(layout, sizes - 2, maps.shape[:2], 1)
+            maps = layer(jnp.where(inside[..., None], maps, -jnp.inf))
+            inside = inside_levels(layout, -(-(sizes - 2) // 2), maps.shape[:2], 2)
+            maps = jnp.where(inside[..., None], maps, jnp.float32(0))
+        else:
+            maps = layer(maps)
+    return maps
+
+
+def _propose(
+    pnet: Net, layout: Layout, image: Image, size: Int[Array, "2"], config: DetectConfig
+) -> tuple[Boxes, Int[Array, " n"], Int[Array, " n"], Bool[Array, ""]]:
+    """Cells over the threshold, best first, with their level and place in scan order."""
+    sizes = level_sizes(layout, size)
+    outputs = pnet_outputs(pnet, layout, image, size, sizes)
+    place = layout.cell_place + layout.offsets[layout.cell_level] // 2
+    flat = place[:, 0] * outputs.shape[1] + place[:, 1]
+    cells = outputs.reshape(-1, 6)[flat.astype(np.int32)]
+    scores = face_probability(cells)
+    over = true_cells(layout, sizes) & (scores >= jnp.float32(config.thresholds[0]))
+    count = min(config.proposals, len(flat))
+    # top_k puts the first of equal scores first, the detector the last: hence the reversal.
+    ranked, backward = lax.top_k(jnp.where(over, scores, -1)[::-1], count)
+    scan = len(flat) - 1 - backward
+    levels = jnp.asarray(layout.cell_level)[scan]
+    edges = jnp.asarray(layout.edges)[levels[:, None], jnp.asarray(layout.cell_place)[scan]]
+    low, high = edges[:, ::-1, 0], edges[:, ::-1, 1]  # x before y
+    boxes = jnp.concatenate([low, high - low], axis=1)
+    found = Boxes(boxes, scores[scan], cells[scan, 2:], ranked >= 0)
+    return found, levels, scan, jnp.sum(over) > count
+
+
+def _first(
+    boxes: Boxes, order: Int[Array, " n"], kept: Bool[Array, " n"], capacity: int
+) -> tuple[Boxes, Bool[Array, ""]]:
+    """The first `capacity` survivors of a suppression, and whether any were left out."""
+    capacity = min(capacity, kept.shape[0])
+    return boxes.take(order[:capacity], kept[:capacity]), jnp.sum(kept) > capacity
+
+
+def _suppress_proposals(
+    found: Boxes, levels: Int[Array, " n"], scan: Int[Array, " n"], capacity: int
+) -> tuple[Boxes, Bool[Array, ""]]:
+    """Suppression within each level, then over all."""
+    order, kept = select(found.boxes, found.scores, scan, found.valid, 0.5, groups=levels)
+    found, levels = found.take(order, kept), levels[order]
+    # Place in the concatenation of the levels' lists, each by descending score.
+    count = kept.shape[0]
+    position = levels * count + np.arange(count, dtype=np.int32)
+    order, kept = select(found.boxes, found.scores, position, kept, 0.7)
+    return _first(found, order, kept, capacity)
+
+
+def crop(
+    image: Image, size: Int[Array, "2"], box: Float[Array, "4"], side: int
+) -> Float[Array, "s s 3"]:
+    """Network input for one squared box: black outside the picture, resized, normalised.
+
+    Args:
+        image: RGB, 0 to 255, on the canvas.
+        size: true height and width of the picture, px.
+        box: x y w h, integral, px; counted from 1, as OpenFace does.
+        side: side of the output, px.
+    Reference:
+        specification 01, A.9.
+    """
+    x, y, width, height = (box[i].astype(jnp.int32) for i in range(4))
+    rows = crop_taps(side, y - 1, height + 1, size[0])
+    cols = crop_taps(side, x - 1, width + 1, size[1])
+    return normalise(sample(image, rows, cols))
+
+
+def _touches(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> Bool[Array, " n"]:
+    """Which boxes have crops that share a pixel with the picture."""
+    extent = size[::-1].astype(jnp.float32)
+    low = jnp.maximum(boxes[:, :2] - 1, 0)
+    high = jnp.minimum(boxes[:, :2] + boxes[:, 2:], extent)
+    return jnp.all(high > low, axis=1)
+
+
+def _run_net(
+    net: Net, side: int, outputs: int, image: Image, size: Int[Array, "2"], boxes: Boxes
+) -> Float[Array, "n o"]:
+    """Network outputs for all boxes, in blocks; a block without valid boxes costs nothing."""
+    count = boxes.valid.shape[0]
+    padding = -count % _BLOCK
+    blocks = jnp.pad(boxes.boxes, ((0, padding), (0, 0))).reshape(-1, _BLOCK, 4)
+    live = jnp.pad(boxes.valid, (0, padding)).reshape(-1, _BLOCK).any(axis=1)
+
+    def run(block: Float[Array, "b 4"]) -> Float[Array, "b o"]:
+        return jax.vmap(lambda box: net(crop(image, size, box, side)))(block)
+
+    def skip(block: Float[Array, "b 4"]) -> Float[Array, "b o"]:
+        return jnp.zeros((_BLOCK, outputs), jnp.float32)
+
+    def step(
+        carry: None, block: tuple[Float[Array, "b 4"], Bool[Array, ""]]
+    ) -> tuple[None, Float[Array, "b o"]]:
+        return carry, lax.cond(block[1], run, skip, block[0])
+
+    return lax.scan(step, None, (blocks, live))[1].reshape(-1, outputs)[:count]
+
+
+def _classify(
+    net: Net, side: int, outputs: int, image: Image, size: Int[Array, "2"], boxes: Boxes
+) -> tuple[Boxes, Float[Array, "n o"]]:
+    """Squares the corrected boxes and gives them the network's scores and corrections."""
+    squared = square(correct(boxes))
+    valid = boxes.valid & _touches(squared, size)
+    boxes = eqx.tree_at(lambda b: (b.boxes, b.valid), boxes, (squared, valid))
+    raw = _run_net(net, side, outputs, image, size, boxes)
+    return Boxes(squared, face_probability(raw), raw[:, 2:6], valid), raw
+
+
+def _over(boxes: Boxes, threshold: float) -> Boxes:
+    valid = boxes.valid & (boxes.scores >= jnp.float32(threshold))
+    return eqx.tree_at(lambda b: b.valid, boxes, valid)
+
+
+def _points(boxes: Float[Array, "n 4"], raw: Float[Array, "n 10"]) -> Float[Array, "n 5 2"]:
+    """Eyes, nose and mouth corners, given as fractions of O-Net's input boxes."""
+    fractions = jnp.stack([raw[:, :5], raw[:, 5:]], axis=-1)
+    return boxes[:, None, :2] + boxes[:, None, 2:] * fractions
+
+
+def _no_faces() -> Detections:
+    return Detections(
+        jnp.zeros((0, 4), jnp.float32),
+        jnp.zeros((0,), jnp.float32),
+        jnp.zeros((0, 5, 2), jnp.float32),
+        jnp.zeros((0,), bool),
+        jnp.asarray(False),
+    )
+
+
+def _pad(detections: Detections, faces: int) -> Detections:
+    """Zeroes what is not valid and fills up to `faces` entries."""
+
+    def clean(leaf: Array) -> Array:
+        valid = detections.valid.reshape((-1,) + (1,) * (leaf.ndim - 1))
+        leaf = jnp.where(valid, leaf, jnp.zeros_like(leaf))
+        return jnp.pad(leaf, ((0, faces - leaf.shape[0]),) + ((0, 0),) * (leaf.ndim - 1))
+
+    return Detections(
+        clean(detections.boxes),
+        clean(detections.scores),
+        clean(detections.points),
+        clean(detections.valid),
+        detections.overflowed,
+    )
+
+
+def detect_faces(
+    mtcnn: MTCNN,
+    image: Image,
+    *,
+    size: Int[Array, "2"] | None = None,
+    config: DetectConfig = DetectConfig(),
+) -> Detections:
+    """Finds the faces in one picture.
+
+    The picture may be smaller than the array that holds it: pictures of many sizes then share
+    one compilation, and each gives what it would give alone.
+
+    Args:
+        mtcnn: the three networks.
+        image: RGB, 0 to 255; the picture is the top-left corner, the rest is ignored.
+        size: true height and width of the picture, px, at most the array's; None for all of it.
+        config: thresholds and capacities.
+    Returns:
+        Boxes tight around the 68 landmarks, by descending probability of O-Net. They may leave
+        the picture. The points are O-Net's, relative to its input box (x + w * output); OpenFace
+        ignores them. A picture whose shorter side is under `min_face_size` has no faces.
+        `overflowed` tells that a capacity of `config` cut candidates, the least probable ones.
+    Raises:
+        ValueError: `image` has no colour axis or a batch axis.
+    Reference:
+        specification 01, A.
+    """
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"image: expected one picture [h, w, 3], got shape {image.shape}")
+    height, width = image.shape[:2]
+    layout = plan_pyramid(height, width, config.min_face_size, config.factor)
+    if not layout.levels:
+        return _pad(_no_faces(), config.faces)
+    canvas = jnp.array([height, width], jnp.int32)
+    size = canvas if size is None else jnp.clip(size.astype(jnp.int32), 0, canvas)
+    image = image.astype(jnp.float32)
+
+    found, levels, scan, lost = _propose(mtcnn.pnet, layout, image, size, config)
+    boxes, cut = _suppress_proposals(found, levels, scan, config.candidates)
+    lost |= cut
+
+    boxes, _ = _classify(mtcnn.rnet, _RNET_SIDE, 6, image, size, boxes)
+    boxes = _over(boxes, config.thresholds[1])
+    place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
+    order, kept = select(boxes.boxes, boxes.scores, place, boxes.valid, 0.7)
+    boxes, cut = _first(boxes, order, kept, config.refined)
+    lost |= cut
+
+    boxes, raw = _classify(mtcnn.onet, _ONET_SIDE, 16, image, size, boxes)
+    boxes = _over(boxes, config.thresholds[2])
+    place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
+    final = correct(boxes, inclusive=True)
+    order, kept = select(final, boxes.scores, place, boxes.valid, 0.7, minimum=True)
+    points = _points(boxes.boxes, raw[:, 6:])
+    boxes = eqx.tree_at(lambda b: b.boxes, boxes, landmark_box(final))
+    faces, cut = _first(boxes, order, kept, config.faces)
+    points = points[order[: faces.valid.shape[0]]]
+    detections = Detections(faces.boxes, faces.scores, points, faces.valid, lost | cut)
+    return _pad(detections, config.faces)
+
+
+def largest_face(detections: Detections) -> tuple[Box, Bool[Array, ""]]:
+    """The widest face, which OpenFace tracks; the more probable one on ties.
+
+    Args:
+        detections: faces of one picture.
+    Returns:
+        The box, x0 y0 x1 y1, px, and whether there is one; zeros if not.
+    Reference:
+        specification 01, B.1.
+    """
+    widths = detections.boxes[:, 2] - detections.boxes[:, 0]
+    # A width may be negative in theory, so absent faces rank below every number.
+    index = jnp.argmax(jnp.where(detections.valid, widths, -jnp.inf))
+    return detections.boxes[index], jnp.any(detections.valid)

@@ -1,0 +1,95 @@
+"""Bilinear resizing with OpenCV's sample positions, as linear taps per axis.
+
+An output row or column is a weighted sum of two source rows or columns. The sizes may be traced:
+the positions are exact integer fractions. Reference: specification 01, 0.2 and A.9.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._types import Image
+
+
+class Taps(eqx.Module):
+    """Two source indices and their weights for each output index of one axis."""
+
+    low: Int[Array, " m"]
+    high: Int[Array, " m"]
+    low_weight: Float[Array, " m"]
+    high_weight: Float[Array, " m"]
+
+
+def resize_taps(
+    out: Int[Array, " m"], source_size: Int[Array, ""], out_size: Int[Array, ""]
+) -> Taps:
+    """Taps that resize an axis of `source_size` samples to `out_size`, without antialiasing.
+
+    Args:
+        out: output indices; those at or past `out_size` give clamped, meaningless taps.
+        source_size: true length of the source axis.
+        out_size: true length of the output axis.
+    Returns:
+        Taps with indices in [0, source_size).
+    Reference:
+        specification 01, 0.2: position ((2 out + 1) source_size - out_size) / (2 out_size).
+    """
+    denominator = 2 * jnp.maximum(out_size, 1)
+    numerator = (2 * out + 1) * source_size - out_size
+    index = numerator // denominator
+    # OpenCV rounds the position, not the fraction, to float32.
+    position = numerator.astype(jnp.float32) / denominator.astype(jnp.float32)
+    fraction = position - index.astype(jnp.float32)
+    last = jnp.maximum(source_size - 1, 0)
+    fraction = jnp.where((index < 0) | (index >= last), jnp.float32(0), fraction)
+    low = jnp.clip(index, 0, last)
+    return Taps(low, jnp.minimum(low + 1, last), 1 - fraction, fraction)
+
+
+def crop_taps(
+    out_size: int, start: Int[Array, ""], length: Int[Array, ""], image_size: Int[Array, ""]
+) -> Taps:
+    """Taps that resize the window [start, start + length) of an image axis to `out_size`.
+
+    Samples outside the image count as zero (black).
+
+    Args:
+        out_size: length of the output axis.
+        start: first index of the window, may be negative.
+        length: length of the window.
+        image_size: true length of the image axis.
+    Returns:
+        Taps with indices inside the image; those that fell outside weigh nothing.
+    Reference:
+        specification 01, A.9.
+    """
+    taps = resize_taps(jnp.arange(out_size, dtype=jnp.int32), length, jnp.int32(out_size))
+
+    def place(
+        index: Int[Array, " m"], weight: Float[Array, " m"]
+    ) -> tuple[Int[Array, " m"], Float[Array, " m"]]:
+        index = index + start
+        inside = (index >= 0) & (index < image_size)
+        index = jnp.clip(index, 0, jnp.maximum(image_size - 1, 0))
+        return index, jnp.where(inside, weight, jnp.float32(0))
+
+    low, low_weight = place(taps.low, taps.low_weight)
+    high, high_weight = place(taps.high, taps.high_weight)
+    return Taps(low, high, low_weight, high_weight)
+
+
+def sample(image: Image, rows: Taps, cols: Taps) -> Float[Array, "m n 3"]:
+    """Applies the taps of both axes, columns first as OpenCV does."""
+
+    def horizontal(row: Int[Array, " m"]) -> Float[Array, "m n 3"]:
+        low = image.at[row[:, None], cols.low[None, :]].get(mode="promise_in_bounds")
+        high = image.at[row[:, None], cols.high[None, :]].get(mode="promise_in_bounds")
+        return low * cols.low_weight[:, None] + high * cols.high_weight[:, None]
+
+    low_weight, high_weight = rows.low_weight[:, None, None], rows.high_weight[:, None, None]
+    return horizontal(rows.low) * low_weight + horizontal(rows.high) * high_weight
+
+
+def normalise(image: Image) -> Image:
+    """Maps 0..255 to the range that the networks expect, -1..1."""
+    return (image - jnp.float32(127.5)) * jnp.float32(0.0078125)
