@@ -1,1 +1,17 @@
-"""."""
+"""Reading videos, images and folders of images (host side, NumPy)."""
+
+from ._camera import Intrinsics as Intrinsics
+from ._camera import default_camera as default_camera
+from ._checks import InputKind as InputKind
+from ._checks import classify_input as classify_input
+from ._chunks import Chunk as Chunk
+from ._chunks import canvas_size as canvas_size
+from ._chunks import chunks as chunks
+from ._chunks import pad_to_canvas as pad_to_canvas
+from ._images import list_images as list_images
+from ._images import read_image as read_image
+from ._prefetch import prefetch as prefetch
+from ._video import SequenceReader as SequenceReader
+from ._video import VideoReader as VideoReader
+from ._video import read_sequence as read_sequence
+from ._video import read_video as read_video

@@ -1,0 +1,94 @@
+"""Frames of any number and size, brought to few fixed shapes."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+# Sides of common formats. Every new canvas size compiles again, so there are few of them.
+_LADDER = (120, 160, 240, 320, 360, 480, 640, 720, 960, 1080, 1280, 1440, 1920, 2160, 2560, 3840)
+_STEP = 640  # px between sizes above the ladder
+
+
+class Chunk(NamedTuple):
+    """A fixed number of frames of one size."""
+
+    frames: UInt8[np.ndarray, "n h w 3"]  # RGB; zeros where not valid
+    valid: Bool[np.ndarray, " n"]  # false only at the end
+    indices: Int[np.ndarray, " n"]  # position in the clip, from 0; -1 where not valid
+
+
+def chunks(frames: Iterable[UInt8[np.ndarray, "h w 3"]], size: int) -> Iterator[Chunk]:
+    """Collects frames into chunks of equal length.
+
+    A chunk is cut short, and filled up with zeros, at the end and where the frame size changes.
+
+    Args:
+        frames: RGB frames.
+        size: frames in a chunk.
+    Returns:
+        The chunks in order.
+    Raises:
+        ValueError: `size` is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"size: expected at least 1, got {size}")
+    return _chunks(frames, size)
+
+
+def canvas_size(height: int, width: int) -> tuple[int, int]:
+    """Rounds an image size up to one of few canvas sizes.
+
+    Args:
+        height: px.
+        width: px.
+    Returns:
+        Height and width of the canvas, px, each at least as large.
+    """
+    return _round_up(height), _round_up(width)
+
+
+def pad_to_canvas(
+    image: UInt8[np.ndarray, "h w 3"],
+) -> tuple[UInt8[np.ndarray, "canvas_h canvas_w 3"], tuple[int, int]]:
+    """Puts an image into the upper left corner of a black canvas of `canvas_size`.
+
+    Args:
+        image: RGB, 0 to 255.
+    Returns:
+        The canvas (the image itself if it has that size already), and the image's own height
+        and width, px.
+    """
+    height, width = image.shape[:2]
+    shape = canvas_size(height, width)
+    if shape == (height, width):
+        return image, (height, width)
+    canvas = np.zeros((*shape, 3), image.dtype)
+    canvas[:height, :width] = image
+    return canvas, (height, width)
+
+
+def _round_up(side: int) -> int:
+    fitting = (step for step in _LADDER if step >= side)
+    return next(fitting, -(-side // _STEP) * _STEP)
+
+
+def _chunks(frames: Iterable[UInt8[np.ndarray, "h w 3"]], size: int) -> Iterator[Chunk]:
+    held: list[np.ndarray] = []
+    start = 0
+    for frame in frames:
+        if held and (len(held) == size or frame.shape != held[0].shape):
+            yield _stack(held, size, start)
+            start += len(held)
+            held = []
+        held.append(frame)
+    if held:
+        yield _stack(held, size, start)
+
+
+def _stack(held: list[np.ndarray], size: int, start: int) -> Chunk:
+    frames = np.zeros((size, *held[0].shape), held[0].dtype)
+    np.stack(held, out=frames[: len(held)])
+    valid = np.arange(size) < len(held)
+    return Chunk(frames, valid, np.where(valid, start + np.arange(size), -1))

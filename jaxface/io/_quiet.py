@@ -1,0 +1,51 @@
+"""Keeps OpenCV, FFmpeg and the image libraries from writing to the terminal."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+import cv2
+
+_LOCK = threading.Lock()
+_FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
+
+
+@contextlib.contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Silences OpenCV's log, and FFmpeg's for good if this is the first video opened."""
+    with _LOCK:
+        logging = cv2.utils.logging
+        level = logging.getLogLevel()
+        chosen = _FFMPEG_LEVEL in os.environ
+        # OpenCV reads the variable once, when it opens its first video. -8 is AV_LOG_QUIET.
+        os.environ.setdefault(_FFMPEG_LEVEL, "-8")
+        logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        try:
+            yield
+        finally:
+            logging.setLogLevel(level)
+            if not chosen:
+                del os.environ[_FFMPEG_LEVEL]
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Discards what C code writes to standard error. For short calls on damaged files only.
+
+    libjpeg and libpng complain there directly; while this lasts, so would other threads.
+    """
+    with _LOCK:
+        try:
+            saved = os.dup(2)
+        except OSError:  # no standard error, so nothing to silence
+            yield
+            return
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            os.close(sink)

@@ -1,0 +1,129 @@
+"""OpenFace's CSV columns: their names, order and number of decimals, and nowhere else.
+
+Reference: specification 03, E.4.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from ._rows import INTENSITY_NAMES, PRESENCE_NAMES, Table
+
+# FeatureExtraction, FaceLandmarkVidMulti and FaceLandmarkImg.
+CsvKind = Literal["video", "multi_face", "image"]
+_KINDS = ("video", "multi_face", "image")
+
+_Columns = tuple[tuple[tuple[str, ...], str], ...]  # names and the format they share
+
+
+def _numbered(prefix: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}_{i}" for i in range(count))
+
+
+_SEQUENCE_KEY: _Columns = (
+    (("frame", "face_id"), "%d"),
+    (("timestamp",), "%.3f"),
+    (("confidence",), "%.2f"),
+    (("success",), "%d"),
+)
+_IMAGE_KEY: _Columns = ((("face",), "%d"), (("confidence",), "%.3f"))
+_BODY: _Columns = (
+    (tuple(f"gaze_{eye}_{axis}" for eye in "01" for axis in "xyz"), "%.6f"),
+    (("gaze_angle_x", "gaze_angle_y"), "%.3f"),
+    (_numbered("eye_lmk_x", 56) + _numbered("eye_lmk_y", 56), "%.1f"),
+    (tuple(name for axis in "XYZ" for name in _numbered(f"eye_lmk_{axis}", 56)), "%.1f"),
+    (("pose_Tx", "pose_Ty", "pose_Tz"), "%.1f"),
+    (("pose_Rx", "pose_Ry", "pose_Rz"), "%.3f"),
+    (_numbered("x", 68) + _numbered("y", 68), "%.1f"),
+    (_numbered("X", 68) + _numbered("Y", 68) + _numbered("Z", 68), "%.1f"),
+    (("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty") + _numbered("p", 34), "%.3f"),
+)
+_INTENSITY: _Columns = ((tuple(f"{name}_r" for name in INTENSITY_NAMES), "%.2f"),)
+_PRESENCE_NAMES = tuple(f"{name}_c" for name in PRESENCE_NAMES)
+
+
+def base_columns(kind: CsvKind) -> _Columns:
+    """Names and formats of all columns but the action units.
+
+    Args:
+        kind: whose CSV.
+    Returns:
+        Groups of names with the format that they share.
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(_KINDS)}, got {kind!r}")
+    return (_IMAGE_KEY if kind == "image" else _SEQUENCE_KEY) + _BODY
+
+
+def au_columns(kind: CsvKind) -> _Columns:
+    """Names and formats of the action unit columns.
+
+    Args:
+        kind: whose CSV; FeatureExtraction prints presence with two decimals.
+    Returns:
+        Groups of names with the format that they share.
+    """
+    return (*_INTENSITY, (_PRESENCE_NAMES, "%.2f" if kind == "video" else "%.1f"))
+
+
+def column_names(kind: CsvKind, *, action_units: bool = True) -> list[str]:
+    """Column names of a CSV.
+
+    Args:
+        kind: whose CSV.
+        action_units: with the action unit columns.
+    Returns:
+        714 names, 711 for images, or 35 fewer without action units.
+    """
+    groups = base_columns(kind) + (au_columns(kind) if action_units else ())
+    return [name for names, _ in groups for name in names]
+
+
+def base_values(table: Table, kind: CsvKind) -> Float[np.ndarray, "n columns"]:
+    """Values of all columns but the action units.
+
+    Args:
+        table: the rows.
+        kind: whose CSV.
+    Returns:
+        float64 in column order. All but the timestamp are exact float32 values, as OpenFace's.
+    """
+    count = len(table.frame)
+    if kind == "image":
+        key = [table.face_id, _single(table.confidence)]
+    else:
+        key = [table.frame, table.face_id, table.timestamp, _single(table.confidence)]
+        key.append(table.success)
+    # OpenFace lists all x, then all y, then all z.
+    points = (table.eye_landmarks, table.eye_landmarks_3d, table.landmarks, table.landmarks_3d)
+    eye, eye_3d, face, face_3d = (np.swapaxes(p, 1, 2) for p in points)
+    body = [table.gaze, table.gaze_angle, eye, eye_3d, table.head_pose, face, face_3d]
+    body += [table.scale, table.rotation, table.translation, table.local]
+    parts = [np.asarray(part, np.float64) for part in key] + [_single(part) for part in body]
+    return np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
+
+
+def au_values(
+    intensity: Float[np.ndarray, "n 17"], presence: Float[np.ndarray, "n 18"]
+) -> Float[np.ndarray, "n 35"]:
+    """Values of the action unit columns.
+
+    Args:
+        intensity: 0 to 5.
+        presence: 0 or 1.
+    Returns:
+        float64 in column order.
+    """
+    return np.concatenate([intensity, presence], axis=-1, dtype=np.float64)
+
+
+def row_format(groups: _Columns) -> str:
+    """The % format of one row of the given columns, without a line end."""
+    return ", ".join(format for names, format in groups for _ in names)
+
+
+def _single(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    return np.asarray(values, np.float32).astype(np.float64)

@@ -1,0 +1,185 @@
+"""CSV files, byte for byte as OpenFace's."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from jaxtyping import Float
+
+from ._atomic import AtomicFile, make_folder, output_errors
+from ._columns import (
+    CsvKind,
+    au_columns,
+    au_values,
+    base_columns,
+    base_values,
+    column_names,
+    row_format,
+)
+from ._rows import FaceRow, Table, stack_rows
+
+ActionUnitRow = tuple[Float[np.ndarray, "17"], Float[np.ndarray, "18"]]  # intensity, presence
+
+_BLOCK = 256  # rows turned into Python numbers at a time
+
+
+def csv_lines(table: Table, kind: CsvKind = "video") -> Iterator[bytes]:
+    """Formats rows as lines of a CSV.
+
+    Args:
+        table: the rows. Without action units the lines end before their columns.
+        kind: whose CSV.
+    Returns:
+        One line after another, each with its line end; no header.
+    """
+    groups = base_columns(kind)
+    if table.au_intensity is not None:
+        groups = groups + au_columns(kind)
+    line = row_format(groups) + "\n"
+    for start in range(0, len(table.frame), _BLOCK):
+        block = Table._make(None if c is None else c[start : start + _BLOCK] for c in table)
+        for row in _values(block, kind).tolist():
+            yield (line % tuple(row)).encode("ascii")
+
+
+def write_csv(path: str | Path, table: Table, *, kind: CsvKind = "video") -> Path:
+    """Writes a whole table.
+
+    Args:
+        path: the file, replaced only when the new one is complete.
+        table: the rows.
+        kind: whose CSV.
+    Returns:
+        The path.
+    Raises:
+        OutputError: it cannot be written; what was there before is untouched.
+    """
+    file = AtomicFile(Path(path))
+    try:
+        file.write(_header(kind, table.au_intensity is not None))
+        for line in csv_lines(table, kind):
+            file.write(line)
+        return file.commit()
+    except BaseException:
+        file.discard()
+        raise
+
+
+class CsvWriter:
+    """Writes a CSV row by row, in memory that does not grow with the clip.
+
+    A clip's action units are known only at its end (specification 03, C.5.4): rows may come
+    without them, and `finish` then appends them in a second pass. The file appears under its
+    name only at `finish`. As a context manager it discards what was not finished.
+    """
+
+    def __init__(self, path: str | Path, *, kind: CsvKind = "video"):
+        """Prepares a file; nothing is created before the first row.
+
+        Args:
+            path: the file.
+            kind: whose CSV.
+        """
+        base_columns(kind)  # refuses an unknown kind before any frame is analysed
+        self.path = Path(path)
+        self.rows = 0
+        self._kind: CsvKind = kind
+        self._spool: IO[bytes] | None = None
+        self._complete = False  # the rows carry their action units
+
+    def __enter__(self) -> "CsvWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.discard()
+
+    def write(self, row: FaceRow) -> None:
+        """Appends one row. See `write_table`."""
+        self.write_table(stack_rows([row]))
+
+    def write_table(self, table: Table) -> None:
+        """Appends rows.
+
+        Args:
+            table: the rows; with action units or, like all other rows, without.
+        Raises:
+            ValueError: some rows have action units and others do not.
+            OutputError: they cannot be stored.
+        """
+        complete = table.au_intensity is not None
+        if self._spool is None:
+            make_folder(self.path.parent)
+            with output_errors(self.path):
+                # On the same disk, and without a name: it vanishes with the process.
+                self._spool = tempfile.TemporaryFile(dir=self.path.parent)
+            self._complete = complete
+        if complete != self._complete:
+            raise ValueError("table: expected action units in all rows or in none, got a mixture")
+        with output_errors(self.path):
+            self._spool.write(b"".join(csv_lines(table, self._kind)))
+        self.rows += len(table.frame)
+
+    def finish(self, action_units: Iterable[ActionUnitRow] | None = None) -> Path | None:
+        """Completes the file and gives it its name.
+
+        Args:
+            action_units: intensity and presence of every row that came without; None if the
+                rows have them already, or if there are none at all.
+        Returns:
+            The path, or None where there was no row: as OpenFace, no file is written then.
+        Raises:
+            ValueError: not one entry per row, or the rows have action units already.
+            OutputError: it cannot be written; what was there before is untouched.
+        """
+        if self._complete and action_units is not None:
+            raise ValueError("action_units: expected None, the rows have them already")
+        if self._spool is None:
+            return None
+        file = AtomicFile(self.path)
+        try:
+            file.write(_header(self._kind, self._complete or action_units is not None))
+            for line in self._completed_lines(self._spool, action_units):
+                file.write(line)
+            path = file.commit()
+        except BaseException:
+            file.discard()
+            raise
+        self.discard()
+        return path
+
+    def discard(self) -> None:
+        """Drops what was written so far. A finished file stays."""
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    def _completed_lines(
+        self, spool: IO[bytes], action_units: Iterable[ActionUnitRow] | None
+    ) -> Iterator[bytes]:
+        with output_errors(self.path):
+            spool.seek(0)
+        if action_units is None:
+            yield from spool
+            return
+        tail = ", " + row_format(au_columns(self._kind)) + "\n"
+        try:
+            for line, (intensity, presence) in zip(spool, action_units, strict=True):
+                values = au_values(np.asarray(intensity), np.asarray(presence)).tolist()
+                yield line[:-1] + (tail % tuple(values)).encode("ascii")
+        except ValueError as error:
+            raise ValueError(
+                f"action_units: expected one entry for each of {self.rows} rows"
+            ) from error
+
+
+def _values(table: Table, kind: CsvKind) -> Float[np.ndarray, "n columns"]:
+    values = base_values(table, kind)
+    if table.au_intensity is None or table.au_presence is None:
+        return values
+    return np.concatenate([values, au_values(table.au_intensity, table.au_presence)], axis=1)
+
+
+def _header(kind: CsvKind, action_units: bool) -> bytes:
+    return (", ".join(column_names(kind, action_units=action_units)) + "\n").encode("ascii")

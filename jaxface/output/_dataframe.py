@@ -1,0 +1,27 @@
+"""Results as a pandas table."""
+
+import pandas as pd
+
+from ._columns import CsvKind, au_values, base_values, column_names
+from ._rows import Table
+
+_INTEGERS = ("frame", "face_id", "success", "face")
+
+
+def to_dataframe(table: Table, *, kind: CsvKind = "video") -> pd.DataFrame:
+    """Turns a table into a pandas DataFrame with OpenFace's column names.
+
+    Args:
+        table: the rows.
+        kind: whose columns; they differ in the first few.
+    Returns:
+        One row per face and frame, at full precision. Counters and success are integers.
+    """
+    units = table.au_intensity is not None and table.au_presence is not None
+    names = column_names(kind, action_units=units)
+    base = base_values(table, kind)
+    frame = pd.DataFrame(base, columns=pd.Index(names[: base.shape[1]]))
+    if table.au_intensity is not None and table.au_presence is not None:
+        values = au_values(table.au_intensity, table.au_presence)
+        frame = frame.join(pd.DataFrame(values, columns=pd.Index(names[base.shape[1] :])))
+    return frame.astype({name: "int64" for name in _INTEGERS if name in frame.columns})
