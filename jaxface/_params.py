@@ -1,5 +1,260 @@
-"""Stores models as one safetensors file and a JSON manifest each, and loads them."""
+"""Stores models as one safetensors file and a JSON manifest each, and loads them.
+
+The manifest names source, licence, sha256, landmark scheme and action units, and describes the
+tree of Modules whose arrays lie in the safetensors file. Nothing is pickled: only the Modules
+listed here can be built from a file.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import platformdirs
+import safetensors
+import safetensors.numpy
+
+from ._model import Model, ModelInfo
+from .analyze import ActionUnits, FaceAnalyser, LinearHeads
+from .detect import MTCNN, Conv, Dense, MaxPool, Net, PReLU
+from .fit import (
+    CLNF,
+    PDM,
+    CCNFExperts,
+    CENExperts,
+    EarlyTermination,
+    LandmarkModel,
+    Part,
+    PartConfig,
+    SVRExperts,
+    Validator,
+)
+
+FORMAT = 1  # of the manifest; raise it with every change that old files do not survive
+_CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        *(Model, ModelInfo, MTCNN, Net, Conv, PReLU, Dense, MaxPool),
+        *(CLNF, LandmarkModel, Part, PartConfig, EarlyTermination, PDM, Validator),
+        *(CCNFExperts, SVRExperts, CENExperts, FaceAnalyser, ActionUnits, LinearHeads),
+    )
+}
+_IMPORT = "Import it with `jaxface models import DIR`."
+_AGAIN = "Import the model again with `jaxface models import DIR`."
 
 
 class ModelFileError(ValueError):
     """A model file is missing, damaged or not what was expected; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InstalledModel:
+    """What the manifest of an installed model says."""
+
+    name: str
+    path: Path  # the safetensors file
+    source: str
+    licence: str
+    landmark_scheme: str
+    action_units: tuple[str, ...]  # presence heads, in alphabetical order
+    modified: tuple[str, ...]  # source files that are not the known ones
+    sha256: str
+
+
+def models_dir() -> Path:
+    """Folder of the installed models: `models` in $JAXFACE_CACHE_DIR or in the user's cache."""
+    chosen = os.environ.get("JAXFACE_CACHE_DIR")
+    cache = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("jaxface"))
+    return cache / "models"
+
+
+def save_model(
+    model: Model,
+    directory: Path | None = None,
+    *,
+    files: Mapping[str, str] | None = None,
+    modified: Sequence[str] = (),
+) -> InstalledModel:
+    """Stores a model as `<name>.safetensors` and `<name>.json`; replaces an older one.
+
+    Args:
+        directory: where to; the folder of installed models by default.
+        files: sha256 of the files it was made from, by path.
+        modified: those of them that are not the known ones.
+
+    Raises:
+        TypeError: the model holds something other than known Modules, arrays and plain values.
+    """
+    folder = models_dir() if directory is None else directory
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, np.ndarray] = {}
+    structure = _encode(model, "", tensors)
+    stored = folder / f"{model.info.name}.safetensors"
+    data = safetensors.numpy.save(tensors)
+    manifest = {
+        "format": FORMAT,
+        **dataclasses.asdict(model.info),
+        "action_units": sorted(model.analyser.video.presence.names),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "files": dict(files or {}),
+        "modified": list(modified),
+        "structure": structure,
+    }
+    _replace(stored, data)
+    _replace(stored.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
+    return _record(stored, manifest)
+
+
+def load_model(name_or_path: str | Path = "openface") -> Model:
+    """Loads an installed model.
+
+    Args:
+        name_or_path: name of an installed model (`jaxface models list`), or path of a
+            `.safetensors` file with its manifest beside it.
+
+    Raises:
+        ModelFileError: there is no such model, or its files are damaged.
+    """
+    return _load(_resolve(name_or_path))
+
+
+def installed_models(directory: Path | None = None) -> list[InstalledModel]:
+    """What is installed, by name. Reads the manifests only.
+
+    Raises:
+        ModelFileError: a manifest is damaged.
+    """
+    folder = models_dir() if directory is None else directory
+    stored = [path for path in folder.glob("*.safetensors") if path.with_suffix(".json").is_file()]
+    return sorted((_record(path, _read_manifest(path)) for path in stored), key=lambda m: m.name)
+
+
+def _resolve(name_or_path: str | Path) -> Path:
+    """The safetensors file of a model given by name or path."""
+    path = Path(name_or_path).expanduser()
+    if isinstance(name_or_path, str) and path.name == name_or_path and not path.suffix:
+        path = models_dir() / f"{name_or_path}.safetensors"
+        if not path.is_file():
+            names = ", ".join(sorted(found.stem for found in models_dir().glob("*.safetensors")))
+            raise ModelFileError(
+                f"No model {name_or_path!r} in {models_dir()} (installed: {names or 'none'}). "
+                f"{_IMPORT}"
+            )
+        return path
+    if path.is_dir():
+        raise ModelFileError(
+            f"{path}: is a folder, expected a .safetensors file. To use OpenFace's original "
+            f"files: `jaxface models import {path}`, then `load_model()`."
+        )
+    if path.suffix == ".json":
+        path = path.with_suffix(".safetensors")
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ModelFileError(f"{path}: expected a .safetensors file. {_IMPORT}")
+    return path
+
+
+def _load(path: Path) -> Model:
+    """Rebuilds a model from a safetensors file and the manifest beside it."""
+    manifest = _read_manifest(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != manifest["sha256"]:
+        raise ModelFileError(
+            f"{path}: is damaged: the manifest gives sha256 {manifest['sha256']}, found {digest}. "
+            f"{_AGAIN}"
+        )
+    try:
+        with safetensors.safe_open(path, framework="numpy") as tensors:
+            model = _decode(manifest["structure"], tensors)
+    except (KeyError, TypeError, safetensors.SafetensorError) as error:
+        raise ModelFileError(
+            f"{path.with_suffix('.json')}: does not describe {path.name} ({error}). {_AGAIN}"
+        ) from error
+    if not isinstance(model, Model):
+        raise ModelFileError(f"{path}: expected a Model, found {type(model).__name__}. {_AGAIN}")
+    return model
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest beside a safetensors file, with all keys there."""
+    manifest_path = path.with_suffix(".json")
+    try:
+        manifest = json.loads(manifest_path.read_bytes())
+        found = manifest["format"]
+        missing = {field.name for field in dataclasses.fields(InstalledModel)} - {"path"}
+        missing = (missing | {"structure"}) - set(manifest)
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{manifest_path}: the manifest is missing. {_AGAIN}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            f"{manifest_path}: the manifest is damaged ({error!r}). {_AGAIN}"
+        ) from error
+    if found != FORMAT:
+        raise ModelFileError(f"{manifest_path}: expected format {FORMAT}, found {found}. {_AGAIN}")
+    if missing:
+        raise ModelFileError(f"{manifest_path}: the manifest lacks {sorted(missing)}. {_AGAIN}")
+    return manifest
+
+
+def _record(path: Path, manifest: Mapping[str, Any]) -> InstalledModel:
+    return InstalledModel(
+        name=manifest["name"],
+        path=path,
+        source=manifest["source"],
+        licence=manifest["licence"],
+        landmark_scheme=manifest["landmark_scheme"],
+        action_units=tuple(manifest["action_units"]),
+        modified=tuple(manifest["modified"]),
+        sha256=manifest["sha256"],
+    )
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Writes a file in one step, so that an interrupted import leaves the old one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _encode(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
+    """Describes `value` in JSON; its arrays go to `tensors` under their path in the tree."""
+    if isinstance(value, jax.Array | np.ndarray):
+        tensors[name] = np.ascontiguousarray(value)
+        return {"tensor": name}
+    if type(value).__name__ in _CLASSES:
+        prefix = f"{name}." if name else ""
+        fields = {
+            field.name: _encode(getattr(value, field.name), prefix + field.name, tensors)
+            for field in dataclasses.fields(value)
+        }
+        return {"class": type(value).__name__, "fields": fields}
+    if isinstance(value, tuple):
+        return [_encode(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        return {"items": [[k, _encode(v, f"{name}.{k}", tensors)] for k, v in value.items()]}
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(f"{name}: cannot store a {type(value).__name__}")
+
+
+def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
+    """The inverse of `_encode`."""
+    if isinstance(described, list):
+        return tuple(_decode(item, tensors) for item in described)
+    if not isinstance(described, dict):
+        return described
+    if "tensor" in described:
+        return jnp.asarray(tensors.get_tensor(described["tensor"]))
+    if "items" in described:
+        return {key: _decode(value, tensors) for key, value in described["items"]}
+    fields = {name: _decode(value, tensors) for name, value in described["fields"].items()}
+    return _CLASSES[described["class"]](**fields)

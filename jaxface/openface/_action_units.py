@@ -2,8 +2,10 @@
 
 from pathlib import PurePosixPath
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from ..analyze import ActionUnits, FaceAnalyser, LinearHeads
 from ..fit import PDM
@@ -34,7 +36,7 @@ def _read_main(source: Source, path: PurePosixPath) -> tuple[ActionUnits, PDM]:
     directives = {word: words for word, words in read_directives(source, path)}
     for word in ("AUPredictor", "PDM"):
         if len(directives.get(word, [])) != 1:
-            raise fail(source.find(path), f"expected a line `{word} FILE`")
+            raise fail(source.locate(path), f"expected a line `{word} FILE`")
     units = _read_list(source, path.parent / directives["AUPredictor"][0])
     return units, read_pdm(source, path.parent / directives["PDM"][0])
 
@@ -45,17 +47,19 @@ def _read_list(source: Source, path: PurePosixPath) -> ActionUnits:
     mean = None
     for file, words in read_directives(source, path):
         if len(words) != 1:
-            raise fail(source.find(path), f"expected `FILE AU` in every line, found {file} {words}")
+            raise fail(
+                source.locate(path), f"expected `FILE AU` in every line, found {file} {words}"
+            )
         head = _read_head(source, path.parent / file)
         mean = head["mean"] if mean is None else mean
         if not np.array_equal(mean, head["mean"]):
-            raise fail(source.find(path.parent / file), "means: differ from the other heads")
+            raise fail(source.locate(path.parent / file), "means: differ from the other heads")
         for name in words[0].split(","):
             heads[head["kind"] in _INTENSITY][name] = head
     if mean is None or not heads[True] or not heads[False]:
-        raise fail(source.find(path), "expected intensity and presence heads")
+        raise fail(source.locate(path), "expected intensity and presence heads")
     return ActionUnits(
-        mean=mean.astype(np.float32),
+        mean=jnp.asarray(mean.astype(np.float32)),
         intensity=_stack_heads(heads[True]),
         presence=_stack_heads(heads[False]),
     )
@@ -91,14 +95,14 @@ def _read_head(source: Source, path: PurePosixPath) -> dict:
 def _stack_heads(heads: dict[str, dict]) -> LinearHeads:
     names = tuple(sorted(heads))
 
-    def stack(field: str) -> Array:
-        return np.array([heads[name][field] for name in names], np.float32)
+    def stack(field: str) -> Float32[jax.Array, "u ..."]:
+        return jnp.asarray(np.array([heads[name][field] for name in names], np.float32))
 
     return LinearHeads(
         names=names,
         weights=stack("weights"),
         bias=stack("bias"),
-        dynamic=np.array([heads[name]["kind"] in _DYNAMIC for name in names], bool),
+        dynamic=jnp.asarray(np.array([heads[name]["kind"] in _DYNAMIC for name in names], bool)),
         cutoff=stack("cutoff"),
         positive=stack("positive"),
         negative=stack("negative"),

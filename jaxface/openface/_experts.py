@@ -2,6 +2,8 @@
 
 from pathlib import PurePosixPath
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
@@ -32,23 +34,23 @@ def read_ccnf(source: Source, path: PurePosixPath, landmarks: int) -> CCNFExpert
         for i in range(landmarks)
     ]
     reader.finish()
-    most = max(len(patch["alpha"]) for patch in patches)
     grid = visible.shape
 
-    def stack(name: str) -> Float32[Array, "v n ..."]:
+    def stack(name: str) -> Float32[jax.Array, "v n ..."]:
+        most = max(len(patch[name]) for patch in patches)
         padded = [_pad_first(patch[name], most) for patch in patches]
-        return np.stack(padded).reshape(*grid, *padded[0].shape)
+        return jnp.asarray(np.stack(padded).reshape(*grid, *padded[0].shape))
 
     return CCNFExperts(
         scale=scale,
         component_windows=tuple(window for window, found in components.items() if found),
-        centres=centres,
-        visible=visible,
+        centres=jnp.asarray(centres),
+        visible=jnp.asarray(visible),
         weights=stack("weights"),
         bias=stack("bias"),
         alpha=stack("alpha"),
-        beta=np.array([patch["beta"] for patch in patches], np.float32).reshape(*grid, count),
-        confidence=np.array([patch["confidence"] for patch in patches], np.float32).reshape(grid),
+        beta=stack("beta").reshape(*grid, count),
+        confidence=stack("confidence").reshape(grid),
         sigmas={},
     )
 
@@ -128,8 +130,8 @@ def _read_ccnf_patch(reader: BinaryReader, what: str, visible: bool, components:
         "weights": np.zeros((neurons, _SUPPORT, _SUPPORT), np.float32),
         "bias": np.zeros(neurons, np.float32),
         "alpha": np.zeros(neurons, np.float32),
-        "beta": [0.0] * components,
-        "confidence": 0.0,
+        "beta": np.zeros(components, np.float32),
+        "confidence": np.zeros(1, np.float32),
     }
     if not neurons:
         reader.expect(0, f"{what}: end of an invisible landmark")
@@ -144,8 +146,9 @@ def _read_ccnf_patch(reader: BinaryReader, what: str, visible: bool, components:
         weights = reader.matrix(f"{part}: weights", types=(5,), shape=(_SUPPORT, _SUPPORT))
         # OpenFace multiplies in float64 and rounds once.
         patch["weights"][k] = norm * weights.astype(np.float64)
-    patch["beta"] = [reader.number(f"{what}: beta") for _ in range(components)]
-    patch["confidence"] = reader.number(f"{what}: confidence")
+    for b in range(components):
+        patch["beta"][b] = reader.number(f"{what}: beta")
+    patch["confidence"][0] = reader.number(f"{what}: confidence")
     return patch
 
 
@@ -178,12 +181,12 @@ def read_svr(source: Source, path: PurePosixPath, landmarks: int) -> SVRExperts:
     shown = visible[:, :, None]
     return SVRExperts(
         scale=scale,
-        centres=centres,
-        visible=visible,
-        weights=np.where(shown[..., None, None], weights, np.float32(0)),
-        confidence=np.where(shown, numbers[..., 0], np.float32(0)),
-        scaling=np.where(shown, numbers[..., 1], np.float32(0)),
-        bias=np.where(shown, numbers[..., 2], np.float32(0)),
+        centres=jnp.asarray(centres),
+        visible=jnp.asarray(visible),
+        weights=jnp.asarray(np.where(shown[..., None, None], weights, np.float32(0))),
+        confidence=jnp.asarray(np.where(shown, numbers[..., 0], np.float32(0))),
+        scaling=jnp.asarray(np.where(shown, numbers[..., 1], np.float32(0))),
+        bias=jnp.asarray(np.where(shown, numbers[..., 2], np.float32(0))),
     )
 
 
@@ -216,13 +219,13 @@ def read_cen(source: Source, path: PurePosixPath, landmarks: int) -> CENExperts:
     return CENExperts(
         scale=scale,
         activations=activations,
-        centres=centres,
-        visible=visible,
-        expert=np.where(visible, expert, 0),
-        mirrored=mirrored & visible,
-        confidence=np.where(visible, confidence, np.float32(0)),
-        weights=weights,
-        biases=biases,
+        centres=jnp.asarray(centres),
+        visible=jnp.asarray(visible),
+        expert=jnp.asarray(np.where(visible, expert, 0)),
+        mirrored=jnp.asarray(mirrored & visible),
+        confidence=jnp.asarray(np.where(visible, confidence, np.float32(0))),
+        weights=tuple(map(jnp.asarray, weights)),
+        biases=tuple(map(jnp.asarray, biases)),
     )
 
 

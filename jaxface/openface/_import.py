@@ -2,15 +2,13 @@
 
 from pathlib import Path, PurePosixPath
 
-import jax
-import jax.numpy as jnp
-
 from .._model import Model, ModelInfo
+from .._params import InstalledModel, ModelFileError, save_model
 from ._action_units import read_analyser
 from ._checksums import SHA256
 from ._landmark_model import read_clnf
 from ._networks import read_mtcnn
-from ._source import LANDMARK, Source
+from ._source import LANDMARK, Source, shared_cache_dirs
 
 _MAIN_FILES = {
     "openface": "main_clnf_general.txt",
@@ -18,10 +16,14 @@ _MAIN_FILES = {
     "openface-clm": "main_clm_general.txt",
 }
 KINDS = tuple(_MAIN_FILES)
-_CEN_FILES = tuple(
-    LANDMARK / f"patch_experts/cen_patches_{scale}_of.dat"
-    for scale in ("0.25", "0.35", "0.50", "1.00")
-)
+_EXPERT_FILES = {
+    kind: tuple(LANDMARK / f"patch_experts/{pattern.format(scale)}" for scale in scales)
+    for kind, pattern, scales in (
+        ("openface", "ccnf_patches_{}_general.txt", ("0.25", "0.35", "0.5")),
+        ("openface-ceclm", "cen_patches_{}_of.dat", ("0.25", "0.35", "0.50", "1.00")),
+        ("openface-clm", "svr_patches_{}_general.txt", ("0.25", "0.35", "0.5")),
+    )
+}
 LICENCE = "OpenFace (CMU): academic or non-profit noncommercial research only, no redistribution"
 SCHEME = "multi-pie-68"
 
@@ -62,38 +64,74 @@ def read_model(
         ModelFileError: files are missing, damaged or not those of OpenFace 2.2.0.
         ValueError: `kind` is unknown.
     """
-    source = open_source(directory, cen_dir=cen_dir, allow_modified=allow_modified)
-    return read_from(source, kind)
+    source = Source(directory, cen_dir=cen_dir, allow_modified=allow_modified)
+    return _read(source, kind)
 
 
-def open_source(
-    directory: Path | str, *, cen_dir: Path | str | None, allow_modified: bool
-) -> Source:
-    """The files under a directory; arguments as in `read_model`."""
-    cen = Path(cen_dir).expanduser() if cen_dir is not None else None
-    return Source(Path(directory).expanduser(), cen_dir=cen, allow_modified=allow_modified)
+def import_models(
+    directory: Path | str | None = None,
+    *,
+    cen_dir: Path | str | None = None,
+    dest: Path | None = None,
+    allow_modified: bool = False,
+) -> list[InstalledModel]:
+    """Imports OpenFace's models: `openface`, and the others whose patch experts are there.
+
+    Args:
+        directory: as in `read_model`; None for the cache that pymtcnn, pyclnf and pyfaceau
+            share ($OPENFACE_MODELS_DIR or the user data directory).
+        cen_dir: as in `read_model`; makes `openface-ceclm` mandatory.
+        dest: where to; the folder of installed models by default.
+        allow_modified: as in `read_model`; the manifest names such files.
+
+    Raises:
+        ModelFileError: as in `read_model`, or there is no shared cache. Nothing is stored then.
+    """
+    if directory is None:
+        directory = _find_shared_cache()
+    models = []
+    for kind in KINDS:
+        source = Source(directory, cen_dir=cen_dir, allow_modified=allow_modified)
+        experts = _EXPERT_FILES[kind]
+        wanted = kind == "openface" or (kind == "openface-ceclm" and cen_dir is not None)
+        if wanted or len(source.missing(experts)) < len(experts):
+            models.append((_read(source, kind), source))
+    return [
+        save_model(model, dest, files=source.files, modified=source.modified)
+        for model, source in models
+    ]
 
 
-def read_from(source: Source, kind: str) -> Model:
+def _find_shared_cache() -> Path:
+    candidates = shared_cache_dirs()
+    found = next((path for path in candidates if path.is_dir()), None)
+    if found is None:
+        listed = " or ".join(map(str, candidates))
+        raise ModelFileError(
+            f"No folder named, and no shared cache at {listed}. Name the folder of an OpenFace "
+            f"2.2.0 checkout or installation: `jaxface models import DIR`."
+        )
+    return found
+
+
+def _read(source: Source, kind: str) -> Model:
     """Reads one model of the kind given."""
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {KINDS}, got {kind!r}")
-    source.require(required_files(kind), f"the model {kind}")
-    model = Model(
-        info=ModelInfo(
-            name=kind,
-            source=f"OpenFace 2.2.0, {_MAIN_FILES[kind]}, from {source.directory.absolute()}",
-            licence=LICENCE,
-            landmark_scheme=SCHEME,
-        ),
-        detector=read_mtcnn(source),
-        clnf=read_clnf(source, _MAIN_FILES[kind]),
-        analyser=read_analyser(source),
+    source.require(_required_files(kind), f"the model {kind}")
+    detector = read_mtcnn(source)
+    clnf = read_clnf(source, _MAIN_FILES[kind])
+    analyser = read_analyser(source)
+    info = ModelInfo(
+        name=kind,
+        source=source.describe(_MAIN_FILES[kind]),
+        licence=LICENCE,
+        landmark_scheme=SCHEME,
     )
-    return jax.tree.map(jnp.asarray, model)
+    return Model(info=info, detector=detector, clnf=clnf, analyser=analyser)
 
 
-def required_files(kind: str) -> list[PurePosixPath]:
+def _required_files(kind: str) -> list[PurePosixPath]:
     """Files that a kind of model needs, by their path in OpenFace's repository."""
     other = tuple(
         str(LANDMARK / start) for name, starts in _ONLY.items() if name != kind for start in starts
@@ -101,4 +139,4 @@ def required_files(kind: str) -> list[PurePosixPath]:
     validator = str(LANDMARK / "detection_validation/validator_cnn.txt")
     unused = (*other, validator) if kind == "openface-ceclm" else other
     files = [PurePosixPath(path) for path in SHA256 if not path.startswith(unused)]
-    return files + list(_CEN_FILES if kind == "openface-ceclm" else ())
+    return files + [path for path in _EXPERT_FILES[kind] if path not in files]

@@ -2,6 +2,8 @@
 
 from pathlib import PurePosixPath
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int32
 
@@ -74,7 +76,7 @@ def _only(source: Source, path: PurePosixPath, directives: Directives, name: str
     """The file that the one directive of this name points to."""
     values = [words for word, words in directives if word == name]
     if len(values) != 1 or not values[0]:
-        raise fail(source.find(path), f"expected one line `{name} FILE`, found {len(values)}")
+        raise fail(source.locate(path), f"expected one line `{name} FILE`, found {len(values)}")
     return path.parent / values[0][0]
 
 
@@ -90,7 +92,7 @@ def _read_landmark_model(
     }
     present = [kind for kind, paths in files.items() if paths]
     if not present:
-        raise fail(source.find(path), f"expected patch experts, one of {sorted(_EXPERTS)}")
+        raise fail(source.locate(path), f"expected patch experts, one of {sorted(_EXPERTS)}")
     experts = tuple(_EXPERTS[present[-1]](source, file, landmarks) for file in files[present[-1]])
     early = None
     if any(word == "EarlyTermination" for word, _ in directives):
@@ -116,9 +118,9 @@ def read_pdm(source: Source, path: PurePosixPath) -> PDM:
     if (eigenvalues <= 0).any():
         raise fail(reader.path, "eigenvalues: expected positive numbers")
     return PDM(
-        mean_shape=_by_point(mean.T)[0],
-        components=_by_point(components.T),
-        eigenvalues=eigenvalues.astype(np.float32),
+        mean_shape=jnp.asarray(_by_point(mean.T)[0]),
+        components=jnp.asarray(_by_point(components.T)),
+        eigenvalues=jnp.asarray(eigenvalues.astype(np.float32)),
     )
 
 
@@ -135,12 +137,12 @@ def _read_early_termination(
     views = len(experts.centres)
     rows = reader.numbers(3 * views, f"weights, biases and cut-offs of {views} views")
     reader.finish()
-    weights, biases, cutoffs = rows.astype(np.float32).reshape(3, views)
+    weights, biases, cutoffs = jnp.asarray(rows.astype(np.float32).reshape(3, views))
     return EarlyTermination(weights=weights, biases=biases, cutoffs=cutoffs)
 
 
 def _read_part(source: Source, main: PurePosixPath, words: list[str], model: LandmarkModel) -> Part:
-    found = source.find(main)
+    found = source.locate(main)
     if len(words) < 4 or len(words) % 2 or not all(word.isdigit() for word in words[2:]):
         raise fail(found, "LandmarkDetector_part: expected FILE NAME and pairs of indices")
     name = words[1]
@@ -166,11 +168,11 @@ def _read_part(source: Source, main: PurePosixPath, words: list[str], model: Lan
     )
 
 
-def _read_triangles(source: Source) -> Int32[Array, "t 3"]:
+def _read_triangles(source: Source) -> Int32[jax.Array, "t 3"]:
     """Reads the triangulation of the 68 landmarks that face analysis uses."""
     reader = TextReader(*source.read(AU / "tris_68_full.txt"))
     triangles = reader.matrix("triangles", types=(4,), shape=(None, 3))
     reader.finish()
     if triangles.size == 0 or triangles.min() < 0 or triangles.max() >= 68:
         raise fail(reader.path, "triangles: expected landmark indices from 0 to 67")
-    return triangles.astype(np.int32)
+    return jnp.asarray(triangles.astype(np.int32))

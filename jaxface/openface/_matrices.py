@@ -4,6 +4,7 @@ A matrix is rows, cols, an element type, then rows * cols elements in row-major 
 binary, or text with `#` comment lines (specification 02, A.3 and A.4).
 """
 
+import math
 import struct
 from pathlib import Path
 
@@ -74,7 +75,8 @@ class BinaryReader:
     def number(self, what: str) -> float:
         """The next float64."""
         value = struct.unpack_from("<d", self._data, self._take(8, what))[0]
-        check_finite(self.path, np.float64(value), what)
+        if not math.isfinite(value):
+            raise fail(self.path, f"{what} is not finite")
         return value
 
     def array(self, dtype: np.dtype, size: int, what: str) -> Shaped[Array, " size"]:

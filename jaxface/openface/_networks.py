@@ -2,8 +2,10 @@
 
 from pathlib import PurePosixPath
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Shaped
 
 from ..detect import MTCNN, Conv, Dense, MaxPool, Net, PReLU
 from ..fit import Validator
@@ -67,7 +69,7 @@ def _read_layer(reader: BinaryReader, what: str) -> Conv | PReLU | Dense | MaxPo
     kind = reader.int32(f"{what}: type")
     if kind == 0:
         weight, bias = _read_conv(reader, what)
-        return Conv(weight=weight, bias=bias)
+        return Conv(weight=jnp.asarray(weight), bias=jnp.asarray(bias))
     if kind == 1:
         size = tuple(reader.count(f"{what}: pooling", most=16) for _ in range(4))
         if size[0] != size[1] or size[2] != size[3] or 0 in size:
@@ -75,9 +77,10 @@ def _read_layer(reader: BinaryReader, what: str) -> Conv | PReLU | Dense | MaxPo
         return MaxPool(kernel=size[0], stride=size[2])
     if kind == 2:
         weight, bias = _read_dense(reader, what)
-        return Dense(weight=weight, bias=bias)
+        return Dense(weight=jnp.asarray(weight), bias=jnp.asarray(bias))
     if kind == 3:
-        return PReLU(slope=reader.matrix(f"{what}: slopes", types=(5,), shape=(None, 1))[:, 0])
+        slope = reader.matrix(f"{what}: slopes", types=(5,), shape=(None, 1))[:, 0]
+        return PReLU(slope=jnp.asarray(slope))
     raise fail(reader.path, f"{what}: expected type 0 to 3, found {kind}")
 
 
@@ -123,19 +126,19 @@ def read_validator(source: Source, path: PurePosixPath) -> Validator:
         raise fail(reader.path, "expected the same network in every view")
     most = max(len(entry["triangles"]) for entry in entries)
 
-    def stack(name: str) -> Array:
-        return np.stack([entry[name] for entry in entries])
+    def stack(name: str) -> Shaped[jax.Array, "v ..."]:
+        return jnp.asarray(np.stack([entry[name] for entry in entries]))
 
-    def stack_padded(name: str) -> Array:
-        return np.stack([_pad_rows(entry[name], most) for entry in entries])
+    def stack_padded(name: str) -> Shaped[jax.Array, "v t 3"]:
+        return jnp.asarray(np.stack([_pad_rows(entry[name], most) for entry in entries]))
 
-    def stack_layers(name: str) -> tuple[Array, ...]:
+    def stack_layers(name: str) -> tuple[Float32[jax.Array, "v ..."], ...]:
         per_view = [entry[name] for entry in entries]
-        return tuple(np.stack(layer) for layer in zip(*per_view, strict=True))
+        return tuple(jnp.asarray(np.stack(layer)) for layer in zip(*per_view, strict=True))
 
     return Validator(
         layers=layers,
-        centres=np.stack(centres),
+        centres=jnp.asarray(np.stack(centres)),
         mean=stack("mean"),
         std=stack("std"),
         mask=stack("mask"),

@@ -28,11 +28,15 @@ _PREFIXES = (
 _LANDMARK_DIRS = (str(LANDMARK), "model", "LandmarkDetector/model")
 _AU_DIRS = (str(AU), "AU_predictors", "FaceAnalyser/AU_predictors")
 _MARKERS = ("main_clnf_general.txt", "main_dynamic_svms.txt")  # of a folder of each kind
-HOW_TO_GET = (
-    "OpenFace 2.2.0 has them at https://github.com/TadasBaltrusaitis/OpenFace (its "
-    "download_models script fetches the CEN files); pymtcnn, pyclnf and pyfaceau share a cache "
-    "of the originals."
+_HOW_TO_GET = (
+    "Complete the folder from OpenFace 2.2.0 (https://github.com/TadasBaltrusaitis/OpenFace), or "
+    "name another one."
 )
+_HOW_TO_GET_CEN = (
+    "The cen_patches files are a separate download (OpenFace's download_models script); where "
+    "they lie in another folder, name it with --cen."
+)
+_MOST_LISTED = 20
 
 
 def shared_cache_dirs() -> list[Path]:
@@ -51,10 +55,14 @@ class Source:
     """
 
     def __init__(
-        self, directory: Path, *, cen_dir: Path | None = None, allow_modified: bool = False
+        self,
+        directory: Path | str,
+        *,
+        cen_dir: Path | str | None = None,
+        allow_modified: bool = False,
     ) -> None:
-        self.directory = directory
-        self._cen_dir = cen_dir
+        self.directory = directory = Path(directory).expanduser()
+        self._cen_dir = cen_dir = Path(cen_dir).expanduser() if cen_dir is not None else None
         self._allow_modified = allow_modified
         self.files: dict[str, str] = {}
         self.modified: list[str] = []
@@ -67,6 +75,18 @@ class Source:
             LANDMARK: _existing(directory, _LANDMARK_DIRS),
             AU: _existing(directory, _AU_DIRS),
         }
+        if not any(self._roots.values()):
+            raise ModelFileError(
+                f"{directory}: holds no OpenFace models, expected {LANDMARK} and {AU}, or model "
+                f"and AU_predictors. Name an OpenFace 2.2.0 checkout or installation."
+            )
+
+    def describe(self, main_file: str) -> str:
+        """Where a model read from here comes from, in words."""
+        text = f"OpenFace 2.2.0, {main_file}, from {self.directory.absolute()}"
+        if self._cen_dir is not None and any("/cen_patches" in path for path in self.files):
+            text += f", CEN files from {self._cen_dir.absolute()}"
+        return text + (", with modified files" if self.modified else "")
 
     def find(self, path: PurePosixPath) -> Path | None:
         """The file on disk for a path in OpenFace's repository, or None."""
@@ -79,37 +99,52 @@ class Source:
                 candidates += [root / path.relative_to(base) for root in roots]
         return next((found for found in candidates if found.is_file()), None)
 
-    def missing(self, paths: Iterable[PurePosixPath]) -> list[str]:
+    def missing(self, paths: Iterable[PurePosixPath]) -> list[PurePosixPath]:
         """Those of `paths` that are not there."""
-        return [str(path) for path in paths if self.find(path) is None]
+        return [path for path in paths if self.find(path) is None]
 
     def require(self, paths: Iterable[PurePosixPath], what: str) -> None:
         """Raises ModelFileError that lists the files of `what` that are not there."""
         missing = self.missing(paths)
-        if missing:
-            listed = "\n  ".join(missing)
-            raise ModelFileError(
-                f"{self.directory}: {len(missing)} of the files that {what} needs are missing:\n"
-                f"  {listed}\n{HOW_TO_GET} CEN files that lie elsewhere: give their folder too."
+        if not missing:
+            return
+        lines = [f"  {path}" for path in missing[:_MOST_LISTED]]
+        if len(missing) > _MOST_LISTED:
+            lines.append(f"  and {len(missing) - _MOST_LISTED} more")
+        cen = [_HOW_TO_GET_CEN] if any(path.name.startswith("cen_") for path in missing) else []
+        raise ModelFileError(
+            "\n".join(
+                [
+                    f"{self.directory}: {len(missing)} of the files of {what} are missing:",
+                    *lines,
+                    _HOW_TO_GET,
+                    *cen,
+                ]
             )
+        )
+
+    def locate(self, path: PurePosixPath) -> Path:
+        """The file on disk for a path in OpenFace's repository; raises where there is none."""
+        found = self.find(path)
+        if found is None:
+            raise ModelFileError(f"{self.directory}: {path} is missing. {_HOW_TO_GET}")
+        return found
 
     def read(self, path: PurePosixPath) -> tuple[Path, bytes]:
         """File on disk and its bytes, after the check of its sha256."""
-        found = self.find(path)
-        if found is None:
-            raise ModelFileError(f"{self.directory}: {path} is missing. {HOW_TO_GET}")
+        found = self.locate(path)
         data = found.read_bytes()
         if not data:
             raise fail(found, "is empty")
         digest = hashlib.sha256(data).hexdigest()
         self.files[str(path)] = digest
         known = SHA256.get(str(path))
-        if known is not None and known not in (digest, _sha256_of_lines(data)):
+        if known not in (None, digest) and known != _sha256_of_lines(data):
             if not self._allow_modified:
                 raise fail(
                     found,
                     f"is not the file of OpenFace 2.2.0: expected sha256 {known}, found {digest} "
-                    f"({len(data)} bytes); if it is meant to differ, allow modified files",
+                    f"({len(data)} bytes); if it is meant to differ, pass --allow-modified",
                 )
             self.modified.append(str(path))
         return found, data
