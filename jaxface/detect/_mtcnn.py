@@ -26,8 +26,18 @@ from ._pyramid import (
 )
 from ._sampling import crop_taps, normalise, sample
 
-_BLOCK = 16  # crops that go through a network together
-_RNET_SIDE, _ONET_SIDE = 24, 48  # px
+
+@dataclasses.dataclass(frozen=True)
+class _Stage:
+    """Shapes of a network that looks at crops."""
+
+    side: int  # px of its input
+    outputs: int
+    block: int  # crops that go through it together
+
+
+_RNET = _Stage(side=24, outputs=6, block=16)
+_ONET = _Stage(side=48, outputs=16, block=4)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -158,36 +168,36 @@ def _touches(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> Bool[Array, "
 
 
 def _run_net(
-    net: Net, side: int, outputs: int, image: Image, size: Int[Array, "2"], boxes: Boxes
+    net: Net, stage: _Stage, image: Image, size: Int[Array, "2"], boxes: Boxes
 ) -> Float[Array, "n o"]:
     """Network outputs for all boxes, in blocks; a block without valid boxes costs nothing."""
     count = boxes.valid.shape[0]
-    padding = -count % _BLOCK
-    blocks = jnp.pad(boxes.boxes, ((0, padding), (0, 0))).reshape(-1, _BLOCK, 4)
-    live = jnp.pad(boxes.valid, (0, padding)).reshape(-1, _BLOCK).any(axis=1)
+    padding = -count % stage.block
+    blocks = jnp.pad(boxes.boxes, ((0, padding), (0, 0))).reshape(-1, stage.block, 4)
+    live = jnp.pad(boxes.valid, (0, padding)).reshape(-1, stage.block).any(axis=1)
 
     def run(block: Float[Array, "b 4"]) -> Float[Array, "b o"]:
-        return jax.vmap(lambda box: net(crop(image, size, box, side)))(block)
+        return jax.vmap(lambda box: net(crop(image, size, box, stage.side)))(block)
 
     def skip(block: Float[Array, "b 4"]) -> Float[Array, "b o"]:
-        return jnp.zeros((_BLOCK, outputs), jnp.float32)
+        return jnp.zeros((stage.block, stage.outputs), jnp.float32)
 
     def step(
         carry: None, block: tuple[Float[Array, "b 4"], Bool[Array, ""]]
     ) -> tuple[None, Float[Array, "b o"]]:
         return carry, lax.cond(block[1], run, skip, block[0])
 
-    return lax.scan(step, None, (blocks, live))[1].reshape(-1, outputs)[:count]
+    return lax.scan(step, None, (blocks, live))[1].reshape(-1, stage.outputs)[:count]
 
 
 def _classify(
-    net: Net, side: int, outputs: int, image: Image, size: Int[Array, "2"], boxes: Boxes
+    net: Net, stage: _Stage, image: Image, size: Int[Array, "2"], boxes: Boxes
 ) -> tuple[Boxes, Float[Array, "n o"]]:
     """Squares the corrected boxes and gives them the network's scores and corrections."""
     squared = square(correct(boxes))
     valid = boxes.valid & _touches(squared, size)
     boxes = eqx.tree_at(lambda b: (b.boxes, b.valid), boxes, (squared, valid))
-    raw = _run_net(net, side, outputs, image, size, boxes)
+    raw = _run_net(net, stage, image, size, boxes)
     return Boxes(squared, face_probability(raw), raw[:, 2:6], valid), raw
 
 
@@ -270,14 +280,14 @@ def detect_faces(
     boxes, cut = _suppress_proposals(found, levels, scan, config.candidates)
     lost |= cut
 
-    boxes, _ = _classify(mtcnn.rnet, _RNET_SIDE, 6, image, size, boxes)
+    boxes, _ = _classify(mtcnn.rnet, _RNET, image, size, boxes)
     boxes = _over(boxes, config.thresholds[1])
     place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
     order, kept = select(boxes.boxes, boxes.scores, place, boxes.valid, 0.7)
     boxes, cut = _first(boxes, order, kept, config.refined)
     lost |= cut
 
-    boxes, raw = _classify(mtcnn.onet, _ONET_SIDE, 16, image, size, boxes)
+    boxes, raw = _classify(mtcnn.onet, _ONET, image, size, boxes)
     boxes = _over(boxes, config.thresholds[2])
     place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
     final = correct(boxes, inclusive=True)

@@ -13,15 +13,14 @@ class Conv(eqx.Module):
     bias: Float[Array, " o"]
 
     def __call__(self, maps: Float[Array, "h w i"]) -> Float[Array, "h2 w2 o"]:
-        products = lax.conv_general_dilated(
-            maps[None],
-            self.weight,
-            window_strides=(1, 1),
-            padding="VALID",
-            dimension_numbers=("NHWC", "OIHW", "NHWC"),
-            precision=lax.Precision.HIGHEST,
-        )
-        return products[0] + self.bias
+        # Patches times weights: XLA's CPU convolution is 20 to 30 times slower inside a loop.
+        outputs, _, height, width = self.weight.shape
+        rows, cols = maps.shape[0] - height + 1, maps.shape[1] - width + 1
+        taps = [maps[i : i + rows, j : j + cols] for i in range(height) for j in range(width)]
+        patches = jnp.concatenate(taps, axis=-1).reshape(rows * cols, -1)
+        kernel = self.weight.transpose(2, 3, 1, 0).reshape(-1, outputs)
+        products = jnp.dot(patches, kernel, precision=lax.Precision.HIGHEST)
+        return products.reshape(rows, cols, outputs) + self.bias
 
 
 class PReLU(eqx.Module):
