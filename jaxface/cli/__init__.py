@@ -1,1 +1,3 @@
-"""."""
+"""The command `jaxface`."""
+
+from ._main import main as main

@@ -46,7 +46,9 @@ def default_camera(
     if (cx is None) != (cy is None):
         raise ValueError(f"cx, cy: expected both or neither, got cx={cx}, cy={cy}")
     if fx is None or fy is None:
-        fx = fy = (500.0 * (width / 640.0) + 500.0 * (height / 480.0)) / 2.0
+        # Rounded before the mean is taken, as OpenFace does: the last bit depends on it.
+        sides = np.float32(500.0 * (width / 640.0)), np.float32(500.0 * (height / 480.0))
+        fx = fy = float((sides[0] + sides[1]) / np.float32(2.0))
     if cx is None or cy is None:
         cx, cy = width / 2.0, height / 2.0
     return Intrinsics(*(float(np.float32(value)) for value in (fx, fy, cx, cy)))

@@ -1,0 +1,147 @@
+"""Entry point of the command line."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._parser import build_parser, check_arguments
+
+if TYPE_CHECKING:  # NumPy and OpenCV would slow down --help
+    from ._jobs import Job
+    from ._report import Reporter
+    from ._run import Options, Process
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command `jaxface`.
+
+    Args:
+        argv: arguments without the program name; None takes the process's own.
+    Returns:
+        Exit status: 0 if all inputs were processed, 1 if not, 2 if inputs clash, 130 if
+        interrupted.
+    Raises:
+        SystemExit: usage errors (2), --help and --version (0).
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        if arguments.command == "models":
+            return _models(arguments)
+        check_arguments(parser, arguments)
+        return _analyze(arguments)
+    except KeyboardInterrupt:
+        print("jaxface: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left; Python would complain once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from ._models import run_models
+    from ._report import Reporter
+
+    try:
+        return run_models(arguments)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        Reporter(debug=arguments.debug).fail(error)
+        return 1
+
+
+def _analyze(arguments: argparse.Namespace) -> int:
+    from ._jobs import NameClashError, plan_jobs
+    from ._report import Reporter
+    from ._run import check_output_folder
+
+    options = _options(arguments)
+    with Reporter(debug=arguments.debug) as reporter, _warnings_to(reporter.warn):
+        try:
+            jobs = plan_jobs(arguments.inputs, arguments.mode)
+            check_output_folder(options.out)
+            process = _process(jobs, options, cache=not arguments.no_compile_cache)
+        except NameClashError as error:
+            reporter.fail(error)
+            return 2
+        except Exception as error:
+            reporter.fail(error)
+            return 1
+        for job in jobs:
+            _run(job, process, options, reporter)
+        return 1 if reporter.failures else 0
+
+
+def _process(jobs: "list[Job]", options: "Options", *, cache: bool) -> "Process | None":
+    """Loads the analysis, unless no input can be read anyway."""
+    if all(job.problem is not None for job in jobs):
+        return None
+    from ._cache import enable_compile_cache
+    from ._engine import load_process
+
+    if cache:
+        enable_compile_cache()
+    return load_process(options)
+
+
+def _run(job: "Job", process: "Process | None", options: "Options", reporter: "Reporter") -> None:
+    """Runs one job. Whatever goes wrong concerns this input only."""
+    from ._run import run_job
+
+    try:
+        if process is None or job.problem is not None:
+            raise job.problem or RuntimeError("no analysis was loaded")
+        reporter.start(job)
+        reporter.finish(job, run_job(job, process, options, reporter.frames, reporter.advance))
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        reporter.fail(error, job.given)
+
+
+def _options(arguments: argparse.Namespace) -> "Options":
+    from ._run import Options
+
+    return Options(
+        out=Path(arguments.out),
+        model=arguments.model,
+        faces=arguments.faces,
+        static=arguments.static,
+        wild=arguments.wild,
+        multi_view=None if arguments.multi_view is None else bool(arguments.multi_view),
+        fx=arguments.fx,
+        fy=arguments.fy,
+        cx=arguments.cx,
+        cy=arguments.cy,
+        hog=arguments.hog,
+        aligned=arguments.aligned,
+        details=not arguments.no_details,
+    )
+
+
+@contextmanager
+def _warnings_to(show: Callable[[str], None]) -> Iterator[None]:
+    """Sends warnings about inputs, and only those, to `show`."""
+    from ..errors import InputWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        usual = warnings.showwarning
+
+        def showwarning(message, category, *rest):  # signature set by the warnings module
+            if issubclass(category, InputWarning):
+                show(str(message))
+            else:
+                usual(message, category, *rest)
+
+        warnings.showwarning = showwarning
+        yield
