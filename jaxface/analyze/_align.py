@@ -16,6 +16,7 @@ _RIGID_POINTS = np.array(
 )
 _RAISED = np.isin(np.arange(68), [0, 16, *range(17, 27)])  # brow line and its two ends
 _RAISE = 30 / 0.7  # mask points go up by this times the scale, px
+_WORD = 28  # pixels of a row kept in one integer
 _Double = tuple[Array, Array]  # value and the part that float32 cannot hold
 
 
@@ -174,7 +175,7 @@ def face_mask(
         config: size and scale of the output.
 
     Returns:
-        True where the pixel centre is inside or on an edge.
+        True where the pixel centre is inside or, up to rounding, on an edge.
 
     Reference:
         Specification 03, A.3.
@@ -182,21 +183,39 @@ def face_mask(
     points = jnp.sum(landmarks[:, None, :] * matrix[:, :2], axis=-1) + matrix[:, 2]
     raised = jnp.asarray(_RAISED[:, None] * np.array([0, _RAISE * config.scale]), points.dtype)
     corners = (points - raised)[triangles]
-    grid = jnp.arange(config.size, dtype=points.dtype)
+    rows = jnp.arange(config.size, dtype=points.dtype)
     low, high = jnp.min(corners, axis=1), jnp.max(corners, axis=1)
-    in_x = (grid >= low[:, :1]) & (grid <= high[:, :1])
-    in_y = (grid >= low[:, 1:]) & (grid <= high[:, 1:])
-    inside = in_y[:, :, None] & in_x[:, None, :]
+    in_box = (rows >= low[:, 1:]) & (rows <= high[:, 1:])
+    first = jnp.broadcast_to(low[:, :1], in_box.shape)
+    last = jnp.where(in_box, high[:, :1], -jnp.inf)
     for k in range(3):
         vertex, start, end = (corners[:, (k + j) % 3] for j in range(3))
         along = end - start
-        # The cross product is a term of the row minus a term of the column; the sign is the
-        # vertex's own cross product, so that "same side" is one comparison.
+        # A pixel is on the vertex's side where slope * (x - start_x) <= room: along one row
+        # that is a bound on x. The bounding box alone decides on a triangle without area.
         sign = jnp.sign(_cross(along, vertex - start))[:, None]
-        rows = sign * along[:, :1] * (grid - start[:, 1:])
-        columns = sign * along[:, 1:] * (grid - start[:, :1])
-        inside = inside & (rows[:, :, None] >= columns[:, None, :])
-    return jnp.any(inside, axis=0)
+        slope = sign * along[:, 1:]
+        room = sign * along[:, :1] * (rows - start[:, 1:])
+        bound = start[:, :1] + room / jnp.where(slope == 0, 1, slope)
+        first = jnp.where(slope < 0, jnp.maximum(first, bound), first)
+        last = jnp.where(slope > 0, jnp.minimum(last, bound), last)
+        last = jnp.where((slope == 0) & (room < 0), -jnp.inf, last)
+    return _union_of_intervals(first, last, config.size)
+
+
+def _union_of_intervals(
+    first: Float[Array, "t y"], last: Float[Array, "t y"], size: int
+) -> Bool[Array, "y x"]:
+    """Pixels of each row between `first` and `last` of any triangle, both included."""
+    words = np.arange(-(-size // _WORD), dtype=np.int32) * _WORD
+    # Whole intervals become bit masks, so that a triangle costs a few words a row.
+    start = jnp.clip(jnp.ceil(first)[..., None], words, words + _WORD).astype(jnp.int32) - words
+    stop = jnp.clip(jnp.floor(last)[..., None] + 1, words, words + _WORD).astype(jnp.int32) - words
+    one = jnp.int32(1)
+    bits = ((one << stop) - 1) & ~((one << start) - 1)
+    row_bits = lax.reduce(bits, np.int32(0), lax.bitwise_or, (0,))
+    pixels = (row_bits[..., None] >> np.arange(_WORD, dtype=np.int32)) & 1
+    return pixels.reshape(size, -1)[:, :size] == 1
 
 
 def _cross(a: Float[Array, "t 2"], b: Float[Array, "t 2"]) -> Float[Array, " t"]:

@@ -125,12 +125,22 @@ def _vote(
     square = gx * gx + gy * gy
     # The inner `where` keeps the derivative of the root finite at zero.
     length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-    bins = np.arange(18, dtype=np.float32)[:, None, None]
-    votes = jnp.where(_orientation(gx, gy) == bins, length, 0)
-    columns = jnp.asarray(_bilinear_weights(shape[1]), votes.dtype)
-    rows = jnp.asarray(_bilinear_weights(shape[0]), votes.dtype)
-    across = jnp.einsum("oyx,cx->oyc", votes, columns, precision=lax.Precision.HIGHEST)
-    return jnp.einsum("oyc,ry->orc", across, rows, precision=lax.Precision.HIGHEST)
+    rows = _extent(shape[0])[0]
+    # The 8 pixel rows between two cell centres vote for the same two cells.
+    above = _CELL // 2 + 1
+    below = (rows + 1) * _CELL - above - gx.shape[0]
+    blocks = (rows + 1, _CELL, gx.shape[1])
+    bins = jnp.pad(_orientation(gx, gy), ((above, below), (0, 0))).reshape(blocks)
+    length = jnp.pad(length, ((above, below), (0, 0))).reshape(blocks)
+    directions = np.arange(18, dtype=np.float32)[:, None, None]
+    upper = lower = jnp.zeros((18, rows + 1, gx.shape[1]), gx.dtype)
+    for k in range(_CELL):
+        vote = jnp.where(bins[:, k] == directions, length[:, k], 0)
+        upper = upper + vote * (1 - (k + 0.5) / _CELL)
+        lower = lower + vote * ((k + 0.5) / _CELL)
+    by_row = jnp.pad(upper, ((0, 0), (0, 1), (0, 0))) + jnp.pad(lower, ((0, 0), (1, 0), (0, 0)))
+    columns = jnp.asarray(_bilinear_weights(shape[1]), gx.dtype)
+    return jnp.einsum("orx,cx->orc", by_row, columns, precision=lax.Precision.HIGHEST)
 
 
 def _normalise(histogram: Float[Array, "18 r c"]) -> Float[Array, "r-4 c-4 31"]:
