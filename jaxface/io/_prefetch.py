@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -10,7 +10,7 @@ T = TypeVar("T")
 _POLL = 0.1  # s between looks at whether the consumer has left
 
 
-def prefetch(items: Iterable[T], size: int = 8) -> Iterator[T]:
+def prefetch(items: Iterable[T], size: int = 8) -> Generator[T, None, None]:
     """Iterates over `items` in a background thread that runs ahead.
 
     An exception of `items` is raised here, after the items before it. Closing the iterator
@@ -29,7 +29,7 @@ def prefetch(items: Iterable[T], size: int = 8) -> Iterator[T]:
     return _run(items, size)
 
 
-def _run(items: Iterable[T], size: int) -> Iterator[T]:
+def _run(items: Iterable[T], size: int) -> Generator[T, None, None]:
     # Entries are (item, None), or (None, error) once at the end; no error means a normal end.
     ready: queue.Queue[tuple[list[T], BaseException | None]] = queue.Queue(size)
     left = threading.Event()
