@@ -1,12 +1,156 @@
-"""Point distribution model: shapes, Jacobians and parameters from a box or from landmarks."""
+"""Point distribution model: shapes, Jacobians, updates and parameters from a box."""
 
 import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
+
+from .._types import Box, PDMParameters
+from ..ops import euler_to_matrix, matrix_to_euler
+
+_HIGHEST = lax.Precision.HIGHEST
 
 
 class PDM(eqx.Module):
-    """Linear 3-D shape model under weak perspective."""
+    """Linear 3-D shape model under weak perspective (specification 02, B)."""
 
     mean_shape: Float[Array, "n 3"]  # mm, head frame
     components: Float[Array, "m n 3"]
     eigenvalues: Float[Array, " m"]
+
+
+def zero_parameters(pdm: PDM) -> PDMParameters:
+    """OpenFace's parameters before any fit: scale 1, everything else 0."""
+    dtype = pdm.mean_shape.dtype
+    return PDMParameters(
+        scale=jnp.ones((), dtype),
+        rotation=jnp.zeros(3, dtype),
+        translation=jnp.zeros(2, dtype),
+        local=jnp.zeros(pdm.eigenvalues.shape, dtype),
+    )
+
+
+def shape_3d(pdm: PDM, local: Float[Array, " m"]) -> Float[Array, "n 3"]:
+    """Landmarks in the head frame, mm."""
+    return pdm.mean_shape + jnp.einsum("m,mnd->nd", local, pdm.components, precision=_HIGHEST)
+
+
+def project(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Float[Array, "n 2"]:
+    """Weak-perspective image of a head-frame shape, px."""
+    rotation = euler_to_matrix(parameters.rotation)
+    turned = jnp.einsum("ad,nd->na", rotation[:2], shape, precision=_HIGHEST)
+    return parameters.scale * turned + parameters.translation
+
+
+def shape_2d(pdm: PDM, parameters: PDMParameters) -> Float[Array, "n 2"]:
+    """Landmarks in the image, px."""
+    return project(shape_3d(pdm, parameters.local), parameters)
+
+
+def extents(
+    points: Float[Array, "n 2"], present: Array | None = None
+) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+    """Smallest and largest x and y of the present points."""
+    if present is None:
+        return jnp.min(points, axis=0), jnp.max(points, axis=0)
+    inf = jnp.asarray(np.inf, points.dtype)
+    keep = present[:, None]
+    return (
+        jnp.min(jnp.where(keep, points, inf), axis=0),
+        jnp.max(jnp.where(keep, points, -inf), axis=0),
+    )
+
+
+def bounding_box(pdm: PDM, parameters: PDMParameters) -> Box:
+    """Box around the projected landmarks, px."""
+    return jnp.concatenate(extents(shape_2d(pdm, parameters)))
+
+
+def parameters_from_box(pdm: PDM, box: Box, rotation: Float[Array, "3"]) -> PDMParameters:
+    """Parameters of the mean shape, turned by `rotation`, that fill a box.
+
+    Args:
+        box: face box, px.
+        rotation: Euler angles, rad.
+    Reference:
+        Specification 02, B.3.
+    """
+    turned = jnp.einsum(
+        "ad,nd->na", euler_to_matrix(rotation)[:2], pdm.mean_shape, precision=_HIGHEST
+    )
+    low, high = extents(turned)
+    scale = jnp.mean((box[2:] - box[:2]) / (high - low))
+    translation = (box[:2] + box[2:]) / 2 - scale * (low + high) / 2
+    return PDMParameters(
+        scale=scale,
+        rotation=rotation,
+        translation=translation,
+        local=jnp.zeros_like(pdm.eigenvalues),
+    )
+
+
+def rigid_jacobian(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Float[Array, "n 2 6"]:
+    """Derivative of the projected shape by scale, object-frame rotation and translation.
+
+    Columns: scale, omega_x, omega_y, omega_z, t_x, t_y, for R(r) (I + [omega]x).
+
+    Reference:
+        Specification 02, B.4.
+    """
+    rotation, scale = euler_to_matrix(parameters.rotation), parameters.scale
+    x, y, z = shape[:, 0], shape[:, 1], shape[:, 2]
+    ones, zeros = jnp.ones_like(x), jnp.zeros_like(x)
+    rows = []
+    for axis in range(2):
+        r1, r2, r3 = rotation[axis, 0], rotation[axis, 1], rotation[axis, 2]
+        columns = [
+            r1 * x + r2 * y + r3 * z,
+            scale * (y * r3 - z * r2),
+            -scale * (x * r3 - z * r1),
+            scale * (x * r2 - y * r1),
+            ones if axis == 0 else zeros,
+            zeros if axis == 0 else ones,
+        ]
+        rows.append(jnp.stack(columns, axis=-1))
+    return jnp.stack(rows, axis=1)
+
+
+def full_jacobian(
+    pdm: PDM, shape: Float[Array, "n 3"], parameters: PDMParameters
+) -> Float[Array, "n 2 k"]:
+    """The rigid columns and one more for each shape mode, k = 6 + m (specification 02, B.4)."""
+    rotation = parameters.scale * euler_to_matrix(parameters.rotation)[:2]
+    modes = jnp.einsum("ad,mnd->nam", rotation, pdm.components, precision=_HIGHEST)
+    return jnp.concatenate([rigid_jacobian(shape, parameters), modes], axis=-1)
+
+
+def update_parameters(parameters: PDMParameters, delta: Float[Array, " k"]) -> PDMParameters:
+    """Adds a Gauss-Newton step; six entries move the pose only.
+
+    The nearest rotation to I + [omega]x turns by atan |omega|, so it needs no decomposition.
+
+    Reference:
+        Specification 02, B.5.
+    """
+    omega = delta[1:4]
+    x, y, z = omega
+    zero = jnp.zeros_like(x)
+    cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)
+    cosine = lax.rsqrt(1 + jnp.sum(omega * omega))
+    square = jnp.dot(cross, cross, precision=_HIGHEST)
+    step = jnp.eye(3, dtype=delta.dtype) + cosine * cross + cosine**2 / (1 + cosine) * square
+    turned = jnp.dot(euler_to_matrix(parameters.rotation), step, precision=_HIGHEST)
+    local = parameters.local if delta.shape[0] == 6 else parameters.local + delta[6:]
+    return PDMParameters(
+        scale=parameters.scale + delta[0],
+        rotation=matrix_to_euler(turned),
+        translation=parameters.translation + delta[4:6],
+        local=local,
+    )
+
+
+def clamp_local(pdm: PDM, parameters: PDMParameters) -> PDMParameters:
+    """Limits each shape coefficient to three standard deviations (specification 02, B.6)."""
+    bound = 3 * jnp.sqrt(pdm.eigenvalues)
+    return eqx.tree_at(lambda p: p.local, parameters, jnp.clip(parameters.local, -bound, bound))

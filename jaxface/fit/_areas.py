@@ -1,0 +1,70 @@
+"""Views, the similarity to the reference frame, and the image areas around landmarks."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._types import Gray, Landmarks, PDMParameters
+from ..ops import affine_cells, sample_cells
+from ._experts import SUPPORT, PatchExperts
+from ._pdm import PDM, shape_2d
+
+
+def nearest_view(experts: PatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:
+    """View whose centre is nearest to the head's Euler angles (specification 02, C.1)."""
+    return jnp.argmin(jnp.sum((experts.centres - rotation) ** 2, axis=-1))
+
+
+def align_to_reference(
+    pdm: PDM, parameters: PDMParameters, landmarks: Landmarks, scale: float
+) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
+    """Similarity between the image and the frontal, unrotated shape at `scale`.
+
+    Its scale is the ratio of RMS radii, not the least-squares one.
+
+    Args:
+        landmarks: current landmarks, px.
+        scale: px per mm of the reference frame.
+    Returns:
+        Linear maps from image to reference frame and back.
+    Reference:
+        Specification 02, C.2.
+    """
+    frontal = PDMParameters(
+        scale=jnp.asarray(scale, landmarks.dtype),
+        rotation=jnp.zeros_like(parameters.rotation),
+        translation=jnp.zeros_like(parameters.translation),
+        local=parameters.local,
+    )
+    reference = shape_2d(pdm, frontal)
+    a = landmarks - jnp.mean(landmarks, axis=0)
+    b = reference - jnp.mean(reference, axis=0)
+    cosine = jnp.sum(a * b)
+    sine = jnp.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+    norm = jnp.sqrt(cosine**2 + sine**2)
+    ratio = jnp.sqrt(jnp.sum(b * b) / jnp.sum(a * a))
+    cosine, sine = cosine / norm, sine / norm
+    turn = jnp.stack([cosine, -sine, sine, cosine]).reshape(2, 2)
+    return ratio * turn, turn.T / ratio
+
+
+def areas_of_interest(
+    gray: Gray, landmarks: Landmarks, reference_to_image: Float[Array, "2 2"], window: int
+) -> Float[Array, "n side side"]:
+    """Image around each landmark, seen in the reference frame.
+
+    Args:
+        gray: 0 to 255, integral values.
+        landmarks: centres, px.
+        window: side of the response map; the area's side is window + 10.
+    Reference:
+        Specification 02, C.3.
+    """
+    side = window + SUPPORT - 1
+    half = (side - 1) / 2
+    a, b = reference_to_image[0, 0], -reference_to_image[0, 1]
+    x = landmarks[:, 0] - a * half + b * half
+    y = landmarks[:, 1] - a * half - b * half
+    linear = jnp.stack([a, -b, b, a]).reshape(2, 2)
+    linear = jnp.broadcast_to(linear, (landmarks.shape[0], 2, 2))
+    cells = affine_cells(linear, jnp.stack([x, y], axis=-1), side, side)
+    return sample_cells(gray, *cells)
