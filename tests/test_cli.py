@@ -1,0 +1,395 @@
+"""The command line: what it writes and reports, and how it fails."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from jaxface.cli import _engine, main
+from jaxface.cli._run import FaceRecord, Source
+from jaxface.output import FaceRow, column_names, read_hog
+
+_FACES = 2  # faces that the stand-in finds in an image
+
+
+def _row(frame: int, face_id: int, timestamp: float, value: float) -> FaceRow:
+    def full(*shape: int) -> np.ndarray:
+        return np.full(shape, value, np.float32)
+
+    points = (full(2, 3), full(2), full(56, 2), full(56, 3), full(6), full(68, 2), full(68, 3))
+    pose = (value, full(3), full(2), full(34))
+    return FaceRow(frame, face_id, timestamp, 0.9, value > 0, *points, *pose)
+
+
+class _FakeResults:
+    """Stands in for the analysis: landmarks are the frame's mean level; black has no face."""
+
+    def __init__(self, source: Source):
+        self.source = source
+        self.count = 0
+
+    def __iter__(self):
+        alone = self.source.faces == "one"
+        streaming = self.source.mode == "video" and alone
+        for index, frame in enumerate(self.source.frames):
+            level = float(frame[..., 0].mean().round())
+            for face_id in range(1 if alone else _FACES):
+                if level == 0 and not streaming:
+                    continue  # only a tracked clip has rows without a face
+                row = _row(index + 1, face_id, self.source.timestamp(index), level)
+                if not streaming:
+                    row = row._replace(au_intensity=np.ones(17), au_presence=np.ones(18))
+                self.count += 1
+                aligned = np.full((112, 112, 3), int(level), np.uint8)
+                yield FaceRecord(row, np.full(4464, 0.1, np.float32), level > 0, aligned)
+
+    def action_units(self):
+        if self.source.mode == "image" or self.source.faces == "all":
+            return None
+        return ((np.full(17, 0.5 * i), np.zeros(18)) for i in range(self.count))
+
+
+@pytest.fixture
+def fake(monkeypatch) -> list:
+    """Puts the stand-in behind the command line; the list collects the options it got."""
+    seen = []
+
+    def load(options):
+        seen.append(options)
+        return _FakeResults
+
+    monkeypatch.setattr(_engine, "load_process", load)
+    monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
+    return seen
+
+
+def _image(path: Path, level: int = 50) -> str:
+    assert cv2.imwrite(str(path), np.full((48, 64, 3), level, np.uint8))
+    return str(path)
+
+
+def _video(path: Path, count: int = 6) -> str:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    for i in range(count):
+        writer.write(np.full((48, 64, 3), 20 * i % 250, np.uint8))
+    writer.release()
+    return str(path)
+
+
+def _cells(path: Path, name: str) -> list[str]:
+    header, *lines = path.read_text().splitlines()
+    at = header.split(", ").index(name)
+    return [line.split(", ")[at] for line in lines]
+
+
+# What is written
+
+
+def test_video_image_and_folder(tmp_path, fake, capsys):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i in range(3):
+        _image(folder / f"{i}.png", 30 + i)
+    inputs = [_video(tmp_path / "clip.avi"), _image(tmp_path / "still.png"), str(folder) + "/."]
+    out = tmp_path / "deep" / "out"
+    assert main(["analyze", *inputs, "--out", str(out)]) == 0
+    assert sorted(os.listdir(out)) == [
+        *("clip.csv", "clip_of_details.txt", "frames.csv", "frames_of_details.txt"),
+        *("still.csv", "still_of_details.txt"),
+    ]
+    assert _cells(out / "clip.csv", "frame") == list("123456")
+    assert _cells(out / "clip.csv", "timestamp") == [f"{i / 10:.3f}" for i in range(6)]
+    assert _cells(out / "clip.csv", "success") == list("011111")
+    assert _cells(out / "clip.csv", "AU01_r")[:3] == ["0.00", "0.50", "1.00"]  # filled in last
+    assert _cells(out / "frames.csv", "timestamp") == ["0.000"] * 3
+    assert _cells(out / "frames.csv", "x_0") == ["30.0", "31.0", "32.0"]
+    assert _cells(out / "still.csv", "face") == ["0", "1"]
+    assert _cells(out / "still.csv", "AU28_c") == ["1.0", "1.0"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{inputs[0]}: 6 frames, 5 of 6 rows with a face, ")
+    assert lines[0].endswith(f" frames/s -> {out / 'clip.csv'}")
+    assert lines[1] == f"{inputs[1]}: 2 faces -> {out / 'still.csv'}"
+    assert len(lines) == 3
+    text = (out / "clip_of_details.txt").read_text()
+    assert text.startswith(f"Input:{inputs[0]}\nInput full path:{inputs[0]}\nCamera parameters:50,")
+    assert "Output csv:clip.csv\nGaze: 1\n" in text and "HOG" not in text
+
+
+def test_more_outputs_on_request(tmp_path, fake):
+    out = tmp_path / "out"
+    inputs = [_video(tmp_path / "clip.avi", 2), _image(tmp_path / "still.png", 7)]
+    options = ["--hog", "--aligned", "--fx", "600", "--fy", "601", "--cx", "30", "--cy", "20"]
+    assert main(["analyze", *inputs, "--out", str(out), *options]) == 0
+    assert sorted(os.listdir(out / "clip_aligned")) == [
+        *("frame_det_00_000001.bmp", "frame_det_00_000002.bmp"),
+    ]
+    assert sorted(os.listdir(out / "still_aligned")) == [
+        *("face_det_000000.bmp", "face_det_000001.bmp"),
+    ]
+    assert read_hog(out / "clip.hog")[1].tolist() == [False, True]
+    assert len(read_hog(out / "still.hog")[1]) == 2
+    text = (out / "still_of_details.txt").read_text()
+    assert "Camera parameters:600,601,30,20\nOutput HOG:still.hog\n" in text
+    assert "Output aligned directory:still_aligned\nOutput csv:still.csv\n" in text
+    assert len(fake) == 1  # one model for all inputs
+
+
+def test_settings_reach_the_analysis(tmp_path, fake):
+    image = _image(tmp_path / "a.png")
+    options = ["--model", "other", "--static", "--wild", "--multi-view", "0", "--faces", "one"]
+    options += ["--no-details"]
+    assert main(["analyze", image, "--out", str(tmp_path / "out"), *options]) == 0
+    assert (fake[0].model, fake[0].static, fake[0].wild, fake[0].faces) == (
+        *("other", True, True, "one"),
+    )
+    assert fake[0].multi_view is False
+    assert os.listdir(tmp_path / "out") == ["a.csv"]
+    assert len(_cells(tmp_path / "out" / "a.csv", "face")) == 1
+
+
+def test_modes(tmp_path, fake):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    _image(folder / "a.png")
+    _image(folder / "b.png")
+    out = tmp_path / "out"
+    assert main(["analyze", str(folder), "--out", str(out), "--mode", "image"]) == 0
+    assert _cells(out / "a.csv", "face") == _cells(out / "b.csv", "face") == ["0", "1"]
+    assert main(["analyze", str(folder / "a.png"), "--out", str(out), "--mode", "video"]) == 0
+    assert _cells(out / "a.csv", "frame") == ["1"]
+    assert main(["analyze", str(folder), "--out", str(out), "--faces", "all"]) == 0
+    assert _cells(out / "frames.csv", "face_id") == list("0101")
+    assert _cells(out / "frames.csv", "AU01_c") == ["1.0"] * 4  # one decimal, as VidMulti
+
+
+def test_image_without_a_face_is_a_success(tmp_path, fake, capsys):
+    out = tmp_path / "out"
+    inputs = [_image(tmp_path / "black.png", 0)]
+    cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
+    inputs.append(str(tmp_path / "dot.png"))
+    assert main(["analyze", *inputs, "--out", str(out), "--hog"]) == 0
+    assert sorted(os.listdir(out)) == [
+        *("black.hog", "black_of_details.txt", "dot.hog", "dot_of_details.txt"),
+    ]
+    assert (out / "black.hog").read_bytes() == b""
+    assert "csv" not in (out / "black_of_details.txt").read_text()
+    expected = [f"{given}: no face found, no CSV written" for given in inputs]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+# Failures
+
+
+def test_bad_inputs_are_named_and_the_others_finish(tmp_path, fake, capsys):
+    (tmp_path / "text.mp4").write_text("no video\n")
+    (tmp_path / "zero.mp4").write_bytes(b"")
+    (tmp_path / "words.png").write_text("no image\n")
+    (tmp_path / "empty").mkdir()
+    bad = [str(tmp_path / name) for name in ("gone.avi", "text.mp4", "zero.mp4", "words.png")]
+    bad.append(str(tmp_path / "empty"))
+    good = _image(tmp_path / "good.png")
+    out = tmp_path / "out"
+    assert main(["analyze", *bad[:3], good, *bad[3:], "--out", str(out)]) == 1
+    assert sorted(os.listdir(out)) == ["good.csv", "good_of_details.txt"]
+    found = capsys.readouterr()
+    assert found.out == f"{good}: 2 faces -> {out / 'good.csv'}\n"
+    errors = found.err.splitlines()
+    for given, message, error in zip(
+        bad,
+        ("nothing there", "9 bytes", "0 bytes", "9 bytes that cannot be decoded", "0 files"),
+        errors,
+        strict=True,
+    ):
+        assert error.startswith(f"jaxface: error: {given}: expected ") and message in error
+
+
+def test_only_bad_inputs_load_no_model(tmp_path, fake, capsys):
+    assert main(["analyze", "gone.png", "--out", str(tmp_path / "out")]) == 1
+    assert fake == []
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_truncated_video_is_processed_with_a_warning(tmp_path, fake, capsys):
+    path = Path(_video(tmp_path / "clip.avi", 40))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert main(["analyze", str(path), "--out", str(tmp_path / "out")]) == 0
+    assert len(_cells(tmp_path / "out" / "clip.csv", "frame")) >= 5
+    error = capsys.readouterr().err
+    assert error.startswith(f"jaxface: warning: {path}: only ") and error.count("\n") == 1
+
+
+def test_same_name_twice(tmp_path, fake, capsys):
+    (tmp_path / "x").mkdir()
+    first, second = _image(tmp_path / "a.png"), _image(tmp_path / "x" / "a.jpg")
+    assert main(["analyze", first, second, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert f"{first} and {second} would both write a.csv" in error
+    assert fake == [] and not (tmp_path / "out").exists()
+
+
+def test_file_in_place_of_the_output_folder(tmp_path, fake, capsys):
+    image = _image(tmp_path / "a.png")
+    (tmp_path / "out").write_text("a file")
+    assert main(["analyze", image, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"jaxface: error: {tmp_path / 'out'}: cannot be written")
+    assert fake == [] and (tmp_path / "out").read_text() == "a file"
+
+
+def test_read_only_output_folder(tmp_path, fake, capsys, monkeypatch):
+    image = _image(tmp_path / "a.png")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert main(["analyze", image, "--out", str(tmp_path / "out")]) == 1
+    assert "out: cannot be written (no permission to write there)" in capsys.readouterr().err
+
+
+def test_unwritable_result_leaves_the_old_ones(tmp_path, fake, capsys, monkeypatch):
+    image, out = _image(tmp_path / "a.png"), tmp_path / "out"
+    out.mkdir()
+    for name in ("a.csv", "a.hog"):
+        (out / name).write_text("older")
+
+    def full(*names):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert main(["analyze", image, "--out", str(out), "--hog"]) == 1
+    assert "a.csv: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert sorted(os.listdir(out)) == ["a.csv", "a.hog"]
+    assert {path.read_text() for path in out.iterdir()} == {"older"}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_our_own_mistakes(tmp_path, capsys, monkeypatch, debug):
+    """An unforeseen exception fails its input alone; the traceback is for --debug."""
+    inputs = [_image(tmp_path / "a.png"), _image(tmp_path / "b.png", 0)]
+
+    def process(source):
+        results = list(_FakeResults(source))
+        if results:
+            raise TypeError("an array has the wrong shape")
+        return _FakeResults(source)
+
+    monkeypatch.setattr(_engine, "load_process", lambda options: process)
+    out = ["--out", str(tmp_path / "out"), "--no-compile-cache"]
+    assert main(["analyze", *inputs, *out, *(["--debug"] if debug else [])]) == 1
+    found = capsys.readouterr()
+    assert f"jaxface: error: {inputs[0]}: TypeError: an array has the wrong shape" in found.err
+    assert ("Traceback" in found.err) is debug
+    assert ("--debug shows the traceback" in found.err) is not debug
+    assert found.out == f"{inputs[1]}: no face found, no CSV written\n"
+
+
+def test_interruption(tmp_path, capsys, monkeypatch):
+    def process(source):
+        next(source.frames)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_engine, "load_process", lambda options: process)
+    monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
+    clip = _video(tmp_path / "clip.avi", 40)
+    assert main(["analyze", clip, "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "jaxface: interrupted\n"
+    assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["analyze", "a.mp4"], "--out"),
+        (["analyze", "a.mp4", "--out", "o", "--fx", "5"], "--fx and --fy must be given together"),
+        (["analyze", "a.mp4", "--out", "o", "--cy", "5"], "--cx and --cy must be given together"),
+        (["analyze", "a.mp4", "--out", "o", "--fx", "-5", "--fy", "5"], "--fx must be positive"),
+        (["analyze", "a.mp4", "--out", "o", "--mode", "film"], "invalid choice: 'film'"),
+        (["models"], "ACTION"),
+    ],
+)
+def test_usage_errors(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+# Terminal, models, cache
+
+
+def test_progress_bar_on_a_terminal_only(tmp_path, fake, capsys, monkeypatch):
+    clip = _video(tmp_path / "clip.avi")
+    assert main(["analyze", clip, "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["analyze", clip, "--out", str(tmp_path / "out")]) == 0
+    assert "6 [00:00" in capsys.readouterr().err
+
+
+def test_help_and_version_start_quickly():
+    """They must not import NumPy, OpenCV or JAX on the command line's account."""
+    code = (
+        "import sys; sys.modules['jax'] = sys.modules['cv2'] = sys.modules['pandas'] = None\n"
+        "from jaxface.cli import main\n"
+        "main([sys.argv[1]])"
+    )
+    for option, expected in (("--help", "exit status: 0"), ("--version", "jaxface 0.")):
+        done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert expected in done.stdout
+
+
+def test_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAXFACE_CACHE_DIR", str(tmp_path))
+    assert main(["models", "list"]) == 0
+    assert capsys.readouterr().out == "no model is installed; run: jaxface models import DIR\n"
+    assert main(["models", "import", str(tmp_path / "gone")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("jaxface: error: ") and str(tmp_path / "gone") in error
+
+
+def test_models_import_and_list(tmp_path, monkeypatch, capsys, model_dir):
+    monkeypatch.setenv("JAXFACE_CACHE_DIR", str(tmp_path))
+    assert main(["models", "import", str(model_dir)]) == 0
+    imported = capsys.readouterr().out
+    assert f"openface: {tmp_path / 'models' / 'openface.safetensors'}\n" in imported
+    assert "licence: OpenFace (CMU)" in imported
+    assert main(["models", "list"]) == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(imported.splitlines())
+
+
+def test_missing_model_is_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("JAXFACE_CACHE_DIR", str(tmp_path))
+    arguments = ["analyze", _image(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--no-compile-cache"]) == 1
+    assert "jaxface models import" in capsys.readouterr().err
+
+
+def test_compile_cache(tmp_path):
+    """In processes of their own: it is a global setting of JAX."""
+    code = (
+        "import jax; from jaxface.cli._cache import enable_compile_cache\n"
+        "print(enable_compile_cache(), jax.config.jax_compilation_cache_dir)"
+    )
+
+    def run(**extra: str) -> str:
+        environment = {**os.environ, "JAXFACE_CACHE_DIR": str(tmp_path), "JAX_PLATFORMS": "cpu"}
+        environment.pop("JAXFACE_COMPILE_CACHE", None)
+        environment |= extra
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert run() == f"{tmp_path / 'xla'} {tmp_path / 'xla'}"
+    assert run(JAXFACE_COMPILE_CACHE="0") == "None None"
+    assert run(JAX_COMPILATION_CACHE_DIR="/elsewhere") == "None /elsewhere"
+
+
+def test_header_is_openfaces(tmp_path, fake):
+    assert main(["analyze", _video(tmp_path / "a.avi", 1), "--out", str(tmp_path)]) == 0
+    header = (tmp_path / "a.csv").read_text().splitlines()[0]
+    assert header == ", ".join(column_names("video"))
