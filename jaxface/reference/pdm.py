@@ -90,12 +90,18 @@ def update(parameters: Parameters, delta: Floats) -> Parameters:
     local = parameters.local.copy()
     if len(delta) > 6:
         local += delta[6:]
+    # Kept in float32 between steps, as in OpenFace: kernel cells turn on the last bits.
     return Parameters(
-        scale=parameters.scale + delta[0],
-        rotation=matrix_to_euler(matrix),
-        translation=parameters.translation + delta[4:6],
-        local=local,
+        scale=float(np.float32(parameters.scale + delta[0])),
+        rotation=single(matrix_to_euler(matrix)),
+        translation=single(parameters.translation + delta[4:6]),
+        local=single(local),
     )
+
+
+def single(values: Floats) -> Floats:
+    """Rounds to float32 and back."""
+    return values.astype(np.float32).astype(np.float64)
 
 
 def matrix_to_euler(matrix: Floats) -> Floats:
@@ -116,7 +122,7 @@ def matrix_to_euler(matrix: Floats) -> Floats:
 def clamp(pdm: PDM, local: Floats) -> Floats:
     """Keeps each coefficient within three standard deviations: B.6."""
     limit = 3 * np.sqrt(pdm.eigenvalues)
-    return np.clip(local, -limit, limit)
+    return single(np.clip(local, -limit, limit))
 
 
 def solve_spd(a: Floats, b: Floats) -> Floats:

@@ -64,9 +64,13 @@ def kernel(window: int, x: float, y: float, sigma: float) -> Floats:
 
 
 def offsets(landmarks: Floats, scale: Scale) -> Floats:
-    """Positions (n 2) of the landmarks in their response maps, in cells: D.3, step 3."""
+    """Positions (n 2) of the landmarks in their response maps, in cells: D.3, step 3.
+
+    Rounded to float32 where OpenFace stores them, as the kernel's grid turns on the last bits.
+    """
     middle = (scale.responses.shape[-1] - 1) // 2
-    return (landmarks - scale.base) @ scale.to_reference.T + middle
+    moved = models.single((landmarks - scale.base) @ scale.to_reference.T)
+    return models.single(moved + middle)
 
 
 def mean_shifts(positions: Floats, scale: Scale, sigma: float) -> Floats:
@@ -92,7 +96,7 @@ def optimise(
         weights = settings.weight_factor * scale.confidence
     parameters, positions, previous = start, np.zeros_like(scale.base), None
     for _ in range(settings.iterations):
-        landmarks = models.shape_2d(pdm, parameters)
+        landmarks = models.single(models.shape_2d(pdm, parameters))
         if previous is not None and np.linalg.norm(landmarks - previous) < 0.01:
             break
         previous = landmarks
