@@ -207,6 +207,21 @@ def test_bad_inputs_are_named_and_the_others_finish(tmp_path, fake, capsys):
         assert error.startswith(f"jaxface: error: {given}: expected ") and message in error
 
 
+def test_odd_names(tmp_path, fake, capsys):
+    """Bytes that are no text, letters that the terminal lacks, no name, and too long a one."""
+    plain = _image(tmp_path / "größe.png")
+    odd = str(tmp_path / "\udcff.png")
+    os.link(plain, odd)
+    out = tmp_path / "out"
+    assert main(["analyze", odd, plain, "", "x" * 300, "--out", str(out)]) == 1
+    assert sorted(os.listdir(out)) == ["größe.csv", "größe_of_details.txt"]
+    found = capsys.readouterr()
+    assert found.out.startswith(f"{plain}: 2 faces")
+    assert f"{tmp_path}/\\udcff.png: expected an image, got a name that is not UTF-8" in found.err
+    assert "'': expected a file or folder, got an empty name" in found.err
+    assert "xxx: expected a file or folder, got File name too long" in found.err
+
+
 def test_only_bad_inputs_load_no_model(tmp_path, fake, capsys):
     assert main(["analyze", "gone.png", "--out", str(tmp_path / "out")]) == 1
     assert fake == []

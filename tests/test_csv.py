@@ -206,7 +206,7 @@ def test_misuse(tmp_path):
     unit = (np.zeros(17), np.zeros(18))
     with CsvWriter(tmp_path / "a.csv") as writer:
         writer.write(_row())
-        with pytest.raises(ValueError, match="expected action units in all rows or in none"):
+        with pytest.raises(ValueError, match="expected action units in all of them or in none"):
             writer.write(_row(units=False))
         with pytest.raises(ValueError, match="action_units: expected None, the rows have them"):
             writer.finish([unit])

@@ -47,6 +47,8 @@ def plan_jobs(inputs: Sequence[str], mode: Mode | None) -> list[Job]:
 def _jobs(given: str, mode: Mode | None) -> list[Job]:
     path = Path(given)
     try:
+        if not given:
+            raise InputError("''", "a file or folder", "an empty name", "check the command line")
         kind = classify_input(path)
         if kind is InputKind.FOLDER and mode == "image":
             return [_job(str(file), InputKind.IMAGE, "image") for file in list_images(path)]

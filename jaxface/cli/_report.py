@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 from types import TracebackType
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -53,7 +54,7 @@ class Reporter:
         else:
             found = f"{_count(outcome.frames, 'frame')}, {outcome.faces} of {outcome.rows} rows "
             result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {outcome.csv}"
-        print(f"{job.given}: {result}", flush=True)
+        _print(f"{job.given}: {result}", sys.stdout)
 
     def fail(self, error: BaseException, path: str | None = None) -> None:
         """Reports a failure on standard error.
@@ -72,15 +73,15 @@ class Reporter:
             message = message if self._debug else f"{message} (--debug shows the traceback)"
         if path is not None and path not in message:
             message = f"{path}: {message}"
-        print(f"jaxface: error: {message}", file=sys.stderr, flush=True)
+        _print(f"jaxface: error: {message}", sys.stderr)
 
     def warn(self, message: str) -> None:
         """Prints a warning on standard error, past the bar."""
-        line = f"jaxface: warning: {message}"
-        if self._bar is None:
-            print(line, file=sys.stderr, flush=True)
-        else:
-            self._bar.write(line, file=sys.stderr)
+        if self._bar is not None:
+            self._bar.clear()
+        _print(f"jaxface: warning: {message}", sys.stderr)
+        if self._bar is not None:
+            self._bar.refresh()
 
     def close(self) -> None:
         """Removes the bar."""
@@ -98,6 +99,12 @@ class Reporter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _print(line: str, stream: TextIO) -> None:
+    """Prints a line, whatever file names it holds: they need not be valid in the encoding."""
+    encoding = stream.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def _count(number: int, noun: str) -> str:

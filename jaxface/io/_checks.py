@@ -28,12 +28,17 @@ def classify_input(path: str | Path) -> InputKind:
     Returns:
         The kind.
     Raises:
-        InputError: nothing is there.
+        InputError: nothing is there, or it cannot be looked at.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        folder, found = path.is_dir(), path.exists()
+    except OSError as error:  # a closed folder above it, a name that is too long
+        got = error.strerror or str(error)
+        raise InputError(path, "a file or folder", got, "check the path") from error
+    if folder:
         return InputKind.FOLDER
-    if not path.exists():
+    if not found:
         raise _missing(path)
     return InputKind.IMAGE if path.suffix.lower() in _IMAGE_SUFFIXES else InputKind.VIDEO
 
@@ -45,12 +50,16 @@ def check_file(path: Path, expected: str) -> None:
         path: the file.
         expected: what it should hold, for the message.
     Raises:
-        InputError: missing, a folder, empty or unreadable.
+        InputError: missing, a folder, empty, unreadable or with a name that OpenCV cannot take.
     """
     if not path.exists():
         raise _missing(path)
     if path.is_dir():
         raise InputError(path, expected, "a folder", "name a file")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # OpenCV would end the process
+        raise InputError(path, expected, "a name that is not UTF-8", "rename it") from error
     try:
         with path.open("rb") as file:
             empty = not file.read(1)

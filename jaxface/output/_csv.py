@@ -1,5 +1,6 @@
 """CSV files, byte for byte as OpenFace's."""
 
+import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from ._rows import FaceRow, Table, stack_rows
 
 ActionUnitRow = tuple[Float[np.ndarray, "17"], Float[np.ndarray, "18"]]  # intensity, presence
 
-_BLOCK = 256  # rows turned into Python numbers at a time
+_BLOCK = 64  # rows turned into Python numbers at a time
 
 
 def csv_lines(table: Table, kind: CsvKind = "video") -> Iterator[bytes]:
@@ -87,7 +88,8 @@ class CsvWriter:
         self.rows = 0
         self._kind: CsvKind = kind
         self._spool: IO[bytes] | None = None
-        self._complete = False  # the rows carry their action units
+        self._pending: list[FaceRow] = []  # formatted together, which is faster
+        self._complete: bool | None = None  # the rows carry their action units; None before any
 
     def __enter__(self) -> "CsvWriter":
         return self
@@ -97,7 +99,11 @@ class CsvWriter:
 
     def write(self, row: FaceRow) -> None:
         """Appends one row. See `write_table`."""
-        self.write_table(stack_rows([row]))
+        self._check(row.au_intensity is not None)
+        self._pending.append(row)
+        self.rows += 1
+        if len(self._pending) == _BLOCK:
+            self._flush()
 
     def write_table(self, table: Table) -> None:
         """Appends rows.
@@ -108,17 +114,9 @@ class CsvWriter:
             ValueError: some rows have action units and others do not.
             OutputError: they cannot be stored.
         """
-        complete = table.au_intensity is not None
-        if self._spool is None:
-            make_folder(self.path.parent)
-            with output_errors(self.path):
-                # On the same disk, and without a name: it vanishes with the process.
-                self._spool = tempfile.TemporaryFile(dir=self.path.parent)
-            self._complete = complete
-        if complete != self._complete:
-            raise ValueError("table: expected action units in all rows or in none, got a mixture")
-        with output_errors(self.path):
-            self._spool.write(b"".join(csv_lines(table, self._kind)))
+        self._check(table.au_intensity is not None)
+        self._flush()
+        self._store(table)
         self.rows += len(table.frame)
 
     def finish(self, action_units: Iterable[ActionUnitRow] | None = None) -> Path | None:
@@ -135,11 +133,12 @@ class CsvWriter:
         """
         if self._complete and action_units is not None:
             raise ValueError("action_units: expected None, the rows have them already")
+        self._flush()
         if self._spool is None:
             return None
         file = AtomicFile(self.path)
         try:
-            file.write(_header(self._kind, self._complete or action_units is not None))
+            file.write(_header(self._kind, bool(self._complete) or action_units is not None))
             for line in self._completed_lines(self._spool, action_units):
                 file.write(line)
             path = file.commit()
@@ -151,9 +150,30 @@ class CsvWriter:
 
     def discard(self) -> None:
         """Drops what was written so far. A finished file stays."""
+        self._pending = []
         if self._spool is not None:
             self._spool.close()
             self._spool = None
+
+    def _check(self, complete: bool) -> None:
+        if self._complete is None:
+            self._complete = complete
+        if complete != self._complete:
+            raise ValueError("rows: expected action units in all of them or in none, got a mixture")
+
+    def _flush(self) -> None:
+        if self._pending:
+            pending, self._pending = self._pending, []
+            self._store(stack_rows(pending))
+
+    def _store(self, table: Table) -> None:
+        if self._spool is None:
+            make_folder(self.path.parent)
+            with output_errors(self.path):
+                # On the same disk, and without a name: it vanishes with the process.
+                self._spool = tempfile.TemporaryFile(dir=self.path.parent)
+        with output_errors(self.path):
+            self._spool.write(b"".join(csv_lines(table, self._kind)))
 
     def _completed_lines(
         self, spool: IO[bytes], action_units: Iterable[ActionUnitRow] | None
@@ -164,14 +184,12 @@ class CsvWriter:
             yield from spool
             return
         tail = ", " + row_format(au_columns(self._kind)) + "\n"
-        try:
-            for line, (intensity, presence) in zip(spool, action_units, strict=True):
-                values = au_values(np.asarray(intensity), np.asarray(presence)).tolist()
-                yield line[:-1] + (tail % tuple(values)).encode("ascii")
-        except ValueError as error:
-            raise ValueError(
-                f"action_units: expected one entry for each of {self.rows} rows"
-            ) from error
+        for line, unit in itertools.zip_longest(spool, action_units):
+            if line is None or unit is None:
+                raise ValueError(f"action_units: expected one entry for each of {self.rows} rows")
+            intensity, presence = unit
+            values = au_values(np.asarray(intensity), np.asarray(presence)).tolist()
+            yield line[:-1] + (tail % tuple(values)).encode("ascii")
 
 
 def _values(table: Table, kind: CsvKind) -> Float[np.ndarray, "n columns"]:
