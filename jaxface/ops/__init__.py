@@ -1,5 +1,6 @@
 """Geometry, image sampling, loops and small linear algebra shared by the stages."""
 
+from ._color import to_gray as to_gray
 from ._geometry import axis_angle_to_matrix as axis_angle_to_matrix
 from ._geometry import euler_to_matrix as euler_to_matrix
 from ._geometry import matrix_to_euler as matrix_to_euler

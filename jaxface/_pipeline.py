@@ -1,0 +1,329 @@
+"""One frame through all stages: pure functions of a model, a state and an image."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ._model import Model
+from ._types import Box, Camera, Fit, Image, PDMParameters
+from .analyze import (
+    AlignConfig,
+    Baseline,
+    Gaze,
+    OnlineCorrection,
+    Scores,
+    align_face,
+    baseline_medians,
+    correct_online,
+    estimate_gaze,
+    estimate_head_pose,
+    extract_fhog,
+    geometry_descriptor,
+    init_baseline,
+    init_online_correction,
+    label_presence,
+    landmarks_to_camera,
+    score_action_units,
+    subtract_medians,
+    update_baseline,
+)
+from .detect import DetectConfig, detect_faces, largest_face
+from .fit import (
+    CLNF,
+    FitConfig,
+    Tracked,
+    TrackState,
+    fit_config,
+    fit_pdm_to_landmarks,
+    prepare_clnf,
+    shape_3d,
+    start_track,
+    track_landmarks,
+)
+from .ops import to_gray
+
+_STORED = 3000  # successful frames that the second pass over a clip covers (spec. 03, C.5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of all stages. `default_config(model)` gives OpenFace's."""
+
+    detect: DetectConfig = DetectConfig()
+    fit: FitConfig = FitConfig()
+    align: AlignConfig = AlignConfig()
+    static_action_units: bool = False  # the image model, not adapted to the person
+    online: bool = False  # action units corrected while a live video runs
+
+
+def default_config(
+    model: Model,
+    *,
+    wild: bool = False,
+    multi_view: bool | None = None,
+    static_action_units: bool = False,
+) -> Config:
+    """OpenFace's settings for a model.
+
+    Args:
+        model: decides between the settings of CLNF and of CE-CLM.
+        wild: settings for difficult still images (OpenFace's `-wild`).
+        multi_view: start still images from 11 rotations (OpenFace's `-multi_view`).
+        static_action_units: action units without adapting to the person (`-au_static`).
+    """
+    fit = fit_config(model.clnf, wild=wild, multi_view=multi_view)
+    return Config(fit=fit, static_action_units=static_action_units)
+
+
+def prepare_model(model: Model, config: Config) -> Model:
+    """Adds what a configuration needs beyond the default one; see `fit.prepare_clnf`."""
+    return eqx.tree_at(lambda m: m.clnf, model, prepare_clnf(model.clnf, config.fit))
+
+
+class Face(eqx.Module):
+    """Everything measured on one face in one frame."""
+
+    success: Bool[Array, ""]  # as OpenFace reports it
+    accepted: Bool[Array, ""]  # by the validator; action units of a clip follow this one
+    confidence: Float[Array, ""]  # 0 to 1
+    landmarks: Float[Array, "n 2"]  # px
+    landmarks_3d: Float[Array, "n 3"]  # camera frame, mm
+    parameters: PDMParameters
+    head_pose: Float[Array, "6"]  # Tx Ty Tz mm, Rx Ry Rz rad
+    gaze: Gaze
+    aligned: Float[Array, "s s 3"]  # RGB, 0 to 255
+    fhog: Float[Array, "r c 31"]
+    geometry: Float[Array, " g"]
+    scores: Scores  # action units before the person's medians are subtracted
+
+
+class ClipFace(eqx.Module):
+    """A face of a clip, with the action units predicted at its time."""
+
+    face: Face
+    intensity: Float[Array, " u"]  # raw, or corrected online
+    presence: Bool[Array, " c"]
+
+
+class ClipState(eqx.Module):
+    """History of a clip: the track and what was learnt about the person."""
+
+    track: TrackState
+    baseline: Baseline
+    online: OnlineCorrection
+    accepted: Int[Array, ""]  # frames so far
+
+
+def track_frame(
+    model: Model,
+    state: TrackState,
+    image: Image,
+    *,
+    size: Int[Array, "2"] | None = None,
+    config: Config = Config(),
+) -> tuple[TrackState, Tracked]:
+    """Follows one face into the next frame of a video; detects it first, and after a loss.
+
+    Args:
+        model: detector and landmark model.
+        state: history; `start_track(model.clnf)` before the first frame.
+        image: RGB, 0 to 255; may be padded with zeros beyond `size`.
+        size: height and width of the picture, px; by default all of `image`.
+    Returns:
+        The state for the next frame, and this frame's outcome.
+    Raises:
+        ValueError: `image` is not one RGB image.
+    Reference:
+        Specification 01, B.5.
+    """
+    check_image(image)
+    size = jnp.asarray(image.shape[:2] if size is None else size)
+
+    def find_box() -> tuple[Box, Bool[Array, ""]]:
+        with jax.named_scope("detect"):
+            return largest_face(
+                detect_faces(model.detector, image, size=size, config=config.detect)
+            )
+
+    with jax.named_scope("track"):
+        return track_landmarks(
+            model.clnf, state, to_gray(image), find_box, size=size, config=config.fit
+        )
+
+
+def check_image(image: Image) -> None:
+    """Raises a ValueError unless `image` has the shape of one RGB image."""
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(
+            f"image must be one RGB image of shape (h, w, 3), got shape {image.shape}: "
+            "stack a grey image three times, give batches to jaxface.analyze_video or jax.vmap"
+        )
+
+
+def analyze_frame(
+    model: Model,
+    image: Image,
+    fit: Fit,
+    camera: Camera,
+    *,
+    success: Bool[Array, ""] | None = None,
+    skip_rejected: bool = False,
+    config: Config = Config(),
+) -> Face:
+    """Measures pose, gaze, appearance and action-unit scores of one fitted face.
+
+    Args:
+        model: analyser, and the PDMs of the fit.
+        image: RGB, 0 to 255, that `fit` was made on.
+        fit: landmarks and parameters.
+        camera: intrinsics.
+        success: what is reported, and whether gaze is given; by default the validator's verdict.
+        skip_rejected: take the face of a rejected fit as black, as in videos.
+    Reference:
+        Specification 03.
+    """
+    check_image(image)
+    success = fit.success if success is None else success
+    shape = shape_3d(model.clnf.main.pdm, fit.parameters.local)
+    with jax.named_scope("pose_gaze"):
+        landmarks_3d = landmarks_to_camera(shape, fit.landmarks, fit.parameters, camera)
+        head_pose = estimate_head_pose(shape, fit.landmarks, fit.parameters, camera)
+        gaze = _gaze(model.clnf, fit, landmarks_3d, head_pose, camera, success)
+    with jax.named_scope("appearance"):
+        aligned, fhog, geometry = _appearance(model, image, fit, skip_rejected, config.align)
+    units = model.analyser.image if config.static_action_units else model.analyser.video
+    with jax.named_scope("action_units"):
+        scores = score_action_units(units, fhog, geometry)
+    return Face(
+        success=success,
+        accepted=fit.success,
+        confidence=fit.confidence,
+        landmarks=fit.landmarks,
+        landmarks_3d=landmarks_3d,
+        parameters=fit.parameters,
+        head_pose=head_pose,
+        gaze=gaze,
+        aligned=aligned,
+        fhog=fhog,
+        geometry=geometry,
+        scores=scores,
+    )
+
+
+def _gaze(
+    clnf: CLNF,
+    fit: Fit,
+    landmarks_3d: Float[Array, "n 3"],
+    head_pose: Float[Array, "6"],
+    camera: Camera,
+    success: Bool[Array, ""],
+) -> Gaze:
+    """Gaze from the two eye models; zero vectors where the frame failed."""
+    names = [part.name for part in clnf.parts]
+    order = [names.index(name) for name in ("left_eye_28", "right_eye_28")]
+    left, right = (fit.parts[i] for i in order)
+    shapes = [shape_3d(clnf.parts[i].model.pdm, fit.parts[i].parameters.local) for i in order]
+    gaze = estimate_gaze((left, right), (shapes[0], shapes[1]), landmarks_3d, head_pose, camera)
+    kept = (jnp.where(success, gaze.gaze, 0), jnp.where(success, gaze.gaze_angle, 0))
+    return eqx.tree_at(lambda g: (g.gaze, g.gaze_angle), gaze, kept)
+
+
+def _appearance(
+    model: Model, image: Image, fit: Fit, skip_rejected: bool, config: AlignConfig
+) -> tuple[Float[Array, "s s 3"], Float[Array, "r c 31"], Float[Array, " g"]]:
+    """Aligned face, FHOG and geometry; all zero where a rejected fit is skipped."""
+    pdm = model.analyser.pdm
+    refitted = fit_pdm_to_landmarks(pdm, fit.landmarks)
+    face = align_face(image, fit.landmarks, refitted, pdm, model.clnf.triangles, config=config)
+    geometry = geometry_descriptor(pdm, refitted)
+    aligned = face.image
+    if skip_rejected:
+        aligned = jnp.where(fit.success, aligned, 0)
+        geometry = jnp.where(fit.success, geometry, 0)
+    return aligned, extract_fhog(aligned), geometry
+
+
+def start_clip(model: Model) -> ClipState:
+    """State before the first frame of a clip."""
+    units = len(model.analyser.video.intensity.names)
+    return ClipState(
+        track=start_track(model.clnf),
+        baseline=init_baseline(),
+        online=init_online_correction(units),
+        accepted=jnp.zeros((), jnp.int32),
+    )
+
+
+def clip_frame(
+    model: Model,
+    state: ClipState,
+    image: Image,
+    camera: Camera,
+    *,
+    size: Int[Array, "2"] | None = None,
+    config: Config = Config(),
+) -> tuple[ClipState, ClipFace]:
+    """Tracks and analyses the next frame of a clip with one face.
+
+    With `config.online` the action units are ready to use, as OpenFace shows them for a webcam.
+    Without, they are raw until `jaxface.analyze_video` has seen the whole clip.
+
+    Args:
+        state: history; `start_clip(model)` before the first frame.
+        image: RGB, 0 to 255; may be padded with zeros beyond `size`.
+        camera: intrinsics.
+        size: height and width of the picture, px; by default all of `image`.
+    Reference:
+        Specification 01, B.5; specification 03, C.2.
+    """
+    track, tracked = track_frame(model, state.track, image, size=size, config=config)
+    face = analyze_frame(
+        model,
+        image,
+        tracked.fit,
+        camera,
+        success=tracked.success,
+        skip_rejected=True,
+        config=config,
+    )
+    with jax.named_scope("action_units"):
+        return _adapt(model, state, track, face, config)
+
+
+def _adapt(
+    model: Model, state: ClipState, track: TrackState, face: Face, config: Config
+) -> tuple[ClipState, ClipFace]:
+    """Learns the person's neutral face and predicts the action units of this frame."""
+    units = model.analyser.image if config.static_action_units else model.analyser.video
+    accepted = state.accepted + face.accepted
+    baseline, scores, online = state.baseline, face.scores, state.online
+    if not config.static_action_units:
+        baseline = update_baseline(baseline, face.fhog, face.geometry, face.accepted)
+        # Up to here the second pass over the clip predicts again, with the final medians.
+        wanted = config.online | (accepted > _STORED)
+        medians = lax.cond(wanted, baseline_medians, lambda b: jnp.zeros_like(units.mean), baseline)
+        scores = subtract_medians(units, scores, medians)
+    intensity = jnp.where(face.accepted, scores.intensity, 0)
+    presence = label_presence(units.presence, scores.presence) & face.accepted
+    if config.online:
+        online, intensity = correct_online(online, scores.intensity, face.accepted)
+    state = ClipState(track=track, baseline=baseline, online=online, accepted=accepted)
+    return state, ClipFace(face=face, intensity=intensity, presence=presence)
+
+
+def single_image(face: Face, model: Model) -> ClipFace:
+    """Action units of a face that stands for itself: clipped, neither adapted nor smoothed.
+
+    Args:
+        face: measured with `config.static_action_units`.
+    Reference:
+        Specification 03, C.7.
+    """
+    presence = label_presence(model.analyser.image.presence, face.scores.presence)
+    intensity = jnp.clip(face.scores.intensity, 0, np.float32(5))
+    return ClipFace(face=face, intensity=intensity, presence=presence)
