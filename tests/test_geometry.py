@@ -1,4 +1,4 @@
-"""Rotations and cameras against the float64 reference."""
+"""Rotations and the pinhole camera against the float64 reference."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ from jaxface.ops import (
     euler_to_matrix,
     matrix_to_euler,
     project_pinhole,
-    project_weak_perspective,
 )
 from jaxface.reference import head_pose as reference
 from jaxface.reference import pdm as reference_pdm
@@ -88,16 +87,9 @@ def test_derivatives_match_differences(function, vector):
     np.testing.assert_allclose(jax.jacrev(function)(vector), expected, **_DERIVATIVE)
 
 
-def test_projections_match_reference():
+def test_pinhole_projection_matches_reference():
     rng = np.random.default_rng(0)
     points = rng.normal(0, 60, (68, 3)).astype(np.float32)
-    rotation = np.array([0.2, -0.4, 0.1], np.float32)
-    pose = reference_pdm.Parameters(1.3, rotation, np.array([300.0, 200.0]), np.zeros(0))
-    weak = project_weak_perspective(
-        jnp.asarray(points), jnp.float32(1.3), jnp.asarray(rotation), jnp.array([300.0, 200.0])
-    )
-    np.testing.assert_allclose(weak, reference_pdm.project(points, pose), **_PIXEL)
-
     intrinsics = (1500.0, 1400.0, 1024.0, 683.0)
     camera = Camera(*map(jnp.float32, intrinsics))
     shift = np.array([50.0, -80.0, 700.0])

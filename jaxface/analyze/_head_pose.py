@@ -11,6 +11,7 @@ from ..ops import (
     matrix_to_euler,
     project_pinhole,
     rotate,
+    solve_spd,
 )
 
 _ITERATIONS = 12  # 4 to 6 accepted steps settle a face; the rest are spare
@@ -209,14 +210,4 @@ def _damped_step(
     highest = lax.Precision.HIGHEST
     normal = jnp.matmul(jacobian.T, jacobian, precision=highest)
     normal = normal * (1 + damping * jnp.eye(6, dtype=normal.dtype))
-    return -_solve_spd(normal, jnp.matmul(jacobian.T, residual, precision=highest))
-
-
-def _solve_spd(a: Float[Array, "6 6"], b: Float[Array, "6"]) -> Float[Array, "6"]:
-    """Solves a small system by unrolled elimination; needs no LAPACK."""
-    augmented = jnp.concatenate([a, b[:, None]], axis=1)
-    for k in range(b.shape[0]):
-        row = augmented[k] / augmented[k, k]
-        others = augmented - augmented[:, k : k + 1] * row[None]
-        augmented = others.at[k].set(row)
-    return augmented[:, -1]
+    return -solve_spd(normal, jnp.matmul(jacobian.T, residual, precision=highest))

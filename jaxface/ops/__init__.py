@@ -5,7 +5,6 @@ from ._geometry import axis_angle_to_matrix as axis_angle_to_matrix
 from ._geometry import euler_to_matrix as euler_to_matrix
 from ._geometry import matrix_to_euler as matrix_to_euler
 from ._geometry import project_pinhole as project_pinhole
-from ._geometry import project_weak_perspective as project_weak_perspective
 from ._geometry import rotate as rotate
 from ._linalg import solve_spd as solve_spd
 from ._loops import bounded_loop as bounded_loop

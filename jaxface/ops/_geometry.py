@@ -1,4 +1,4 @@
-"""Rotations (Euler, axis-angle, matrix) and the two camera models.
+"""Rotations (Euler, axis-angle, matrix) and the pinhole camera.
 
 Euler angles are (pitch, yaw, roll), rad, and mean Rx @ Ry @ Rz. Every function keeps the
 dtype of its input and has finite derivatives for finite input.
@@ -101,29 +101,6 @@ def skew(vector: Float[Array, "3"]) -> Float[Array, "3 3"]:
 def rotate(matrix: Float[Array, "3 3"], points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
     """Applies a rotation to each point (row)."""
     return jnp.matmul(points, matrix.T, precision=lax.Precision.HIGHEST)
-
-
-def project_weak_perspective(
-    points: Float[Array, "n 3"],
-    scale: Float[Array, ""],
-    rotation: Float[Array, "3"],
-    translation: Float[Array, "2"],
-) -> Float[Array, "n 2"]:
-    """Projects 3-D points with a scaled orthographic camera.
-
-    Args:
-        points: head frame, mm.
-        scale: px per mm.
-        rotation: Euler angles, rad.
-        translation: image of the head frame's origin, px.
-
-    Returns:
-        Image points, px.
-
-    Reference:
-        Specification 02, B.2.
-    """
-    return scale * rotate(euler_to_matrix(rotation), points)[:, :2] + translation[None]
 
 
 def project_pinhole(points: Float[Array, "n 3"], camera: Camera) -> Float[Array, "n 2"]:
