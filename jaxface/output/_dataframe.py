@@ -1,14 +1,17 @@
 """Results as a pandas table."""
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from ._columns import CsvKind, au_values, base_values, column_names
 from ._rows import Table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _INTEGERS = ("frame", "face_id", "success", "face")
 
 
-def to_dataframe(table: Table, *, kind: CsvKind = "video") -> pd.DataFrame:
+def to_dataframe(table: Table, *, kind: CsvKind = "video") -> "pd.DataFrame":
     """Turns a table into a pandas DataFrame with OpenFace's column names.
 
     Args:
@@ -17,6 +20,8 @@ def to_dataframe(table: Table, *, kind: CsvKind = "video") -> pd.DataFrame:
     Returns:
         One row per face and frame, at full precision. Counters and success are integers.
     """
+    import pandas as pd  # here, because it takes longer to import than all the rest
+
     units = table.au_intensity is not None and table.au_presence is not None
     names = column_names(kind, action_units=units)
     base = base_values(table, kind)
