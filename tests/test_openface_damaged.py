@@ -1,8 +1,9 @@
 """Damaged and unusual model files: the error names file and field; unusual CEN files are read."""
 
+import contextlib
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ MAIN = f"{LANDMARK}/main_clnf_general.txt"
 SVM = f"{AU}/svm_combined/AU_10_static.dat"
 TRIANGLES = f"{AU}/tris_68_full.txt"
 
-_TOL_NET = dict(rtol=0, atol=1e-6)  # float32 sums of 122 products; outputs 0 to 1
+_ATOL_NET = 1e-6  # float32 sums of 122 products; outputs 0 to 1
 
 Change = Callable[[bytes], bytes]
 
@@ -116,12 +117,17 @@ CASES = [
 ]
 
 
-def damage(tree: Path, name: str, change: Change, model_dir: Path) -> Path:
-    """Replaces a link by a changed copy of its file."""
+@contextlib.contextmanager
+def damage(tree: Path, name: str, change: Change, model_dir: Path) -> Iterator[Path]:
+    """Replaces a link by a changed copy of its file for a while."""
     path = tree / name
     path.unlink()
     path.write_bytes(change((model_dir / name).read_bytes()))
-    return path
+    try:
+        yield path
+    finally:
+        path.unlink()
+        path.symlink_to(model_dir / name)
 
 
 @pytest.mark.parametrize(("kind", "name", "change", "message"), CASES)
@@ -129,16 +135,19 @@ def test_damaged_file(
     kind: str, name: str, change: Change, message: str, tree: Path, model_dir: Path
 ) -> None:
     """Without the known sha256 the parsers themselves find the damage."""
-    path = damage(tree, name, change, model_dir)
-    try:
+    with damage(tree, name, change, model_dir) as path:
         with pytest.raises(ModelFileError, match=message) as caught:
             read_model(tree, kind, allow_modified=True)
-        with pytest.raises(ModelFileError, match=r"sha256|is empty"):
-            read_model(tree, kind)
-    finally:
-        path.unlink()
-        path.symlink_to(model_dir / name)
     assert str(path) in str(caught.value) and "OpenFace 2.2.0" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [PNET, MAIN, CCNF, SVM])
+def test_one_changed_byte(name: str, tree: Path, model_dir: Path) -> None:
+    """Damage that leaves a readable file is found by its sha256."""
+    with damage(tree, name, put(-1, b"\1"), model_dir) as path:
+        with pytest.raises(ModelFileError, match="expected sha256 .*, found") as caught:
+            read_model(tree)
+    assert str(path) in str(caught.value)
 
 
 def matrix(values: np.ndarray) -> bytes:
@@ -207,20 +216,21 @@ def test_cen_experts_of_unlike_width(model_dir: Path, tmp_path: Path) -> None:
     assert [weight.shape for weight in experts.weights] == [(271, 5, 122), (271, 3, 5), (271, 1, 3)]
     pixels = generator.normal(size=122)
     pixels[0] = 1.0
+    weights, biases = ([np.asarray(x) for x in e] for e in (experts.weights, experts.biases))
+    expert, mirrored = np.asarray(experts.expert), np.asarray(experts.mirrored)
     functions = (lambda x: np.maximum(x, 0), lambda x: 1 / (1 + np.exp(-x)), lambda x: x)
     for view, landmark in np.ndindex(7, 68):
-        mirrored = view > 3 or (view, landmark) == (0, 16)
-        partner = {0: 16, 16: 0}.get(landmark, landmark)
-        place = ((7 - view) % 7, partner) if mirrored else (view, landmark)
-        assert experts.mirrored[view, landmark] == mirrored
+        borrows = view > 3 or (view, landmark) == (0, 16)
+        partner = 16 - landmark if landmark in (0, 16) else landmark
+        place = ((7 - view) % 7, partner) if borrows else (view, landmark)
+        assert mirrored[view, landmark] == borrows
         wanted, found = pixels, pixels
-        index = experts.expert[view, landmark]
+        index = expert[view, landmark]
         for depth, function in enumerate(functions):
             _, weight, bias = own[place][depth]
             wanted = function(weight @ wanted + bias)
-            weight, bias = (np.asarray(e[depth][index]) for e in (experts.weights, experts.biases))
-            found = function(weight @ found + bias)
-        np.testing.assert_allclose(found, wanted, **_TOL_NET)
+            found = function(weights[depth][index] @ found + biases[depth][index])
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=_ATOL_NET)
     assert np.array_equal(experts.confidence[:, 5], 0.5 + np.arange(7, dtype=np.float32))
 
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from jaxface._model import Model
+from jaxface.detect import Conv, Dense, MaxPool
+from jaxface.fit import CCNFExperts, CENExperts, LandmarkModel, SVRExperts
 from jaxface.openface import read_model
 
-_TOL_FACT = dict(rtol=0, atol=0.05)  # the specification gives eigenvalues to one decimal
-_TOL_ORTHONORMAL = dict(rtol=0, atol=2e-6)  # 1.6e-6 in the files (specification 02, A.3)
-_TOL_FLOAT32 = dict(rtol=0, atol=1e-6)  # one rounding of numbers up to 8
-_TOL_CEN = dict(rtol=2.4e-7, atol=0)  # 2 float32 steps: products rounded in another order
+_ATOL_FACT = 0.05  # the specification gives eigenvalues to one decimal
+_ATOL_ORTHONORMAL = 2e-6  # 1.6e-6 in the files (specification 02, A.3)
+_ATOL_FLOAT32 = 1e-6  # one rounding of numbers up to 8
+_RTOL_CEN = 2.4e-7  # 2 float32 steps: products rounded in another order
 
 YAWS = (0, -20, -45, -70, 70, 45, 20)  # degrees, patch experts
 VALIDATOR_YAWS = (0, -20, -45, -70, 20, 45, 70)
@@ -40,12 +42,23 @@ def clm(model_dir: Path) -> Model:
     return read_model(model_dir, "openface-clm")
 
 
+def ccnf_experts(model: LandmarkModel) -> list[CCNFExperts]:
+    assert all(isinstance(experts, CCNFExperts) for experts in model.experts)
+    return [experts for experts in model.experts if isinstance(experts, CCNFExperts)]
+
+
+def cen_experts(model: LandmarkModel) -> list[CENExperts]:
+    assert all(isinstance(experts, CENExperts) for experts in model.experts)
+    return [experts for experts in model.experts if isinstance(experts, CENExperts)]
+
+
 def test_pdm(clnf: Model) -> None:
     pdm = clnf.clnf.main.pdm
-    np.testing.assert_allclose(pdm.eigenvalues[:3], (826.2, 695.8, 380.6), **_TOL_FACT)
+    np.testing.assert_allclose(pdm.eigenvalues[:3], (826.2, 695.8, 380.6), rtol=0, atol=_ATOL_FACT)
     assert pdm.components.shape == (34, 68, 3)
-    gram = np.einsum("ank,bnk->ab", *(2 * [np.asarray(pdm.components, np.float64)]))
-    np.testing.assert_allclose(gram, np.eye(34), **_TOL_ORTHONORMAL)
+    flat = np.asarray(pdm.components, np.float64).reshape(34, -1)
+    gram = flat @ flat.T
+    np.testing.assert_allclose(gram, np.eye(34), rtol=0, atol=_ATOL_ORTHONORMAL)
     mean = np.asarray(pdm.mean_shape)
     assert 76 < mean[8, 1] < 78  # chin, y down
     assert -38 < mean[30, 2] < -36  # nose tip, z away from the camera
@@ -85,7 +98,7 @@ def test_views_and_visibility(kind: str, request: pytest.FixtureRequest) -> None
     for experts in main.experts:
         degrees = np.zeros((7, 3))
         degrees[:, 1] = YAWS
-        np.testing.assert_allclose(experts.centres, np.deg2rad(degrees), **_TOL_FLOAT32)
+        np.testing.assert_allclose(experts.centres, np.deg2rad(degrees), rtol=0, atol=_ATOL_FLOAT32)
         visible = np.asarray(experts.visible)
         assert visible.sum(axis=1).tolist() == [68, 68, 68, 35, 35, 68, 68]
         assert np.flatnonzero(~visible[3]).tolist() == [*HIDDEN_LEFT, 63, 64, 65]
@@ -98,7 +111,7 @@ def test_views_and_visibility(kind: str, request: pytest.FixtureRequest) -> None
 
 def test_ccnf_experts(clnf: Model) -> None:
     inner, left, right = clnf.clnf.parts
-    for experts in (*clnf.clnf.main.experts, *inner.model.experts):
+    for experts in (*ccnf_experts(clnf.clnf.main), *ccnf_experts(inner.model)):
         assert experts.component_windows == (7, 9, 11, 15) and experts.sigmas == {}
         assert experts.weights.shape[2:] == (7, 11, 11) and experts.beta.shape[2] == 3
         visible = np.asarray(experts.visible)
@@ -110,7 +123,7 @@ def test_ccnf_experts(clnf: Model) -> None:
     visible = np.asarray(clnf.clnf.main.experts[0].visible)
     assert np.array_equal(inner.model.experts[0].visible, visible[:, 17:])
     for part in (left, right):
-        for experts in part.model.experts:
+        for experts in ccnf_experts(part.model):
             assert experts.component_windows == () and experts.beta.shape == (1, 28, 0)
             assert experts.visible.all() and not experts.centres.any()
 
@@ -121,15 +134,16 @@ def test_left_eye_mirrors_right_eye(clnf: Model) -> None:
     pairs = "0-4 1-3 5-7 8-14 9-13 10-12 15-19 16-18 20-22 23-27 24-26"
     for a, b in (map(int, pair.split("-")) for pair in pairs.split()):
         partner[[a, b]] = b, a
-    left, right = (part.model.experts for part in clnf.clnf.parts[1:])
+    left, right = (ccnf_experts(part.model) for part in clnf.clnf.parts[1:])
     for one, other in zip(left, right, strict=True):
-        assert np.array_equal(one.weights, other.weights[:, partner, :, :, ::-1])
-        assert np.array_equal(one.alpha, other.alpha[:, partner])
+        assert np.array_equal(one.weights, np.asarray(other.weights)[:, partner, :, :, ::-1])
+        assert np.array_equal(one.alpha, np.asarray(other.alpha)[:, partner])
 
 
 def test_svr_experts(clm: Model, model_dir: Path) -> None:
     """The first modality of the first landmark, read from the text by hand."""
     experts = clm.clnf.main.experts[0]
+    assert isinstance(experts, SVRExperts)
     name = "lib/local/LandmarkDetector/model/patch_experts/svr_patches_0.25_general.txt"
     lines = [line for line in (model_dir / name).read_text().splitlines() if line[:1] != "#"]
     words = " ".join(lines).split()
@@ -148,26 +162,28 @@ def test_svr_experts(clm: Model, model_dir: Path) -> None:
 
 def test_cen_experts_are_the_ccnf_neurons(ceclm: Model, clnf: Model) -> None:
     """The files given were made from the CCNF experts, so own experts can be compared."""
-    for cen, ccnf in zip(ceclm.clnf.main.experts[:3], clnf.clnf.main.experts, strict=True):
+    for cen, ccnf in zip(
+        cen_experts(ceclm.clnf.main)[:3], ccnf_experts(clnf.clnf.main), strict=True
+    ):
         assert cen.activations == ("sigmoid", "none")
         own = np.asarray(cen.visible & ~cen.mirrored)
         expert = np.asarray(cen.expert)
         assert sorted(set(expert[np.asarray(cen.visible)])) == list(range(210))
+        table = [np.asarray(leaf) for leaf in (*cen.weights, cen.biases[0])]
+        neurons = [np.asarray(leaf) for leaf in (ccnf.weights, ccnf.bias, ccnf.alpha)]
         checked = 0
         for view, landmark in np.argwhere(own):
             index = expert[view, landmark]
-            hidden, output = (np.asarray(w[index]) for w in cen.weights)
+            hidden, output, rest = (leaf[index] for leaf in table)
+            weights, shift, alpha = (leaf[view, landmark] for leaf in neurons)
             # The pixels are in column-major order behind the constant input.
             patches = hidden[:, 1:].reshape(-1, 11, 11).swapaxes(1, 2)
-            bias = hidden[:, 0] + np.asarray(cen.biases[0][index])
-            alpha = np.asarray(ccnf.alpha[view, landmark])
+            bias = hidden[:, 0] + rest
             kept = np.flatnonzero(alpha > 1e-4)
             count = len(kept)
-            wanted = np.asarray(ccnf.weights[view, landmark])[kept]
-            np.testing.assert_allclose(patches[:count], wanted, **_TOL_CEN)
-            wanted = np.asarray(ccnf.bias[view, landmark])[kept]
-            np.testing.assert_allclose(bias[:count], wanted, **_TOL_CEN)
-            np.testing.assert_allclose(output[0, :count], 2 * alpha[kept], **_TOL_CEN)
+            np.testing.assert_allclose(patches[:count], weights[kept], rtol=_RTOL_CEN)
+            np.testing.assert_allclose(bias[:count], shift[kept], rtol=_RTOL_CEN)
+            np.testing.assert_allclose(output[0, :count], 2 * alpha[kept], rtol=_RTOL_CEN)
             assert not output[0, count:].any()
             checked += 1
         assert checked == 210
@@ -181,7 +197,7 @@ def test_cen_mirroring(ceclm: Model) -> None:
     pairs += [(48, 54), (49, 53), (50, 52), (59, 55), (58, 56), (60, 64), (61, 63), (67, 65)]
     for a, b in pairs:
         partner[[a, b]] = b, a
-    for experts in ceclm.clnf.main.experts:
+    for experts in cen_experts(ceclm.clnf.main):
         expert, mirrored = np.asarray(experts.expert), np.asarray(experts.mirrored)
         visible = np.asarray(experts.visible)
         assert mirrored[0].sum() == 29 and not mirrored[0, partner == np.arange(68)].any()
@@ -197,10 +213,12 @@ def test_cen_mirroring(ceclm: Model) -> None:
 def test_early_termination(ceclm: Model, clnf: Model) -> None:
     early = ceclm.clnf.early_termination
     assert early is not None and clnf.clnf.early_termination is None
-    wanted = np.float32([1.0, 1.005, 1.054, 0.976, 0.976, 1.054, 1.005])
+    wanted = np.array([1.0, 1.005, 1.054, 0.976, 0.976, 1.054, 1.005], np.float32)
     assert np.array_equal(early.weights, wanted)
-    assert np.array_equal(early.biases, np.float32([0, 0.049, 0.121, -0.37, -0.37, 0.121, 0.049]))
-    wanted = np.float32([-0.23, -0.2, -0.14, 0.26, 0.26, -0.14, -0.2])
+    assert np.array_equal(
+        early.biases, np.array([0, 0.049, 0.121, -0.37, -0.37, 0.121, 0.049], np.float32)
+    )
+    wanted = np.array([-0.23, -0.2, -0.14, 0.26, 0.26, -0.14, -0.2], np.float32)
     assert np.array_equal(early.cutoffs, wanted)
 
 
@@ -215,7 +233,9 @@ def test_validator(kind: str, request: pytest.FixtureRequest) -> None:
     else:
         assert validator.layers == (*conv, *conv, *conv, "fc", "relu", "fc")
         assert shapes == [(20, 1, 5, 5), (50, 20, 5, 5), (20, 50, 3, 3), (50, 500), (20, 50)]
-    np.testing.assert_allclose(validator.centres[:, 1], np.deg2rad(VALIDATOR_YAWS), **_TOL_FLOAT32)
+    np.testing.assert_allclose(
+        validator.centres[:, 1], np.deg2rad(VALIDATOR_YAWS), rtol=0, atol=_ATOL_FLOAT32
+    )
     mask = np.asarray(validator.mask)
     assert mask.sum(axis=(1, 2)).tolist() == [2642, 2469, 1665, 1491, 2494, 1690, 1536]
     used = [len(set(ids[ids >= 0])) for ids in np.asarray(validator.triangle_id)]
@@ -224,7 +244,7 @@ def test_validator(kind: str, request: pytest.FixtureRequest) -> None:
     assert real.tolist() == [97, 97, 36, 31, 97, 36, 31]
     wanted = [-29.7639874, -35.5128631, -36.6428175, -30.9064786]
     wanted += [-20.8033608, -12.6375463, -15.6121915]
-    assert np.array_equal(validator.min_x, np.float32(wanted))
+    assert np.array_equal(validator.min_x, np.array(wanted, np.float32))
     assert np.array_equal(validator.min_y, np.full(7, -25.1298743, np.float32))
     assert np.array_equal(np.asarray(validator.triangle_id) >= 0, mask)
     assert not np.asarray(validator.mean)[~mask].any()
@@ -259,14 +279,14 @@ def test_mtcnn(clnf: Model) -> None:
         layer.weight.shape
         for net in (nets.pnet, nets.rnet, nets.onet)
         for layer in net.layers
-        if hasattr(layer, "weight")
+        if isinstance(layer, Conv | Dense)
     ]
     assert weights == [
         *[(10, 3, 3, 3), (16, 10, 3, 3), (32, 16, 3, 3), (6, 32)],
         *[(28, 3, 3, 3), (48, 28, 3, 3), (64, 48, 2, 2), (128, 576), (6, 128)],
         *[(32, 3, 3, 3), (64, 32, 3, 3), (64, 64, 3, 3), (128, 64, 2, 2), (256, 1152), (16, 256)],
     ]
-    pools = [layer for layer in nets.onet.layers if type(layer).__name__ == "MaxPool"]
+    pools = [layer for layer in nets.onet.layers if isinstance(layer, MaxPool)]
     assert [(pool.kernel, pool.stride) for pool in pools] == [(3, 2), (3, 2), (2, 2)]
 
 
@@ -277,6 +297,7 @@ def test_mtcnn_weights_by_hand(clnf: Model, model_dir: Path) -> None:
     start = 4 + 4 + 8 + 4 * 10  # layers, type, inputs and outputs, biases
     record = 12 + 4 * 9
     first = clnf.detector.pnet.layers[0]
+    assert isinstance(first, Conv)
     for channel, output in ((0, 0), (0, 3), (2, 7)):
         offset = start + record * (channel * 10 + output) + 12
         kernel = np.frombuffer(data, "<f4", 9, offset).reshape(3, 3)
@@ -309,7 +330,7 @@ def test_action_units(clnf: Model) -> None:
         strict=True,
     ):
         assert dynamic == (name in cutoffs)
-        np.testing.assert_allclose(cutoff, cutoffs.get(name, -1.0), **_TOL_FLOAT32)
+        np.testing.assert_allclose(cutoff, cutoffs.get(name, -1.0), rtol=0, atol=_ATOL_FLOAT32)
     dynamic = dict(zip(video.presence.names, video.presence.dynamic.tolist(), strict=True))
     assert {name for name, flag in dynamic.items() if not flag} == static
     assert not image.intensity.dynamic.any() and not image.presence.dynamic.any()

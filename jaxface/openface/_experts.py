@@ -37,9 +37,11 @@ def read_ccnf(source: Source, path: PurePosixPath, landmarks: int) -> CCNFExpert
     grid = visible.shape
 
     def stack(name: str) -> Float32[jax.Array, "v n ..."]:
-        most = max(len(patch[name]) for patch in patches)
-        padded = [_pad_first(patch[name], most) for patch in patches]
-        return jnp.asarray(np.stack(padded).reshape(*grid, *padded[0].shape))
+        found = [patch[name] for patch in patches]
+        stacked = np.zeros((len(found), *max(each.shape for each in found)), np.float32)
+        for index, each in enumerate(found):
+            stacked[index, : len(each)] = each
+        return jnp.asarray(stacked.reshape(*grid, *stacked.shape[1:]))
 
     return CCNFExperts(
         scale=scale,
@@ -300,7 +302,3 @@ def _stack_layers(
         weights.append(stacked)
         biases.append(shifts)
     return activations[0], tuple(weights), tuple(biases)
-
-
-def _pad_first(values: Float32[Array, "k ..."], size: int) -> Float32[Array, "size ..."]:
-    return np.pad(values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1))

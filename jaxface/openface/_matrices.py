@@ -98,7 +98,7 @@ class BinaryReader:
             types: element types allowed (0 uint8, 4 int32, 5 float32, 6 float64).
             shape: rows and columns expected; None for any.
         """
-        rows, cols, kind = self.int32(what), self.int32(what), self.int32(what)
+        rows, cols, kind = struct.unpack_from("<3i", self._data, self._take(12, what))
         _check_header(self.path, what, (rows, cols, kind), types, shape)
         return self.array(_TYPES[kind], rows * cols, what).reshape(rows, cols)
 
