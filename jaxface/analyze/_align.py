@@ -207,10 +207,10 @@ def _union_of_intervals(
     first: Float[Array, "t y"], last: Float[Array, "t y"], size: int
 ) -> Bool[Array, "y x"]:
     """Pixels of each row between `first` and `last` of any triangle, both included."""
-    words = np.arange(-(-size // _WORD), dtype=np.int32) * _WORD
+    words = np.arange(-(-size // _WORD), dtype=np.float32) * _WORD
     # Whole intervals become bit masks, so that a triangle costs a few words a row.
-    start = jnp.clip(jnp.ceil(first)[..., None], words, words + _WORD).astype(jnp.int32) - words
-    stop = jnp.clip(jnp.floor(last)[..., None] + 1, words, words + _WORD).astype(jnp.int32) - words
+    start = jnp.clip(jnp.ceil(first)[..., None] - words, 0, _WORD).astype(jnp.int32)
+    stop = jnp.clip(jnp.floor(last)[..., None] + 1 - words, 0, _WORD).astype(jnp.int32)
     one = jnp.int32(1)
     bits = ((one << stop) - 1) & ~((one << start) - 1)
     row_bits = lax.reduce(bits, np.int32(0), lax.bitwise_or, (0,))
@@ -225,30 +225,25 @@ def _cross(a: Float[Array, "t 2"], b: Float[Array, "t 2"]) -> Float[Array, " t"]
 def _source_positions(
     matrix: Float[Array, "2 3"], size: int
 ) -> tuple[tuple[Int[Array, "s s"], Int[Array, "s s"]], tuple[Array, Array]]:
-    """Source position of each output pixel: in whole 1/32 px, and in px for derivatives."""
+    """Source x and y of each output pixel: in whole 1/32 px, and in px for derivatives."""
     (a, b, c), (d, e, f) = matrix
     # OpenCV inverts in double precision; a step of the grid is too small for float32.
-    determinant = _add(_product(a, e), _negate(_product(b, d)))
-    inverse = _reciprocal(determinant)
-    m00, m01 = _scale(inverse, e), _negate(_scale(inverse, b))
-    m10, m11 = _negate(_scale(inverse, d)), _scale(inverse, a)
-    m02 = _negate(_add(_scale(m00, c), _scale(m01, f)))
-    m12 = _negate(_add(_scale(m10, c), _scale(m11, f)))
+    determinant = _add(_product(a, e), _product(-b, d))
+    adjugate = jnp.stack([jnp.stack([e, -b]), jnp.stack([-d, a])])
+    linear = _scale(_reciprocal(determinant), adjugate)
+    by_x, by_y = ((linear[0][:, k], linear[1][:, k]) for k in range(2))
+    offset = _add(_scale(by_x, -c), _scale(by_y, -f))
+    by_x, by_y, offset = ((v[0][:, None], v[1][:, None]) for v in (by_x, by_y, offset))
     grid = jnp.arange(size, dtype=matrix.dtype)
-
-    def fixed(along_x: _Double, along_y: _Double, offset: _Double) -> Int[Array, "s s"]:
-        columns = _round_1024(_scale(along_x, grid))
-        rows = _round_1024(_add(_scale(along_y, grid), offset)) + 16
-        return (rows[:, None] + columns[None, :]) >> 5
-
-    def real(along_x: _Double, along_y: _Double, offset: _Double) -> Float[Array, "s s"]:
-        return along_x[0] * grid[None, :] + along_y[0] * grid[:, None] + offset[0]
-
-    across, down = (m00, m01, m02), (m10, m11, m12)
-    return (fixed(*across), fixed(*down)), (real(*across), real(*down))
+    columns = _round_1024(_scale(by_x, grid))
+    rows = _round_1024(_add(_scale(by_y, grid), offset)) + 16
+    across, down = by_x[0] * grid, by_y[0] * grid + offset[0]
+    fixed = [(rows[k][:, None] + columns[k][None, :]) >> 5 for k in range(2)]
+    real = [down[k][:, None] + across[k][None, :] for k in range(2)]
+    return (fixed[0], fixed[1]), (real[0], real[1])
 
 
-def _round_1024(value: _Double) -> Int[Array, " s"]:
+def _round_1024(value: _Double) -> Int[Array, "2 s"]:
     """Nearest whole number of 1/1024 px, half to even; clipped far outside any image."""
     high = jnp.clip(value[0] * 1024, -(2.0**29), 2.0**29)
     whole = jnp.round(high)
@@ -286,10 +281,6 @@ def _add(a: _Double, b: _Double) -> _Double:
 def _scale(a: _Double, b: Array) -> _Double:
     total, error = _product(a[0], b)
     return _sum_exact(total, error + a[1] * b)
-
-
-def _negate(a: _Double) -> _Double:
-    return -a[0], -a[1]
 
 
 def _reciprocal(a: _Double) -> _Double:
