@@ -24,9 +24,9 @@ BLOCKS = (
 
 
 def strongest_gradient(image, y, x, in_block):
-    """Gradient (gx, gy) of the channel with the longest one; `image` (h, w, 3) RGB integers."""
-    gx = [int(image[y, x + 1, c]) - int(image[y, x - 1, c]) for c in range(3)]
-    gy = [int(image[y + 1, x, c]) - int(image[y - 1, x, c]) for c in range(3)]
+    """Gradient (gx, gy) of the channel with the longest one; `image` (h, w, 3) RGB, float64."""
+    gx = [image[y, x + 1, c] - image[y, x - 1, c] for c in range(3)]
+    gy = [image[y + 1, x, c] - image[y - 1, x, c] for c in range(3)]
     length = [gx[c] ** 2 + gy[c] ** 2 for c in range(3)]
     red, green, blue = 0, 1, 2
     if in_block:
@@ -52,6 +52,7 @@ def orientation_bin(gx, gy):
 
 def gradient_histogram(image, cell=8):
     """Votes (rows + 2, columns + 2, 18) of every pixel's gradient, bilinear over cells."""
+    image = np.asarray(image, np.float64)
     height, width = image.shape[:2]
     rows, columns = int(height / cell + 0.5), int(width / cell + 0.5)
     last_y, last_x = min(rows * cell, height) - 1, min(columns * cell, width) - 1
@@ -74,7 +75,7 @@ def gradient_histogram(image, cell=8):
 
 
 def extract_fhog(image, cell=8):
-    """Descriptor (rows - 2, columns - 2, 31) of an RGB image (h, w, 3) of integers 0 to 255."""
+    """Descriptor (rows - 2, columns - 2, 31) of an RGB image (h, w, 3), 0 to 255."""
     hist = gradient_histogram(image, cell)
     inner = hist[1:-1, 1:-1]
     unsigned = inner[..., :9] + inner[..., 9:]
