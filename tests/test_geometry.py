@@ -17,11 +17,11 @@ from jaxface.ops import (
 from jaxface.reference import head_pose as reference
 from jaxface.reference import pdm as reference_pdm
 
-_MATRIX = dict(rtol=0, atol=5e-7)  # entries of at most 1; a few float32 roundings
+_MATRIX = 5e-7  # entries of at most 1; a few float32 roundings
 # rad; the quaternion divides by its real part, at least 0.2 for the angles drawn here.
-_ANGLE = dict(rtol=0, atol=5e-6)
-_PIXEL = dict(rtol=0, atol=2e-4)  # px; float32 of coordinates up to 2000
-_DERIVATIVE = dict(rtol=0, atol=2e-3)  # central differences in float32 with step 1e-2
+_ANGLE = 5e-6
+_PIXEL = 2e-4  # px; float32 of coordinates up to 2000
+_DERIVATIVE = 2e-3  # central differences in float32 with step 1e-2
 
 _moderate = st.floats(-1.25, 1.25, allow_subnormal=False)
 _any_turn = st.floats(-3.0, 3.0, allow_subnormal=False)
@@ -35,7 +35,7 @@ def _triple(values):
 @given(_triple(_any_turn))
 def test_euler_matrix_matches_reference(rotation):
     found = euler_to_matrix(jnp.asarray(rotation))
-    np.testing.assert_allclose(found, reference.euler_to_matrix(rotation), **_MATRIX)
+    np.testing.assert_allclose(found, reference.euler_to_matrix(rotation), rtol=0, atol=_MATRIX)
 
 
 @settings(deadline=None, max_examples=50)
@@ -44,8 +44,8 @@ def test_matrix_to_euler_matches_reference(rotation):
     matrix = reference.euler_to_matrix(rotation).astype(np.float32)
     found = matrix_to_euler(jnp.asarray(matrix))
     expected = reference_pdm.matrix_to_euler(matrix.astype(float))
-    np.testing.assert_allclose(found, expected, **_ANGLE)
-    np.testing.assert_allclose(found, rotation, **_ANGLE)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=_ANGLE)
+    np.testing.assert_allclose(found, rotation, rtol=0, atol=_ANGLE)
 
 
 @settings(deadline=None, max_examples=50)
@@ -53,7 +53,7 @@ def test_matrix_to_euler_matches_reference(rotation):
 def test_axis_angle_matrix_matches_reference(vector, size):
     vector = (vector * size).astype(np.float32)
     found = axis_angle_to_matrix(jnp.asarray(vector))
-    np.testing.assert_allclose(found, reference.axis_angle_to_matrix(vector), **_MATRIX)
+    np.testing.assert_allclose(found, reference.axis_angle_to_matrix(vector), rtol=0, atol=_MATRIX)
 
 
 @pytest.mark.parametrize(
@@ -83,16 +83,16 @@ def test_derivatives_match_differences(function, vector):
     steps = 1e-2 * np.eye(3, dtype=np.float32)
     differences = [(function(vector + h) - function(vector - h)) / 2e-2 for h in steps]
     expected = np.stack(differences, axis=-1)
-    np.testing.assert_allclose(jax.jacfwd(function)(vector), expected, **_DERIVATIVE)
-    np.testing.assert_allclose(jax.jacrev(function)(vector), expected, **_DERIVATIVE)
+    np.testing.assert_allclose(jax.jacfwd(function)(vector), expected, rtol=0, atol=_DERIVATIVE)
+    np.testing.assert_allclose(jax.jacrev(function)(vector), expected, rtol=0, atol=_DERIVATIVE)
 
 
 def test_pinhole_projection_matches_reference():
     rng = np.random.default_rng(0)
-    points = rng.normal(0, 60, (68, 3)).astype(np.float32)
+    points = rng.normal(0, 60, (68, 3))
     intrinsics = (1500.0, 1400.0, 1024.0, 683.0)
     camera = Camera(*map(jnp.float32, intrinsics))
     shift = np.array([50.0, -80.0, 700.0])
-    placed = jnp.asarray(points + shift.astype(np.float32))
+    placed = jnp.asarray(points + shift, jnp.float32)
     expected = reference.project(points, np.concatenate([np.zeros(3), shift]), intrinsics)
-    np.testing.assert_allclose(project_pinhole(placed, camera), expected, **_PIXEL)
+    np.testing.assert_allclose(project_pinhole(placed, camera), expected, rtol=0, atol=_PIXEL)

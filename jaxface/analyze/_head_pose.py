@@ -64,7 +64,8 @@ def estimate_head_pose(
 def head_pose_wrt_camera(head_pose: Float[Array, "6"]) -> Float[Array, "6"]:
     """Turns a head pose into one relative to the line of sight to the head.
 
-    A head that looks straight into the camera has no rotation in the result, wherever it is.
+    A head that looks into the camera has almost no rotation in the result, wherever it is; none
+    where it is straight beside, above or below the optical axis.
 
     Args:
         head_pose: from `estimate_head_pose`.

@@ -43,8 +43,8 @@ def align_to_reference(landmarks: Floats, reference: Floats) -> tuple[Floats, Fl
 
 def area_matrix(landmark: Floats32, reference_to_image: Floats32, side: int) -> Floats32:
     """Affine map (2 3) from area pixel to image, in float32 from left to right: C.3."""
-    x, y = np.float32(landmark)
-    to_image = np.float32(reference_to_image)
+    x, y = landmark.astype(np.float32)
+    to_image = reference_to_image.astype(np.float32)
     a, b = to_image[0, 0], -to_image[0, 1]
     half = np.float32((side - 1) / 2)
     return np.array([[a, -b, x - a * half + b * half], [b, a, y - a * half - b * half]], np.float32)

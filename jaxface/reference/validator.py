@@ -54,7 +54,7 @@ def warp(view: View, gray: NDArray, landmarks: Floats) -> Floats | None:
     if x1 - x0 <= 1 or y1 - y0 <= 1:
         return None
     region = gray[y0:y1, x0:x1]
-    points = landmarks.astype(np.float32) - np.float32([x0, y0])
+    points = landmarks.astype(np.float32) - np.array([x0, y0], np.float32)
     # The map is float32 as in OpenFace: its 1/32-px rounding turns on the last bit.
     affine = []
     for (i, j, k), alpha, beta in zip(view.triangles, view.alpha, view.beta, strict=True):
