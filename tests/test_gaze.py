@@ -27,7 +27,7 @@ def face(request, golden_dir, model_dir):
 
 
 def _arguments(face):
-    shapes = tuple(jnp.asarray(shape, jnp.float32) for shape in face.eye_shapes)
+    left, right = (jnp.asarray(shape, jnp.float32) for shape in face.eye_shapes)
     landmarks_3d = landmarks_to_camera(
         jnp.asarray(face.shape_3d, jnp.float32),
         jnp.asarray(face.landmarks),
@@ -35,7 +35,7 @@ def _arguments(face):
         face.camera,
     )
     pose = jnp.asarray(face.golden["pose"], jnp.float32)
-    return face.eyes, shapes, landmarks_3d, pose, face.camera
+    return face.eyes, (left, right), landmarks_3d, pose, face.camera
 
 
 def _reference(face, eye_landmarks):
@@ -115,14 +115,14 @@ def test_no_detection_gives_zeros_and_finite_derivatives():
 
 def test_derivatives_match_reference(golden_dir, model_dir):
     face = read_face(golden_dir, model_dir, "sample1")
-    eyes, *rest = _arguments(face)
+    eyes, shapes, landmarks_3d, pose, camera = _arguments(face)
     direction = np.random.default_rng(1).normal(size=(2, 28, 2))
 
     @jax.jit
     def slopes(direction):
         def gaze(landmarks):
             left, right = (PartFit(e.parameters, p) for e, p in zip(eyes, landmarks, strict=True))
-            return estimate_gaze((left, right), *rest).gaze
+            return estimate_gaze((left, right), shapes, landmarks_3d, pose, camera).gaze
 
         at = jnp.stack([eye.landmarks for eye in eyes])
         forward = jax.jvp(gaze, (at,), (direction,))[1]

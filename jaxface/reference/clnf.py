@@ -10,7 +10,7 @@ from . import pdm as models
 from . import response_maps, rlms, validator
 from .experts import Experts
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,4 +145,4 @@ def detect_landmarks(
         return Detection(final, part_fits, 0.0, False)
     rotation = final.parameters.rotation
     certainty = validator.certainty(views, gray, final.landmarks, rotation)
-    return Detection(final, part_fits, certainty, certainty > np.float32(0.725))
+    return Detection(final, part_fits, certainty, bool(certainty > np.float32(0.725)))

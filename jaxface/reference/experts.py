@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from . import response_maps
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 EYE_CORNERS = ((36, 39), (42, 45))
 EYEBALL_OFFSET = np.array([0.0, -3.5, 7.0])  # mm, head frame

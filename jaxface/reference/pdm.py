@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .head_pose import euler_to_matrix
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 FLOAT32_EPSILON = 1.1920929e-7  # the smallest pivot that OpenCV's Cholesky accepts
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from . import pdm as models
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
 
 GRID = np.float32(0.1)
