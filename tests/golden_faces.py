@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from jaxface.fit import PDM
+from jaxface.reference import align, fhog
+
 STAGES = (
     *(f"sample{i}" for i in (1, 3, 4, 5)),
     *(f"sample{i}_multiview" for i in (1, 3, 4, 5)),
@@ -92,3 +95,20 @@ def read_hog(path: Path) -> np.ndarray:
     """Descriptors (t, 12, 12, 31) of a `.hog` file."""
     records = np.fromfile(path, np.uint8).reshape(-1, 17872)
     return records[:, 16:].copy().view("<f4").reshape(-1, 12, 12, 31)
+
+
+_refits: dict[tuple[Path, str], np.ndarray] = {}
+
+
+def refit_geometry(golden_dir: Path, run: str, pdm: PDM) -> np.ndarray:
+    """Geometry descriptors (t, 238) of a run by the reference refit; slow, so kept."""
+    if (golden_dir, run) not in _refits:
+        arrays = (pdm.mean_shape, pdm.components, pdm.eigenvalues)
+        shape, modes, eigenvalues = (np.asarray(a, np.float64) for a in arrays)
+        local = [
+            align.refit_pdm(shape, modes, eigenvalues, points)[3]
+            for points in read_landmarks(golden_dir, run)
+        ]
+        rows = [fhog.geometry_descriptor(modes, p) for p in local]
+        _refits[golden_dir, run] = np.array(rows, np.float32)
+    return _refits[golden_dir, run]
