@@ -26,6 +26,8 @@ from ._pyramid import (
 )
 from ._sampling import crop_taps, normalise, sample
 
+_BAND = 1 << 17  # mosaic values that go through P-Net together, for the cache's sake
+
 
 @dataclasses.dataclass(frozen=True)
 class _Stage:
@@ -84,16 +86,33 @@ def pnet_outputs(
     Returns:
         Logits and corrections on the cell grid of the mosaic.
     """
-    maps = build_mosaic(layout, image, size, sizes)
-    for layer in pnet.layers:
-        if isinstance(layer, MaxPool):
-            inside = inside_levels(layout, sizes - 2, maps.shape[:2], 1)
-            maps = layer(jnp.where(inside[..., None], maps, -jnp.inf))
-            inside = inside_levels(layout, -(-(sizes - 2) // 2), maps.shape[:2], 2)
-            maps = jnp.where(inside[..., None], maps, jnp.float32(0))
-        else:
-            maps = layer(maps)
-    return maps
+    mosaic = build_mosaic(layout, image, size, sizes)
+    before_pool = inside_levels(layout, sizes - 2, 1)
+    after_pool = inside_levels(layout, -(-(sizes - 2) // 2), 2)
+    cell_rows = mosaic.shape[0] // 2 - 5
+    # A loop of one turn would be inlined, and each mosaic pixel be made once per tap.
+    count = max(-(-mosaic.size // _BAND), 2)
+    band = -(-cell_rows // count)
+    mosaic, before_pool = (
+        jnp.pad(a, ((0, 2 * (band * count - cell_rows)),) + ((0, 0),) * (a.ndim - 1))
+        for a in (mosaic, before_pool)
+    )
+    after_pool = jnp.pad(after_pool, ((0, band * count - cell_rows), (0, 0)))
+
+    def run(start: Int[Array, ""]) -> Float[Array, "b n 6"]:
+        maps = lax.dynamic_slice_in_dim(mosaic, 2 * start, 2 * band + 10)
+        for layer in pnet.layers:
+            if isinstance(layer, MaxPool):
+                inside = lax.dynamic_slice_in_dim(before_pool, 2 * start, 2 * band + 8)
+                maps = layer(jnp.where(inside[:, :-2, None], maps, -jnp.inf))
+                inside = lax.dynamic_slice_in_dim(after_pool, start, band + 4)
+                maps = jnp.where(inside[:, :-1, None], maps, jnp.float32(0))
+            else:
+                maps = layer(maps)
+        return maps
+
+    starts = band * jnp.arange(count, dtype=jnp.int32)
+    return lax.map(run, starts).reshape(band * count, -1, 6)
 
 
 def _propose(
@@ -156,6 +175,7 @@ def crop(
     x, y, width, height = (box[i].astype(jnp.int32) for i in range(4))
     rows = crop_taps(side, y - 1, height + 1, size[0])
     cols = crop_taps(side, x - 1, width + 1, size[1])
+    rows = jax.tree.map(lambda leaf: leaf[:, None], rows)
     return normalise(sample(image, rows, cols))
 
 
@@ -176,16 +196,18 @@ def _run_net(
     blocks = jnp.pad(boxes.boxes, ((0, padding), (0, 0))).reshape(-1, stage.block, 4)
     live = jnp.pad(boxes.valid, (0, padding)).reshape(-1, stage.block).any(axis=1)
 
-    def run(block: Float[Array, "b 4"]) -> Float[Array, "b o"]:
-        return jax.vmap(lambda box: net(crop(image, size, box, stage.side)))(block)
-
-    def skip(block: Float[Array, "b 4"]) -> Float[Array, "b o"]:
-        return jnp.zeros((stage.block, stage.outputs), jnp.float32)
+    def cut(block: Float[Array, "b 4"]) -> Float[Array, "b s s 3"]:
+        return jax.vmap(lambda box: crop(image, size, box, stage.side))(block)
 
     def step(
         carry: None, block: tuple[Float[Array, "b 4"], Bool[Array, ""]]
     ) -> tuple[None, Float[Array, "b o"]]:
-        return carry, lax.cond(block[1], run, skip, block[0])
+        boxes, live = block
+        # Two branches, or XLA would fuse them and cut each pixel once per tap that reads it.
+        crops = jnp.zeros((stage.block, stage.side, stage.side, 3), jnp.float32)
+        crops = lax.cond(live, cut, lambda _: crops, boxes)
+        nothing = jnp.zeros((stage.block, stage.outputs), jnp.float32)
+        return carry, lax.cond(live, jax.vmap(net), lambda _: nothing, crops)
 
     return lax.scan(step, None, (blocks, live))[1].reshape(-1, stage.outputs)[:count]
 

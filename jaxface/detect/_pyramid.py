@@ -17,6 +17,7 @@ from ._sampling import normalise, resize_taps, sample
 
 _CELL = 12  # side of the square that one P-Net output cell sees, px
 _STRIDE = 2  # px between cells
+_GAP = 1 << 14  # a place past the end of every level
 
 
 def _cells(size: np.ndarray) -> np.ndarray:
@@ -51,7 +52,8 @@ class Layout:
     heights: np.ndarray  # [L, H] true level height for each picture height, px
     widths: np.ndarray  # [L, W]
     offsets: np.ndarray  # [L, 2] row and column of each level in the mosaic, even
-    mosaic_shape: tuple[int, int]
+    pixel_level: np.ndarray  # [m, n] level of each mosaic pixel
+    pixel_place: np.ndarray  # [m, n, 2] row and column within the level, _GAP between levels
     cell_level: np.ndarray  # [N] cells by level, then column, then row
     cell_place: np.ndarray  # [N, 2] row and column within the level
     edges: np.ndarray  # [L, C, 2] first and last image coordinate of each cell index
@@ -81,10 +83,17 @@ def plan_pyramid(height: int, width: int, min_face_size: float, factor: float) -
     widths = np.ceil(np.arange(width + 1) * scales[:, None]).astype(np.int32)
     if not len(scales):
         nothing = np.zeros((0, 2), np.int32)
-        empty = (nothing, (0, 0), nothing[:, 0], nothing, np.zeros((0, 0, 2), np.float32))
-        return Layout(counts, heights, widths, *empty)
+        pixels = np.zeros((0, 0), np.int32), np.zeros((0, 0, 2), np.int32)
+        cells = nothing[:, 0], nothing, np.zeros((0, 0, 2), np.float32)
+        return Layout(counts, heights, widths, nothing, *pixels, *cells)
     sizes = np.stack([heights[:, -1], widths[:, -1]], axis=1)
     offsets, shape = _shelves(sizes)
+    pixel_level = np.zeros(shape, np.int32)
+    pixel_place = np.full((*shape, 2), _GAP, np.int32)
+    for level, ((top, left), (rows, cols)) in enumerate(zip(offsets, sizes, strict=True)):
+        window = slice(top, top + rows), slice(left, left + cols)
+        pixel_level[window] = level
+        pixel_place[window] = np.stack(np.mgrid[:rows, :cols], axis=-1)
     levels, places = [], []
     for level, (rows, cols) in enumerate(_cells(sizes)):
         col, row = np.meshgrid(np.arange(cols), np.arange(rows), indexing="ij")
@@ -94,16 +103,9 @@ def plan_pyramid(height: int, width: int, min_face_size: float, factor: float) -
     # The float32 quotient must be correctly rounded before truncation, so it is made here.
     near_far = np.stack([_STRIDE * index + 1, _STRIDE * index + _CELL], axis=1).astype(np.float32)
     edges = np.trunc(near_far / scales.astype(np.float32)[:, None, None])
-    return Layout(
-        counts,
-        heights,
-        widths,
-        offsets,
-        shape,
-        np.concatenate(levels),
-        np.concatenate(places),
-        edges,
-    )
+    pixels = pixel_level, pixel_place
+    cells = np.concatenate(levels), np.concatenate(places), edges.astype(np.float32)
+    return Layout(counts, heights, widths, offsets, *pixels, *cells)
 
 
 def level_sizes(layout: Layout, size: Int[Array, "2"]) -> Int[Array, "l 2"]:
@@ -129,40 +131,27 @@ def build_mosaic(
     Returns:
         The mosaic; outside the true levels its values are meaningless but finite.
     """
-    mosaic = jnp.zeros((*layout.mosaic_shape, 3), jnp.float32)
-    for level, (top, left) in enumerate(layout.offsets.tolist()):
-        full = layout.heights[level, -1], layout.widths[level, -1]
-        rows, cols = (
-            resize_taps(jnp.arange(full[axis], dtype=jnp.int32), size[axis], sizes[level, axis])
-            for axis in range(2)
-        )
-        picture = normalise(sample(image, rows, cols))
-        mosaic = mosaic.at[top : top + full[0], left : left + full[1]].set(picture)
-    return mosaic
+    true = sizes[layout.pixel_level]
+    rows = resize_taps(layout.pixel_place[..., 0], size[0], true[..., 0])
+    cols = resize_taps(layout.pixel_place[..., 1], size[1], true[..., 1])
+    return normalise(sample(image, rows, cols))
 
 
-def inside_levels(
-    layout: Layout, sizes: Int[Array, "l 2"], shape: tuple[int, int], stride: int
-) -> Bool[Array, "m n"]:
-    """Mask of the mosaic positions that lie in the top-left `sizes` of a level.
+def inside_levels(layout: Layout, sizes: Int[Array, "l 2"], stride: int) -> Bool[Array, "m n"]:
+    """Mask of every `stride`-th mosaic position that lies in the top-left `sizes` of its level.
 
     Args:
         layout: plan for the canvas.
         sizes: rows and columns counted of each level, in strides.
-        shape: size of the map to mask, in strides.
-        stride: mosaic px per map pixel.
+        stride: px.
     """
-    mask = jnp.zeros(shape, bool)
-    for level, (top, left) in enumerate((layout.offsets // stride).tolist()):
-        rows = np.arange(shape[0], dtype=np.int32) - top
-        cols = np.arange(shape[1], dtype=np.int32) - left
-        inside_rows = (rows >= 0) & (rows < sizes[level, 0])
-        inside_cols = (cols >= 0) & (cols < sizes[level, 1])
-        mask = mask | (inside_rows[:, None] & inside_cols)
-    return mask
+    place = layout.pixel_place[::stride, ::stride] // stride
+    true = sizes[layout.pixel_level[::stride, ::stride]]
+    return (place[..., 0] < true[..., 0]) & (place[..., 1] < true[..., 1])
 
 
 def true_cells(layout: Layout, sizes: Int[Array, "l 2"]) -> Bool[Array, " n"]:
     """Which of the layout's cells exist for the true level sizes."""
     counts = jnp.maximum(-(-(sizes - 2) // 2) - 4, 0)
-    return jnp.all(layout.cell_place < counts[layout.cell_level], axis=1)
+    rows, cols = layout.cell_place.T
+    return (rows < counts[layout.cell_level, 0]) & (cols < counts[layout.cell_level, 1])

@@ -14,21 +14,21 @@ from .._types import Image
 class Taps(eqx.Module):
     """Two source indices and their weights for each output index of one axis."""
 
-    low: Int[Array, " m"]
-    high: Int[Array, " m"]
-    low_weight: Float[Array, " m"]
-    high_weight: Float[Array, " m"]
+    low: Int[Array, "*m"]
+    high: Int[Array, "*m"]
+    low_weight: Float[Array, "*m"]
+    high_weight: Float[Array, "*m"]
 
 
 def resize_taps(
-    out: Int[Array, " m"], source_size: Int[Array, ""], out_size: Int[Array, ""]
+    out: Int[Array, "*m"], source_size: Int[Array, ""], out_size: Int[Array, "*#m"]
 ) -> Taps:
     """Taps that resize an axis of `source_size` samples to `out_size`, without antialiasing.
 
     Args:
         out: output indices; those at or past `out_size` give clamped, meaningless taps.
         source_size: true length of the source axis.
-        out_size: true length of the output axis.
+        out_size: true length of the output axis, for each index or for all.
     Returns:
         Taps with indices in [0, source_size).
     Reference:
@@ -79,14 +79,20 @@ def crop_taps(
 
 
 def sample(image: Image, rows: Taps, cols: Taps) -> Float[Array, "m n 3"]:
-    """Applies the taps of both axes, columns first as OpenCV does."""
+    """Applies the taps of both axes, columns first as OpenCV does.
 
-    def horizontal(row: Int[Array, " m"]) -> Float[Array, "m n 3"]:
-        low = image.at[row[:, None], cols.low[None, :]].get(mode="promise_in_bounds")
-        high = image.at[row[:, None], cols.high[None, :]].get(mode="promise_in_bounds")
-        return low * cols.low_weight[:, None] + high * cols.high_weight[:, None]
+    Args:
+        image: what the indices refer to.
+        rows: row taps, [m, 1] or [m, n].
+        cols: column taps, [n] or [m, n].
+    """
 
-    low_weight, high_weight = rows.low_weight[:, None, None], rows.high_weight[:, None, None]
+    def horizontal(row: Int[Array, "*m"]) -> Float[Array, "m n 3"]:
+        low = image.at[row, cols.low].get(mode="promise_in_bounds")
+        high = image.at[row, cols.high].get(mode="promise_in_bounds")
+        return low * cols.low_weight[..., None] + high * cols.high_weight[..., None]
+
+    low_weight, high_weight = rows.low_weight[..., None], rows.high_weight[..., None]
     return horizontal(rows.low) * low_weight + horizontal(rows.high) * high_weight
 
 
