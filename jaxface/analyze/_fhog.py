@@ -79,8 +79,11 @@ def _strongest_gradient(
 ) -> tuple[Float[Array, "y x"], Float[Array, "y x"]]:
     """Central differences of the channel where they are longest, without the image's border."""
     end_y, end_x = _extent(image.shape[0])[1], _extent(image.shape[1])[1]
+    # The loop makes XLA store the image: fused into its differences, the warp that produced it
+    # would run again for each of them. The product keeps JAX from dropping the loop.
+    planes = lax.map(lambda plane: plane * 1, jnp.moveaxis(image, -1, 0))
     channels = []
-    for plane in (image[..., 0], image[..., 1], image[..., 2]):
+    for plane in (planes[0], planes[1], planes[2]):
         gx = plane[1:end_y, 2 : end_x + 1] - plane[1:end_y, : end_x - 1]
         gy = plane[2 : end_y + 1, 1:end_x] - plane[: end_y - 1, 1:end_x]
         channels.append((gx, gy, gx * gx + gy * gy))
