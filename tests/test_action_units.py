@@ -132,8 +132,9 @@ def test_clip_matches_golden_csv(analyser, golden_dir, run):
     @jax.jit
     def run_clip(fhogs, geometries):
         def step(state, frame):
-            state = update_baseline(state, *frame, jnp.asarray(True))
-            return state, score_action_units(units, *frame)
+            fhog, geometry = frame
+            state = update_baseline(state, fhog, geometry, jnp.asarray(True))
+            return state, score_action_units(units, fhog, geometry)
 
         state, scores = jax.lax.scan(step, init_baseline(), (fhogs, geometries))
         return baseline_medians(state), scores
@@ -238,7 +239,7 @@ def test_second_pass_stops_after_3000_successes():
     np.testing.assert_array_equal(intensity[~stored], -7.0)
     np.testing.assert_array_equal(presence[~stored], False)
     expected = jax.vmap(subtract_medians, in_axes=(None, 0, None))(
-        units, Scores(float32(score[0]), float32(score[1])), medians
+        units, Scores(float32(score[0]), float32(score[1])), float32(medians)
     )
     np.testing.assert_allclose(
         intensity[stored], np.asarray(expected.intensity)[stored], rtol=0, atol=_RANDOM_SCORE
