@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._types import Gray, Landmarks, PDMParameters
-from ..ops import affine_cells, sample_cells
+from ..ops import affine_cells, rounded_product, sample_cells
 from ._experts import SUPPORT, PatchExperts
 from ._pdm import PDM, shape_2d
 
@@ -62,8 +62,10 @@ def areas_of_interest(
     side = window + SUPPORT - 1
     half = (side - 1) / 2
     a, b = reference_to_image[0, 0], -reference_to_image[0, 1]
-    x = landmarks[:, 0] - a * half + b * half
-    y = landmarks[:, 1] - a * half - b * half
+    # OpenFace rounds each product; a fused one moves areas across 1/32-px cells.
+    across, down = rounded_product(half, a), rounded_product(half, b)
+    x = landmarks[:, 0] - across + down
+    y = landmarks[:, 1] - across - down
     linear = jnp.stack([a, -b, b, a]).reshape(2, 2)
     linear = jnp.broadcast_to(linear, (landmarks.shape[0], 2, 2))
     cells = affine_cells(linear, jnp.stack([x, y], axis=-1), side, side)

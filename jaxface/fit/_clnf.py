@@ -1,6 +1,9 @@
 """One CLNF fit: scales, hierarchical parts and validation (specification 02, D.2 and D.5)."""
 
+import enum
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -19,6 +22,15 @@ from ._validator import validate_landmarks
 _TOO_SMALL = np.float32(0.25)  # px per mm: the fit ends, a face of less than about 30 px
 _SMALL = np.float32(0.30)  # px per mm: the likelihood is taken already here
 _PART_SCALE = np.float32(0.9)  # of a part's patch scale: parts are fitted from this size on
+
+
+class Phase(enum.IntEnum):
+    """Which scales a fit runs through."""
+
+    INIT = 0  # all of `windows_init`
+    TRACK = 1  # all of `windows_track`
+    COARSE = 2  # the first of `windows_init` alone, to rank starts
+    FINISH = 3  # the others of `windows_init`
 
 
 class ScaleFit(eqx.Module):
@@ -82,59 +94,53 @@ def fit_scales(
     model: LandmarkModel,
     gray: Gray,
     start: ScaleFit,
-    scales: tuple[ScaleConfig | None, ...],
-    *,
-    alternative: tuple[ScaleConfig | None, ...] | None = None,
-    use_alternative: Bool[Array, ""] | bool = False,
+    plans: dict[int, tuple[ScaleConfig | None, ...]],
+    phase: Int[Array, ""],
 ) -> ScaleFit:
     """Fits coarse to fine; ends at the first scale after which the face is too small.
 
     Args:
         start: `large_enough` must be true.
-        scales: settings per scale, None to skip it.
-        alternative: another plan, taken where `use_alternative` is true. A scale that both plans
-            share is compiled once.
+        plans: for every phase that may occur, the settings per scale, None to skip it. A run
+            that several plans share is compiled once.
+        phase: which plan to follow.
     Reference:
         Specification 02, D.2.
     """
     fit = start
-    other = scales if alternative is None else alternative
-    use = jnp.asarray(use_alternative)
     count = len(model.experts)
     for index in range(count):
-        last = jnp.where(use, _is_last(other, index, count), _is_last(scales, index, count))
-        for config, chosen in _branches(scales[index], other[index], use):
+        ends = [p for p, plan in plans.items() if index + 1 >= count or plan[index + 1] is None]
+        last = _is_one_of(phase, ends)
+        for config in dict.fromkeys(plan[index] for plan in plans.values()):
+            if config is None:
+                continue
 
             def run(fit, index=index, config=config, last=last):
                 return _fit_scale(model, gray, fit, scale=index, config=config, last=last)
 
+            chosen = _is_one_of(phase, [p for p, plan in plans.items() if plan[index] == config])
             fit = lax.cond(chosen & fit.large_enough, run, lambda f: f, fit)
     return fit
 
 
-def _is_last(scales: tuple[ScaleConfig | None, ...], index: int, count: int) -> bool:
-    return index + 1 >= count or scales[index + 1] is None
+def _is_one_of(phase: Int[Array, ""], phases: list[int]) -> Bool[Array, ""]:
+    return jnp.any(phase == np.asarray(phases, np.int32)) if phases else jnp.zeros((), bool)
 
 
-def _branches(
-    first: ScaleConfig | None, second: ScaleConfig | None, use_second: Bool[Array, ""]
-) -> list[tuple[ScaleConfig, Bool[Array, ""]]]:
-    """Settings of one scale with the condition under which they run."""
-    if first == second:
-        return [] if first is None else [(first, jnp.ones_like(use_second))]
-    pairs = [(first, ~use_second), (second, use_second)]
-    return [(config, chosen) for config, chosen in pairs if config is not None]
-
-
-def plan_scales(
-    model: LandmarkModel, config: FitConfig, windows: tuple[int, ...]
-) -> tuple[ScaleConfig | None, ...]:
-    """Settings per scale of the main model for a list of windows."""
+def _plan(model: LandmarkModel, config: FitConfig, phase: Phase) -> tuple[ScaleConfig | None, ...]:
+    """Settings per scale of the main model in one phase."""
     patch_scales = tuple(experts.scale for experts in model.experts)
-    return tuple(
+    windows = config.windows_track if phase is Phase.TRACK else config.windows_init
+    plan = [
         scale_config(config, patch_scales, i, window) if window else None
         for i, window in enumerate(windows[: len(patch_scales)])
-    )
+    ]
+    if phase is Phase.COARSE:
+        plan[1:] = [None] * (len(plan) - 1)
+    if phase is Phase.FINISH:
+        plan[0] = None
+    return tuple(plan)
 
 
 def _part_scales(part: Part) -> tuple[ScaleConfig, ...]:
@@ -154,12 +160,15 @@ def _part_scales(part: Part) -> tuple[ScaleConfig, ...]:
 def _fit_part(
     part: Part, gray: Gray, landmarks: Landmarks, main_scale: Float[Array, ""]
 ) -> PartFit:
-    """Starts a part from the main landmarks and fits it if the face is large enough."""
+    """Starts a part from the main landmarks and fits it if the face is large enough.
+
+    Args:
+        landmarks: the main model's, those of `part.main_points` only.
+    """
     pdm = part.model.pdm
     points = np.asarray(part.part_points)
     count = pdm.mean_shape.shape[0]
-    target = jnp.zeros((count, 2), landmarks.dtype)
-    target = target.at[points].set(landmarks[np.asarray(part.main_points)])
+    target = jnp.zeros((count, 2), landmarks.dtype).at[points].set(landmarks)
     mapped = np.zeros(count, bool)
     mapped[points] = True
     start = fit_pdm_to_landmarks(pdm, target, (target[:, 0] != 0) & mapped)
@@ -171,7 +180,8 @@ def _fit_part(
             view=jnp.zeros((), jnp.int32),
             large_enough=jnp.ones((), bool),
         )
-        return fit_scales(part.model, gray, first, _part_scales(part)).parameters
+        plans = {Phase.INIT: _part_scales(part)}
+        return fit_scales(part.model, gray, first, plans, jnp.asarray(Phase.INIT)).parameters
 
     fitted = lax.cond(_part_runs(part, main_scale), run, lambda p: p, start)
     return PartFit(parameters=fitted, landmarks=shape_2d(pdm, fitted))
@@ -179,6 +189,34 @@ def _fit_part(
 
 def _part_runs(part: Part, main_scale: Float[Array, ""]) -> Bool[Array, ""]:
     return main_scale > _PART_SCALE * np.float32(part.model.experts[0].scale)
+
+
+def _fit_parts(
+    parts: tuple[Part, ...], gray: Gray, landmarks: Landmarks, main_scale: Float[Array, ""]
+) -> tuple[PartFit, ...]:
+    """Fits all parts; parts of one structure, such as the two eyes, in one mapped program."""
+    groups: dict[object, list[int]] = {}
+    for i, part in enumerate(parts):
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(part.model))
+        key = (jax.tree.structure(part.model), shapes, part.config, part.part_points)
+        groups.setdefault(key, []).append(i)
+    fits: dict[int, PartFit] = {}
+    for members in groups.values():
+        targets = jnp.stack([landmarks[np.asarray(parts[i].main_points)] for i in members])
+        models = jax.tree.map(lambda *x: jnp.stack(x), *[parts[i].model for i in members])
+        like = parts[members[0]]
+
+        def fit(model, target, like=like):
+            part = eqx.tree_at(lambda p: p.model, like, model)
+            return _fit_part(part, gray, target, main_scale)
+
+        if len(members) == 1:
+            fits[members[0]] = fit(like.model, targets[0])
+        else:
+            stacked = jax.vmap(fit)(models, targets)
+            for row, i in enumerate(members):
+                fits[i] = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
+    return tuple(fits[i] for i in range(len(parts)))
 
 
 def refine_with_parts(
@@ -190,7 +228,7 @@ def refine_with_parts(
         Specification 02, D.5.
     """
     landmarks = shape_2d(clnf.main.pdm, parameters)
-    parts = tuple(_fit_part(p, gray, landmarks, parameters.scale) for p in clnf.parts)
+    parts = _fit_parts(clnf.parts, gray, landmarks, parameters.scale)
     if not parts:
         return parameters, parts
     merged = landmarks
@@ -204,7 +242,7 @@ def refine_with_parts(
     return refitted, parts
 
 
-def finish_fit(
+def _finish_fit(
     clnf: CLNF,
     gray: Gray,
     fit: ScaleFit,
@@ -236,7 +274,7 @@ def finish_fit(
     )
 
 
-def start_scales(fit: Fit) -> ScaleFit:
+def _start_scales(fit: Fit) -> ScaleFit:
     """A fit about to run through the scales from the parameters of `fit`."""
     return ScaleFit(
         parameters=fit.parameters,
@@ -274,20 +312,29 @@ def refine_fit(
     *,
     size: Int[Array, "2"],
     config: FitConfig,
-    tracking: Bool[Array, ""] | bool,
+    phase: Int[Array, ""] | int,
+    phases: tuple[Phase, ...],
 ) -> Fit:
     """Fits once more from the parameters of `fit` (specification 02, D.5).
 
     Args:
         size: height and width of the picture, px.
-        tracking: use `config.windows_track` instead of `config.windows_init`.
+        phase: which scales are run; the coarse phase ends without parts and validation.
+        phases: all phases that may occur; only their runs are compiled.
     """
-    scales = fit_scales(
-        clnf.main,
-        gray,
-        start_scales(fit),
-        plan_scales(clnf.main, config, config.windows_init),
-        alternative=plan_scales(clnf.main, config, config.windows_track),
-        use_alternative=tracking,
-    )
-    return finish_fit(clnf, gray, scales, fit, size=size, config=config)
+    phase = jnp.asarray(phase)
+    plans: dict[int, tuple[ScaleConfig | None, ...]] = {
+        p: _plan(clnf.main, config, p) for p in phases
+    }
+    scales = fit_scales(clnf.main, gray, _start_scales(fit), plans, phase)
+
+    def finish(scales: ScaleFit) -> Fit:
+        return _finish_fit(clnf, gray, scales, fit, size=size, config=config)
+
+    def stop(scales: ScaleFit) -> Fit:
+        reached = (scales.parameters, scales.likelihood, scales.view)
+        return eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fit, reached)
+
+    if Phase.COARSE not in phases:
+        return finish(scales)
+    return lax.cond(phase == Phase.COARSE, stop, finish, scales)

@@ -1,6 +1,8 @@
-"""Fitting a face from its box: start rotations and the choice among them (spec. 01, B.6)."""
+"""Fitting a face from its box: start rotations and the choice among them (spec. 01, B.6).
 
-import dataclasses
+A search is a sequence of fits. `plan_attempt` says where the next one starts and
+`record_attempt` takes its result, so that whoever runs the fits compiles them only once.
+"""
 
 import equinox as eqx
 import jax
@@ -11,15 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import Box, Fit, Gray, PDMParameters
 from ..ops import select
-from ._clnf import (
-    empty_fit,
-    fit_scales,
-    plan_scales,
-    refine_fit,
-    start_scales,
-)
+from ._clnf import Phase, empty_fit, refine_fit
 from ._config import FitConfig
-from ._model import CLNF, EarlyTermination
+from ._model import CLNF
 from ._pdm import parameters_from_box
 
 _FRONTAL = ((0.0, 0.0, 0.0),)
@@ -36,6 +32,138 @@ _ROTATIONS = _FRONTAL + (
     (0.0, 1.22, -0.698),
 )
 _COMPLETED = 3  # best candidates that are fitted to the end where none ended the search
+
+
+class Coarse(eqx.Module):
+    """What CE-CLM's first round of fits found, one row per start rotation."""
+
+    parameters: PDMParameters
+    scores: Float[Array, " h"]
+    ended: Bool[Array, ""]  # a score passed its view's cut-off
+    ended_at: Int[Array, ""]
+
+
+class Search(eqx.Module):
+    """Progress of a search in one box."""
+
+    box: Float[Array, "4"]  # px
+    active: Bool[Array, ""]  # false: no attempt is run
+    best: Fit
+    last: Fit  # completed last
+    coarse: Coarse | None  # of models with early termination
+
+
+def start_rotations(config: FitConfig) -> Float[np.ndarray, "h 3"]:
+    """Euler angles that a search starts from, rad (specification 01, B.6.2)."""
+    return np.asarray(_ROTATIONS if config.multi_view else _FRONTAL, np.float32)
+
+
+def search_length(clnf: CLNF, config: FitConfig) -> int:
+    """Number of attempts of a search."""
+    count = len(start_rotations(config))
+    return count if clnf.early_termination is None else count + min(_COMPLETED, count)
+
+
+def search_phases(clnf: CLNF) -> tuple[Phase, ...]:
+    """Phases that a search runs."""
+    return (Phase.INIT,) if clnf.early_termination is None else (Phase.COARSE, Phase.FINISH)
+
+
+def start_search(
+    clnf: CLNF, box: Box, active: Bool[Array, ""], previous: Fit, config: FitConfig
+) -> Search:
+    """A search that has not made any attempt.
+
+    Args:
+        box: face box, px.
+        active: whether there is a box.
+        previous: result while no attempt was made.
+    """
+    coarse = None
+    if clnf.early_termination is not None:
+        count = len(start_rotations(config))
+        coarse = Coarse(
+            parameters=jax.tree.map(lambda x: jnp.stack([x] * count), previous.parameters),
+            scores=jnp.full(count, -np.inf, box.dtype),
+            ended=jnp.zeros((), bool),
+            ended_at=jnp.zeros((), jnp.int32),
+        )
+    return Search(box=box, active=active, best=previous, last=previous, coarse=coarse)
+
+
+def plan_attempt(
+    clnf: CLNF, search: Search, number: Int[Array, ""], config: FitConfig
+) -> tuple[PDMParameters, Int[Array, ""], Bool[Array, ""]]:
+    """Start parameters and phase of an attempt, and whether it is made.
+
+    Args:
+        number: of the attempt, from 0.
+    Reference:
+        Specification 01, B.6.3 and B.6.4.
+    """
+    rotations = jnp.asarray(start_rotations(config))
+    count = rotations.shape[0]
+    rotation = rotations[jnp.clip(number, 0, count - 1)]
+    start = parameters_from_box(clnf.main.pdm, search.box, rotation)
+    coarse = search.coarse
+    if coarse is None:
+        return start, jnp.asarray(Phase.INIT), search.active
+    place = number - count  # among the candidates that are completed
+    ranked = jnp.argsort(-coarse.scores, stable=True)[jnp.clip(place, 0, count - 1)]
+    index = jnp.where(coarse.ended, coarse.ended_at, ranked)
+    chosen: PDMParameters = jax.tree.map(lambda leaf: leaf[index], coarse.parameters)
+    # OpenFace's remembered shapes share one buffer, which the next start sets to zero.
+    keeps_shape = coarse.ended | (index == count - 1)
+    local = jnp.where(keeps_shape, chosen.local, 0)
+    chosen = eqx.tree_at(lambda p: p.local, chosen, local)
+    ranking = place < 0
+    phase = jnp.where(ranking, int(Phase.COARSE), int(Phase.FINISH))
+    needed = ~coarse.ended | (place == 0)
+    return select(ranking, start, chosen), phase, search.active & needed
+
+
+def record_attempt(
+    clnf: CLNF, search: Search, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
+) -> Search:
+    """Takes the result of an attempt; nothing changes unless it was `made`."""
+    coarse, rule = search.coarse, clnf.early_termination
+    if coarse is None or rule is None:
+        better = made & ((number == 0) | (fit.likelihood > search.best.likelihood))
+        best = select(better, fit, search.best)
+        return eqx.tree_at(lambda s: (s.best, s.last), search, (best, best))
+    count = coarse.scores.shape[0]
+    ranking = made & (number < count)
+    score = fit.likelihood * rule.weights[fit.view] + rule.biases[fit.view]
+    row = ranking & (np.arange(count) == number)
+    ends = ranking & (score > rule.cutoffs[fit.view])
+
+    def put(table, value):
+        return jnp.where(row.reshape(-1, *[1] * value.ndim), value, table)
+
+    coarse = Coarse(
+        parameters=jax.tree.map(put, coarse.parameters, fit.parameters),
+        scores=put(coarse.scores, score),
+        ended=coarse.ended | ends,
+        ended_at=jnp.where(ends, number, coarse.ended_at).astype(jnp.int32),
+    )
+    completed = made & (number >= count)
+    first = number == count
+    better = completed & (first | (fit.likelihood > search.best.likelihood))
+    best = select(better, fit, search.best)
+    last = select(completed, fit, search.last)
+    return eqx.tree_at(lambda s: (s.best, s.last, s.coarse), search, (best, last, coarse))
+
+
+def search_result(clnf: CLNF, search: Search) -> tuple[Fit, Bool[Array, ""]]:
+    """The best fit of a search, and OpenFace's return value for it.
+
+    The two differ in one case: after a CE-CLM search that did not end early, the value and the
+    confidence are those of the candidate completed last (specification 01, B.6.4).
+    """
+    if clnf.early_termination is None:
+        return search.best, search.best.success
+    best = eqx.tree_at(lambda f: f.confidence, search.best, search.last.confidence)
+    return best, search.last.success
 
 
 def fit_landmarks(
@@ -70,149 +198,19 @@ def fit_landmarks(
             "convert colour with jaxface.to_gray, map batches with jax.vmap"
         )
     size = jnp.asarray(gray.shape if size is None else size)
-    return fit_hypotheses(clnf, gray, box, empty_fit(clnf), size=size, config=config)[0]
+    phases = search_phases(clnf)
+    empty = empty_fit(clnf)
 
+    def attempt(search: Search, number: Int[Array, ""]) -> tuple[Search, None]:
+        start, phase, made = plan_attempt(clnf, search, number, config)
+        first = eqx.tree_at(lambda f: f.parameters, empty, start)
 
-def fit_hypotheses(
-    clnf: CLNF,
-    gray: Gray,
-    box: Box,
-    previous: Fit,
-    *,
-    size: Int[Array, "2"],
-    config: FitConfig,
-) -> tuple[Fit, Bool[Array, ""]]:
-    """The best fit of a box, and OpenFace's return value for it.
+        def run(fit: Fit) -> Fit:
+            return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
 
-    The two differ in one case: after a CE-CLM search that did not end early, the value and the
-    confidence are those of the candidate completed last (specification 01, B.6.4).
+        fit = run(first) if search.coarse is None else lax.cond(made, run, lambda f: f, first)
+        return record_attempt(clnf, search, number, fit, made), None
 
-    Args:
-        previous: gives the likelihood and parts that hold before the first fit.
-    """
-    rotations = jnp.asarray(_ROTATIONS if config.multi_view else _FRONTAL, gray.dtype)
-    starts = jax.vmap(lambda r: parameters_from_box(clnf.main.pdm, box, r))(rotations)
-    if clnf.early_termination is not None:
-        return _search_early(
-            clnf, clnf.early_termination, gray, starts, previous, size=size, config=config
-        )
-
-    def one(carry, start):
-        best, first = carry
-        candidate = eqx.tree_at(lambda f: f.parameters, previous, start)
-        candidate = refine_fit(clnf, gray, candidate, size=size, config=config, tracking=False)
-        better = first | (candidate.likelihood > best.likelihood)
-        return (select(better, candidate, best), jnp.zeros((), bool)), None
-
-    best, _ = lax.scan(one, (previous, jnp.ones((), bool)), starts)[0]
-    return best, best.success
-
-
-class _Candidates(eqx.Module):
-    """Outcome of the coarse scale for each start, and where the search ended."""
-
-    parameters: PDMParameters  # leading axis: hypotheses
-    scores: Float[Array, " h"]
-    found: Bool[Array, ""]
-    index: Int[Array, ""]  # of the hypothesis that ended the search
-
-
-def _coarse_candidates(
-    clnf: CLNF,
-    rule: EarlyTermination,
-    gray: Gray,
-    starts: PDMParameters,
-    previous: Fit,
-    config: FitConfig,
-) -> _Candidates:
-    windows = (config.windows_init[0],) + (0,) * (len(config.windows_init) - 1)
-    plan = plan_scales(clnf.main, config, windows)
-    count = starts.scale.shape[0]
-
-    def one(carry, inputs):
-        found, index = carry
-        number, start = inputs
-
-        def run(start):
-            first = start_scales(eqx.tree_at(lambda f: f.parameters, previous, start))
-            fit = fit_scales(clnf.main, gray, first, plan)
-            score = fit.likelihood * rule.weights[fit.view] + rule.biases[fit.view]
-            return fit.parameters, score, score > rule.cutoffs[fit.view]
-
-        def skip(start):
-            return start, jnp.asarray(-np.inf, gray.dtype), jnp.zeros((), bool)
-
-        parameters, score, ends = lax.cond(found, skip, run, start)
-        index = jnp.where(ends, number, index)
-        return (found | ends, index), (parameters, score)
-
-    first = (jnp.zeros((), bool), jnp.zeros((), jnp.int32))
-    numbers = jnp.arange(count, dtype=jnp.int32)
-    (found, index), (parameters, scores) = lax.scan(one, first, (numbers, starts))
-    return _Candidates(parameters=parameters, scores=scores, found=found, index=index)
-
-
-def _search_early(
-    clnf: CLNF,
-    rule: EarlyTermination,
-    gray: Gray,
-    starts: PDMParameters,
-    previous: Fit,
-    *,
-    size: Int[Array, "2"],
-    config: FitConfig,
-) -> tuple[Fit, Bool[Array, ""]]:
-    """CE-CLM's search: the first start whose coarse score passes is completed alone, else the
-    best three (specification 01, B.6.4)."""
-    coarse = _coarse_candidates(clnf, rule, gray, starts, previous, config)
-    count = starts.scale.shape[0]
-    kept = min(_COMPLETED, count)
-    ranked = jnp.argsort(-coarse.scores, stable=True)[:kept]
-    order = jnp.where(coarse.found & (np.arange(kept) == 0), coarse.index, ranked)
-    finish = dataclasses.replace(config, windows_init=(0, *config.windows_init[1:]))
-
-    def one(carry, inputs):
-        best, last = carry
-        place, index = inputs
-        parameters = jax.tree.map(lambda leaf: leaf[index], coarse.parameters)
-        # OpenFace's remembered shapes share one buffer that the next start sets to zero.
-        keeps_shape = coarse.found | (index == count - 1)
-        local = jnp.where(keeps_shape, parameters.local, 0)
-        parameters = eqx.tree_at(lambda p: p.local, parameters, local)
-        start = eqx.tree_at(
-            lambda f: (f.parameters, f.likelihood), previous, (parameters, coarse.scores[index])
-        )
-
-        def run(start):
-            return refine_fit(clnf, gray, start, size=size, config=finish, tracking=False)
-
-        skipped = coarse.found & (place > 0)
-        fit = lax.cond(skipped, lambda s: s, run, start)
-        better = ~skipped & ((place == 0) | (fit.likelihood > best.likelihood))
-        return (select(better, fit, best), select(skipped, last, fit)), None
-
-    places = jnp.arange(kept)
-    (best, last), _ = lax.scan(one, (previous, previous), (places, order))
-    best = eqx.tree_at(lambda f: f.confidence, best, last.confidence)
-    return best, last.success
-
-
-def fit_box(
-    clnf: CLNF,
-    gray: Gray,
-    box: Box,
-    previous: Fit,
-    *,
-    size: Int[Array, "2"],
-    config: FitConfig,
-) -> Fit:
-    """One frontal fit of a box with the first-fit windows, without any search.
-
-    Reference:
-        Specification 01, B.5, variant with a bounding box.
-    """
-    rotation = jnp.zeros(3, gray.dtype)
-    start = eqx.tree_at(
-        lambda f: f.parameters, previous, parameters_from_box(clnf.main.pdm, box, rotation)
-    )
-    return refine_fit(clnf, gray, start, size=size, config=config, tracking=False)
+    search = start_search(clnf, box, jnp.ones((), bool), empty, config)
+    numbers = jnp.arange(search_length(clnf, config), dtype=jnp.int32)
+    return search_result(clnf, lax.scan(attempt, search, numbers)[0])[0]

@@ -10,6 +10,10 @@ from .._types import Box, PDMParameters
 from ..ops import euler_to_matrix, matrix_to_euler
 
 _HIGHEST = lax.Precision.HIGHEST
+# _CROSS[d, k, e] is the sign of a[d] * b[e] in component k of the cross product of a and b.
+_CROSS = np.zeros((3, 3, 3), np.float32)
+for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+    _CROSS[_i, _k, _j], _CROSS[_j, _k, _i] = 1, -1
 
 
 class PDM(eqx.Module):
@@ -98,22 +102,14 @@ def rigid_jacobian(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Flo
     Reference:
         Specification 02, B.4.
     """
-    rotation, scale = euler_to_matrix(parameters.rotation), parameters.scale
-    x, y, z = shape[:, 0], shape[:, 1], shape[:, 2]
-    ones, zeros = jnp.ones_like(x), jnp.zeros_like(x)
-    rows = []
-    for axis in range(2):
-        r1, r2, r3 = rotation[axis, 0], rotation[axis, 1], rotation[axis, 2]
-        columns = [
-            r1 * x + r2 * y + r3 * z,
-            scale * (y * r3 - z * r2),
-            -scale * (x * r3 - z * r1),
-            scale * (x * r2 - y * r1),
-            ones if axis == 0 else zeros,
-            zeros if axis == 0 else ones,
-        ]
-        rows.append(jnp.stack(columns, axis=-1))
-    return jnp.stack(rows, axis=1)
+    rows = euler_to_matrix(parameters.rotation)[:2]
+    # The derivative by omega is the cross product of the point with the row of the rotation.
+    cross = jnp.asarray(_CROSS, rows.dtype)
+    turned = parameters.scale * jnp.einsum("ae,dke->dak", rows, cross, precision=_HIGHEST)
+    by_shape = jnp.concatenate([rows.T[..., None], turned], axis=-1)
+    moved = jnp.einsum("nd,dak->nak", shape, by_shape, precision=_HIGHEST)
+    shift = jnp.broadcast_to(jnp.eye(2, dtype=shape.dtype), (shape.shape[0], 2, 2))
+    return jnp.concatenate([moved, shift], axis=-1)
 
 
 def full_jacobian(
@@ -134,9 +130,7 @@ def update_parameters(parameters: PDMParameters, delta: Float[Array, " k"]) -> P
         Specification 02, B.5.
     """
     omega = delta[1:4]
-    x, y, z = omega
-    zero = jnp.zeros_like(x)
-    cross = jnp.stack([zero, -z, y, z, zero, -x, -y, x, zero]).reshape(3, 3)
+    cross = jnp.einsum("d,dke->ke", omega, jnp.asarray(_CROSS, omega.dtype), precision=_HIGHEST)
     cosine = lax.rsqrt(1 + jnp.sum(omega * omega))
     square = jnp.dot(cross, cross, precision=_HIGHEST)
     step = jnp.eye(3, dtype=delta.dtype) + cosine * cross + cosine**2 / (1 + cosine) * square

@@ -1,13 +1,14 @@
 """Parameters of a PDM from 2-D landmarks: regularised Gauss-Newton (specification 02, B.7)."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .._types import Landmarks, PDMParameters
-from ..ops import bounded_loop, select, solve_spd
-from ._pdm import PDM, extents, full_jacobian, project, shape_3d, update_parameters
+from ..ops import solve_spd
+from ._pdm import PDM, extents, full_jacobian, project, shape_2d, shape_3d, update_parameters
 
 _HIGHEST = lax.Precision.HIGHEST
 _DAMPING = np.float32(0.75)
@@ -47,19 +48,26 @@ def fit_pdm_to_landmarks(
     if present is None:
         present = landmarks[:, 0] != 0
     some = jnp.any(present)
-    present = present | ~some  # an empty set would start from infinite extents
+    # An empty set would start from infinite extents.
+    return _fit(pdm, landmarks, present | ~some, jnp.where(some, 0, _MISSES).astype(jnp.int32))
+
+
+@jax.custom_jvp
+def _fit(
+    pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"], misses: Int[Array, ""]
+) -> PDMParameters:
     keep = present[:, None]
     precision = jnp.concatenate([jnp.zeros(6, landmarks.dtype), 1 / pdm.eigenvalues])
 
     def error(shape, parameters):
         residual = jnp.where(keep, project(shape, parameters) - landmarks, 0)
-        return _norm(residual)
+        return jnp.sqrt(jnp.sum(residual * residual))
 
     def running(carry):
-        return carry[2] < _MISSES
+        return (carry[2] < _MISSES) & (carry[3] < _MAX_STEPS)
 
     def body(carry):
-        parameters, previous, misses = carry
+        parameters, previous, misses, steps = carry
         shape = shape_3d(pdm, parameters.local)
         residual = jnp.where(keep, landmarks - project(shape, parameters), 0)
         jacobian = jnp.where(keep[..., None], full_jacobian(pdm, shape, parameters), 0)
@@ -71,16 +79,47 @@ def fit_pdm_to_landmarks(
         parameters = update_parameters(parameters, delta)
         current = error(shape, parameters)
         misses = misses + (np.float32(0.999) * previous < current)
-        return parameters, current, misses
+        return parameters, current, misses, steps + 1
 
     start = _start(pdm, landmarks, present)
     first = error(shape_3d(pdm, start.local), start)
-    carry = (start, first, jnp.where(some, 0, _MISSES).astype(jnp.int32))
-    return select(some, bounded_loop(running, body, carry, length=_MAX_STEPS)[0], start)
+    return lax.while_loop(running, body, (start, first, misses, 0))[0]
 
 
-def _norm(residual: Float[Array, "n 2"]) -> Float[Array, ""]:
-    """Euclidean norm with a finite derivative at 0."""
-    square = jnp.sum(residual * residual)
-    safe = jnp.where(square > 0, square, 1)
-    return jnp.where(square > 0, jnp.sqrt(safe), 0)
+def _objective(
+    values: Float[Array, " k"], pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"]
+) -> Float[Array, ""]:
+    parameters = _unflatten(values)
+    residual = shape_2d(pdm, parameters) - landmarks
+    square = jnp.sum(jnp.where(present[:, None], residual, 0) ** 2)
+    return (square + jnp.sum(parameters.local**2 / pdm.eigenvalues)) / 2
+
+
+def _flatten(p: PDMParameters) -> Float[Array, " k"]:
+    return jnp.concatenate([p.scale[None], p.rotation, p.translation, p.local])
+
+
+def _unflatten(values: Float[Array, " k"]) -> PDMParameters:
+    return PDMParameters(
+        scale=values[0], rotation=values[1:4], translation=values[4:6], local=values[6:]
+    )
+
+
+@_fit.defjvp
+def _fit_jvp(primals, tangents):
+    """Implicit differentiation: at the solution the gradient of the objective stays zero.
+
+    It lets the fit end as soon as it has converged, in reverse mode too.
+    """
+    pdm, landmarks, present, _ = primals
+    pdm_dot, landmarks_dot = tangents[:2]
+    solution = _fit(*primals)
+    values = _flatten(solution)
+    slope = jax.grad(_objective)
+    hessian = jax.jacfwd(slope)(values, pdm, landmarks, present)
+    _, moved = jax.jvp(
+        lambda model, points: slope(values, model, points, present),
+        (pdm, landmarks),
+        (pdm_dot, landmarks_dot),
+    )
+    return solution, _unflatten(-solve_spd(hessian, moved))

@@ -10,10 +10,19 @@ from jaxtyping import Array, Bool, Int
 
 from .._types import Box, Fit, Gray
 from ..ops import select
-from ._clnf import empty_fit, refine_fit
+from ._clnf import Phase, empty_fit, refine_fit
 from ._config import FitConfig
-from ._hypotheses import fit_box, fit_hypotheses
+from ._hypotheses import (
+    Search,
+    plan_attempt,
+    record_attempt,
+    search_length,
+    search_phases,
+    search_result,
+    start_search,
+)
 from ._model import CLNF
+from ._pdm import parameters_from_box
 
 _RETRY_TRACKED = 2  # frames between detections after a loss
 _RETRY_NEW = 12  # frames between detections until a first face
@@ -64,35 +73,66 @@ def track_landmarks(
     Reference:
         Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
     """
-    before = state
+    search_config = dataclasses.replace(config, multi_view=True)
+    phases = tuple(dict.fromkeys((Phase.TRACK, Phase.INIT, *search_phases(clnf))))
+    nowhere = jnp.zeros(4, gray.dtype), jnp.zeros((), bool)
 
-    def track(state):
-        fit = refine_fit(
-            clnf, gray, state.fit, size=size, config=config, tracking=state.fit.success
-        )
-        failures = jnp.where(fit.success, -1, state.failures + 1)
-        return TrackState(fit=fit, initialised=state.initialised, failures=failures)
+    def attempt(carry: _Progress, number: Int[Array, ""]) -> tuple[_Progress, None]:
+        tracking = number < 0
+        tracked = jnp.where(carry.state.fit.success, int(Phase.TRACK), int(Phase.INIT))
+        start, searched, made = plan_attempt(clnf, carry.search, number, search_config)
+        phase = jnp.where(tracking, tracked, searched)
+        made = jnp.where(tracking, carry.state.initialised, made)
+        parameters = select(tracking, carry.state.fit.parameters, start)
+        first = eqx.tree_at(lambda f: f.parameters, carry.state.fit, parameters)
 
-    state = lax.cond(before.initialised, track, lambda s: s, before)
+        def run(fit: Fit) -> Fit:
+            return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
+
+        fit = lax.cond(made, run, lambda f: f, first)
+        search = record_attempt(clnf, carry.search, number, fit, made & ~tracking)
+        followed = select(tracking & made, _record_tracking(carry.state, fit), carry.state)
+        wanted = tracking & _detection_wanted(followed)
+        box, found = lax.cond(wanted, find_box, lambda: nowhere)
+        fresh = start_search(clnf, box, found, followed.fit, search_config)
+        return _Progress(
+            state=followed,
+            search=select(tracking, fresh, search),
+            detected=carry.detected | wanted,
+        ), None
+
+    none = start_search(clnf, *nowhere, state.fit, search_config)
+    carry = _Progress(state=state, search=none, detected=jnp.zeros((), bool))
+    # One loop over tracking (-1) and the attempts of a search: the fit is compiled once.
+    numbers = jnp.arange(-1, search_length(clnf, search_config), dtype=jnp.int32)
+    done, _ = lax.scan(attempt, carry, numbers)
+    fit, accepted = search_result(clnf, done.search)
+    searched = _accept(done.state, fit, accepted, was_initialised=state.initialised)
+    after, success = select(done.search.active, searched, _count_failure(done.state))
+    return after, Tracked(fit=after.fit, success=success, detected=done.detected)
+
+
+class _Progress(eqx.Module):
+    state: TrackState
+    search: Search
+    detected: Bool[Array, ""]
+
+
+def _record_tracking(state: TrackState, fit: Fit) -> TrackState:
+    failures = jnp.where(fit.success, -1, state.failures + 1)
+    return TrackState(fit=fit, initialised=state.initialised, failures=failures)
+
+
+def _detection_wanted(state: TrackState) -> Bool[Array, ""]:
+    """Whether the detector runs in this frame (specification 01, B.5, step 2)."""
     k = state.failures
     new = ~state.initialised & ((k + 1) % _RETRY_NEW == 0)
     lost = state.initialised & ~state.fit.success & (k % _RETRY_TRACKED == 0)
-    wanted = new | lost
-
-    def detect(state):
-        box, found = find_box()
-
-        def refit(state):
-            return _redetect(clnf, gray, box, state, before, size=size, config=config)
-
-        return lax.cond(found, refit, lambda s: _count_failure(s), state)
-
-    state, success = lax.cond(wanted, detect, lambda s: _count_failure(s), state)
-    return state, Tracked(fit=state.fit, success=success, detected=wanted)
+    return new | lost
 
 
 def _count_failure(state: TrackState) -> tuple[TrackState, Bool[Array, ""]]:
-    """Bookkeeping of a frame without a new detection."""
+    """Bookkeeping of a frame without a new detection (specification 01, B.5, step 4)."""
     failures = state.failures + jnp.where(state.initialised, 0, 1)
     counted = TrackState(
         fit=state.fit,
@@ -102,21 +142,12 @@ def _count_failure(state: TrackState) -> tuple[TrackState, Bool[Array, ""]]:
     return counted, state.fit.success
 
 
-def _redetect(
-    clnf: CLNF,
-    gray: Gray,
-    box: Box,
-    state: TrackState,
-    before: TrackState,
-    *,
-    size: Int[Array, "2"],
-    config: FitConfig,
+def _accept(
+    state: TrackState, fit: Fit, accepted: Bool[Array, ""], *, was_initialised: Bool[Array, ""]
 ) -> tuple[TrackState, Bool[Array, ""]]:
-    """Fits a detected box; a rejected one gives the tracked pose and shape back, but neither the
-    confidence nor the parts."""
-    search = dataclasses.replace(config, multi_view=True)
-    fit, accepted = fit_hypotheses(clnf, gray, box, state.fit, size=size, config=search)
-    kept = ~before.initialised | accepted
+    """Takes the fit of a detected box; a rejected one gives the tracked pose and shape back, but
+    neither the confidence nor the parts (specification 01, B.5, step 3)."""
+    kept = ~was_initialised | accepted
     restored = eqx.tree_at(
         lambda f: (f.parameters, f.landmarks, f.likelihood),
         fit,
@@ -147,17 +178,22 @@ def track_box(
         `reinit_video_every`, as for several faces.
     """
 
-    def start(_):
-        fit = fit_box(clnf, gray, box, empty_fit(clnf), size=size, config=config)
-        return fit, jnp.full((), -1, jnp.int32)
-
-    def follow(state):
-        fit = refine_fit(
-            clnf, gray, state.fit, size=size, config=config, tracking=state.fit.success
-        )
-        return fit, state.failures
-
-    fit, failures = lax.cond(fresh, start, follow, state)
+    rotation = jnp.zeros(3, gray.dtype)
+    empty = empty_fit(clnf)
+    first = eqx.tree_at(
+        lambda f: f.parameters, empty, parameters_from_box(clnf.main.pdm, box, rotation)
+    )
+    tracked = jnp.where(state.fit.success, int(Phase.TRACK), int(Phase.INIT))
+    fit = refine_fit(
+        clnf,
+        gray,
+        select(fresh, first, state.fit),
+        size=size,
+        config=config,
+        phase=jnp.where(fresh, int(Phase.INIT), tracked),
+        phases=(Phase.TRACK, Phase.INIT),
+    )
+    failures = jnp.where(fresh, -1, state.failures)
     return TrackState(
         fit=fit,
         initialised=jnp.ones((), bool),

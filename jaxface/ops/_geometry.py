@@ -5,12 +5,27 @@ dtype of its input and has finite derivatives for finite input.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from .._types import Camera
 
 _TINY = 1e-12  # keeps square roots and quotients differentiable at 0
+_ALMOST_ONE = np.float32(1 - 2**-23)
+
+
+def _axis_parts() -> np.ndarray:
+    """Each axis's turn as fixed + cos * turned + sin * crossed."""
+    fixed, crossed = np.zeros((3, 3, 3)), np.zeros((3, 3, 3))
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        fixed[i, i, i] = 1
+        crossed[i, j, k], crossed[i, k, j] = -1, 1
+    return np.stack([fixed, np.eye(3) - fixed, crossed])
+
+
+_AXES = _axis_parts()
 
 
 def euler_to_matrix(rotation: Float[Array, "3"]) -> Float[Array, "3 3"]:
@@ -25,21 +40,19 @@ def euler_to_matrix(rotation: Float[Array, "3"]) -> Float[Array, "3 3"]:
     Reference:
         Specification 02, B.1.
     """
-    s1, s2, s3 = jnp.sin(rotation)
-    c1, c2, c3 = jnp.cos(rotation)
-    rows = (
-        (c2 * c3, -c2 * s3, s2),
-        (c1 * s3 + c3 * s1 * s2, c1 * c3 - s1 * s2 * s3, -c2 * s1),
-        (s1 * s3 - c1 * c3 * s2, c3 * s1 + c1 * s2 * s3, c1 * c2),
-    )
-    return jnp.stack([jnp.stack(row) for row in rows])
+    # Few operations on whole matrices: this is inlined dozens of times into one program.
+    cosine, sine = jnp.cos(rotation)[:, None, None], jnp.sin(rotation)[:, None, None]
+    fixed, turned, crossed = (jnp.asarray(part, rotation.dtype) for part in _AXES)
+    turns = fixed + cosine * turned + sine * crossed
+    first = jnp.dot(turns[0], turns[1], precision=lax.Precision.HIGHEST)
+    return jnp.dot(first, turns[2], precision=lax.Precision.HIGHEST)
 
 
 def matrix_to_euler(matrix: Float[Array, "3 3"]) -> Float[Array, "3"]:
-    """Gives the Euler angles of a rotation matrix, by way of its quaternion.
+    """Gives the Euler angles of a rotation matrix.
 
-    The quaternion form has no solution for a half turn (trace -1) and beyond; the angles are
-    then all 0, as they are for input that is not finite.
+    OpenFace goes by way of the quaternion, which has no solution for a half turn (trace -1) and
+    beyond; the angles are then all 0, as they are for input that is not finite.
 
     Args:
         matrix: a proper rotation.
@@ -50,20 +63,14 @@ def matrix_to_euler(matrix: Float[Array, "3 3"]) -> Float[Array, "3"]:
     Reference:
         Specification 02, B.1 and quirk 14.
     """
-    r = matrix
-    trace = 1 + r[0, 0] + r[1, 1] + r[2, 2]
-    solvable = (trace > _TINY) & jnp.all(jnp.isfinite(r))
-    r = jnp.where(solvable, r, jnp.eye(3, dtype=r.dtype))
-    q0 = jnp.sqrt(1 + r[0, 0] + r[1, 1] + r[2, 2]) / 2
-    q1 = (r[2, 1] - r[1, 2]) / (4 * q0)
-    q2 = (r[0, 2] - r[2, 0]) / (4 * q0)
-    q3 = (r[1, 0] - r[0, 1]) / (4 * q0)
-    t = jnp.clip(2 * (q0 * q2 + q1 * q3), -1, 1)
-    # asin written with atan2: its slope at +-90 degrees of yaw stays finite.
-    yaw = jnp.arctan2(t, jnp.sqrt(jnp.maximum((1 - t) * (1 + t), _TINY)))
-    pitch = jnp.arctan2(2 * (q0 * q1 - q2 * q3), q0 * q0 - q1 * q1 - q2 * q2 + q3 * q3)
-    roll = jnp.arctan2(2 * (q0 * q3 - q1 * q2), q0 * q0 + q1 * q1 - q2 * q2 - q3 * q3)
-    return jnp.where(solvable, jnp.stack([pitch, yaw, roll]), 0)
+    solvable = (1 + jnp.trace(matrix) > _TINY) & jnp.all(jnp.isfinite(matrix))
+    r = jnp.where(solvable, matrix, jnp.eye(3, dtype=matrix.dtype))
+    across = jnp.stack([-r[1, 2], -r[0, 1]])
+    along = jnp.stack([r[2, 2], r[0, 0]])
+    pitch, roll = jnp.arctan2(across, along)
+    # Short of 1, so that the derivative of asin stays finite.
+    yaw = jnp.arcsin(jnp.clip(r[0, 2], -_ALMOST_ONE, _ALMOST_ONE))
+    return jnp.stack([pitch, yaw, roll])
 
 
 def axis_angle_to_matrix(axis_angle: Float[Array, "3"]) -> Float[Array, "3 3"]:
