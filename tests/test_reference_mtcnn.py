@@ -53,8 +53,9 @@ def read_stage_image(name: str, samples_dir: Path) -> np.ndarray:
         image = cv2.imread(str(samples_dir / f"{name}.jpg"))
     else:
         video = cv2.VideoCapture(str(samples_dir / "default.wmv"))
-        for _ in range(int(name[-3:]) + 1):
-            image = video.read()[1]
+        for _ in range(int(name[-3:])):
+            video.read()
+        image = video.read()[1]
         video.release()
     assert image is not None
     return np.ascontiguousarray(image[:, :, ::-1])
@@ -149,9 +150,9 @@ def test_counts_are_those_of_the_specification(stage: Stage):
 
 
 def test_empty_overlap_deletes_nothing():
-    boxes = np.zeros((2, 4), np.float32)
-    assert reference.suppress(boxes, np.float32([0.5, 0.5]), 0.7) == [1, 0]
-    assert reference.suppress(boxes, np.float32([0.6, 0.5]), 0.7, minimum=True) == [0, 1]
+    boxes, scores = np.zeros((2, 4), np.float32), np.array([0.5, 0.5], np.float32)
+    assert reference.suppress(boxes, scores, 0.7) == [1, 0]
+    assert reference.suppress(boxes, scores, 0.7, minimum=True) == [1, 0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (42, 640), (59, 59), (43, 50)])

@@ -6,7 +6,6 @@ Reference: specification 01, A.6 to A.8.
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -130,7 +129,7 @@ def select(
         )
         return resolved, None
 
-    blocks = np.arange((count + padding) // _BLOCK, dtype=np.int32)
+    blocks = jnp.arange((count + padding) // _BLOCK, dtype=jnp.int32)
     survivors = lax.scan(step, alive, blocks)[0][:count]
     ranks = lax.sort((~survivors, index), num_keys=2)[1]
     return order[ranks], survivors[ranks]

@@ -93,7 +93,7 @@ def plan_pyramid(height: int, width: int, min_face_size: float, factor: float) -
     for level, ((top, left), (rows, cols)) in enumerate(zip(offsets, sizes, strict=True)):
         window = slice(top, top + rows), slice(left, left + cols)
         pixel_level[window] = level
-        pixel_place[window] = np.stack(np.mgrid[:rows, :cols], axis=-1)
+        pixel_place[window] = np.moveaxis(np.mgrid[:rows, :cols], 0, -1)
     levels, places = [], []
     for level, (rows, cols) in enumerate(_cells(sizes)):
         col, row = np.meshgrid(np.arange(cols), np.arange(rows), indexing="ij")
@@ -132,8 +132,9 @@ def build_mosaic(
         The mosaic; outside the true levels its values are meaningless but finite.
     """
     true = sizes[layout.pixel_level]
-    rows = resize_taps(layout.pixel_place[..., 0], size[0], true[..., 0])
-    cols = resize_taps(layout.pixel_place[..., 1], size[1], true[..., 1])
+    place = jnp.asarray(layout.pixel_place)
+    rows = resize_taps(place[..., 0], size[0], true[..., 0])
+    cols = resize_taps(place[..., 1], size[1], true[..., 1])
     return normalise(sample(image, rows, cols))
 
 
@@ -145,7 +146,7 @@ def inside_levels(layout: Layout, sizes: Int[Array, "l 2"], stride: int) -> Bool
         sizes: rows and columns counted of each level, in strides.
         stride: px.
     """
-    place = layout.pixel_place[::stride, ::stride] // stride
+    place = jnp.asarray(layout.pixel_place[::stride, ::stride] // stride)
     true = sizes[layout.pixel_level[::stride, ::stride]]
     return (place[..., 0] < true[..., 0]) & (place[..., 1] < true[..., 1])
 
@@ -153,5 +154,5 @@ def inside_levels(layout: Layout, sizes: Int[Array, "l 2"], stride: int) -> Bool
 def true_cells(layout: Layout, sizes: Int[Array, "l 2"]) -> Bool[Array, " n"]:
     """Which of the layout's cells exist for the true level sizes."""
     counts = jnp.maximum(-(-(sizes - 2) // 2) - 4, 0)
-    rows, cols = layout.cell_place.T
+    rows, cols = jnp.asarray(layout.cell_place.T)
     return (rows < counts[layout.cell_level, 0]) & (cols < counts[layout.cell_level, 1])

@@ -126,7 +126,7 @@ def resize(image: Floats32, height: int, width: int) -> Floats32:
     wide = image[:, first] * (1 - weight) + image[:, second] * weight
     first, second, weight = axis_taps(image.shape[0], height)
     weight = weight[:, None, None]
-    return wide[first] * (1 - weight) + wide[second] * weight
+    return (wide[first] * (1 - weight) + wide[second] * weight).astype(np.float32)
 
 
 def normalise(image: Floats32) -> Floats32:
