@@ -3,7 +3,16 @@
 import os
 from pathlib import Path
 
-import pytest
+# NumPy inverts thousands of small matrices; threads that wait for each other make that 40 times
+# slower on a busy machine. Read when NumPy is loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import pytest  # noqa: E402
+
+from jaxface.fit import CLNF, fit_config, prepare_clnf  # noqa: E402
+from jaxface.openface import read_model  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,3 +45,26 @@ def golden_dir(openface_dir: Path) -> Path:
 @pytest.fixture(scope="session")
 def samples_dir(openface_dir: Path) -> Path:
     return openface_dir / "samples"
+
+
+def _read_clnf(model_dir: Path, kind: str, cen_dir: Path | None = None) -> CLNF:
+    model = read_model(model_dir, kind, cen_dir=cen_dir, allow_modified=cen_dir is not None).clnf
+    return jax.tree.map(jnp.asarray, prepare_clnf(model, fit_config(model)))
+
+
+@pytest.fixture(scope="session")
+def openface_model(model_dir: Path) -> CLNF:
+    """CLNF with everything that `fit_config(clnf)` needs."""
+    return _read_clnf(model_dir, "openface")
+
+
+@pytest.fixture(scope="session")
+def openface_ceclm(model_dir: Path, openface_dir: Path) -> CLNF:
+    """CE-CLM; the experts were made from CCNF, as OpenFace's own are a separate download."""
+    return _read_clnf(model_dir, "openface-ceclm", openface_dir / "cen-from-ccnf")
+
+
+@pytest.fixture(scope="session")
+def openface_clm(model_dir: Path) -> CLNF:
+    """CLM with SVR experts."""
+    return _read_clnf(model_dir, "openface-clm")
