@@ -45,7 +45,6 @@ _CLASSES = {
         *(CCNFExperts, SVRExperts, CENExperts, FaceAnalyser, ActionUnits, LinearHeads),
     )
 }
-_DERIVED = ("sigmas",)  # fields that `load_model` computes; stored empty
 _IMPORT = "Import it with `jaxface models import DIR`."
 _AGAIN = "Import the model again with `jaxface models import DIR`."
 
@@ -234,9 +233,7 @@ def _encode(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
     if type(value).__name__ in _CLASSES:
         prefix = f"{name}." if name else ""
         fields = {
-            field.name: {"items": []}
-            if field.name in _DERIVED
-            else _encode(getattr(value, field.name), prefix + field.name, tensors)
+            field.name: _encode(getattr(value, field.name), prefix + field.name, tensors)
             for field in dataclasses.fields(value)
         }
         return {"class": type(value).__name__, "fields": fields}

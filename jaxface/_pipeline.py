@@ -26,6 +26,7 @@ from .analyze import (
     geometry_descriptor,
     init_baseline,
     init_online_correction,
+    is_tracked,
     label_presence,
     landmarks_to_camera,
     score_action_units,
@@ -238,13 +239,22 @@ def _appearance(
 ) -> tuple[Float[Array, "s s 3"], Float[Array, "r c 31"], Float[Array, " g"]]:
     """Aligned face, FHOG and geometry; all zero where a rejected fit is skipped."""
     pdm = model.analyser.pdm
-    refitted = fit_pdm_to_landmarks(pdm, fit.landmarks)
-    face = align_face(image, fit.landmarks, refitted, pdm, model.clnf.triangles, config=config)
-    geometry = geometry_descriptor(pdm, refitted)
-    aligned = face.image
-    if skip_rejected:
-        aligned = jnp.where(fit.success, aligned, 0)
-        geometry = jnp.where(fit.success, geometry, 0)
+
+    def draw(fit: Fit) -> tuple[Float[Array, "s s 3"], Float[Array, " g"]]:
+        refitted = fit_pdm_to_landmarks(pdm, fit.landmarks)
+        face = align_face(image, fit.landmarks, refitted, pdm, model.clnf.triangles, config=config)
+        return face.image, geometry_descriptor(pdm, refitted)
+
+    like = jax.eval_shape(draw, fit)
+
+    def blank(_) -> tuple[Float[Array, "s s 3"], Float[Array, " g"]]:
+        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
+
+    tracked = is_tracked(fit.landmarks, fit.parameters.scale)
+    # The branch also keeps the warp apart from FHOG: fused, each pixel is sampled 20 times over.
+    aligned, geometry = lax.cond(
+        (tracked & fit.success) if skip_rejected else tracked, draw, blank, fit
+    )
     return aligned, extract_fhog(aligned), geometry
 
 

@@ -25,6 +25,7 @@ from ._gaze import Gaze as Gaze
 from ._gaze import estimate_gaze as estimate_gaze
 from ._head_pose import estimate_head_pose as estimate_head_pose
 from ._head_pose import head_pose_wrt_camera as head_pose_wrt_camera
+from ._head_pose import is_tracked as is_tracked
 from ._head_pose import landmarks_to_camera as landmarks_to_camera
 from ._online import OnlineCorrection as OnlineCorrection
 from ._online import correct_online as correct_online

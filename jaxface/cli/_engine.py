@@ -1,6 +1,16 @@
 """The analysis behind the command line: one model, loaded once, for all inputs."""
 
-from ._run import Options, Process
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from .._batch import ClipAnalysis, Extras, FaceBatch, analyze_image
+from .._model import Model
+from .._params import load_model
+from .._pipeline import Config, default_config, prepare_model
+from ..output import rows_of
+from ._run import FaceRecord, Options, Process, Results, Source
 
 
 def load_process(options: Options) -> Process:
@@ -13,7 +23,86 @@ def load_process(options: Options) -> Process:
     Raises:
         ModelFileError: the model is not installed or damaged.
     """
-    from .._params import load_model
-
     model = load_model(options.model)
-    raise NotImplementedError(f"model {model.info.name}: the video pipeline is not built yet")
+    config = default_config(model, wild=options.wild, multi_view=options.multi_view)
+    model = prepare_model(model, config)
+    extras = Extras(fhog=options.hog, aligned=options.aligned)
+
+    def process(source: Source) -> Results:
+        static = options.static or source.mode == "image" or source.faces == "all"
+        settings = dataclasses.replace(config, static_action_units=static)
+        if source.mode == "image":
+            return _ImageResults(model, source, settings, extras)
+        return _ClipResults(model, source, settings, extras)
+
+    return process
+
+
+class _ImageResults:
+    """Faces of one image."""
+
+    def __init__(self, model: Model, source: Source, config: Config, extras: Extras):
+        self._model, self._source, self._config, self._extras = model, source, config, extras
+
+    def __iter__(self) -> Iterator[FaceRecord]:
+        for frame in self._source.frames:
+            found = analyze_image(
+                self._model,
+                frame,
+                camera=self._source.camera,
+                config=self._config,
+                extras=self._extras,
+            )
+            batch = FaceBatch(found.table(), found.success, found.fhog, found.aligned)
+            if self._source.faces == "one":
+                batch = _widest(batch)
+            yield from _records(batch, batch.accepted)
+
+    def action_units(self) -> None:
+        return None
+
+
+class _ClipResults:
+    """Faces of a clip."""
+
+    def __init__(self, model: Model, source: Source, config: Config, extras: Extras):
+        self._clip = ClipAnalysis(
+            model,
+            source.frames,
+            camera=source.camera,
+            timestamp=source.timestamp,
+            faces=source.faces,
+            config=config,
+            extras=extras,
+        )
+
+    def __iter__(self) -> Iterator[FaceRecord]:
+        for batch in self._clip:
+            one = self._clip.kind == "video"
+            yield from _records(batch, batch.table.success if one else batch.accepted)
+
+    def action_units(self) -> Iterator[tuple[np.ndarray, np.ndarray]] | None:
+        units = self._clip.action_units()
+        return None if units is None else zip(*units, strict=True)
+
+
+def _widest(batch: FaceBatch) -> FaceBatch:
+    """The face with the widest landmarks alone."""
+    x = batch.table.landmarks[..., 0]
+    if not len(x):
+        return batch
+    keep = [int(np.argmax(np.ptp(x, axis=1)))]
+    table = type(batch.table)(*(None if c is None else c[keep] for c in batch.table))
+    extras = (None if e is None else e[keep] for e in (batch.fhog, batch.aligned))
+    return FaceBatch(table._replace(face_id=np.zeros(1, int)), batch.accepted[keep], *extras)
+
+
+def _records(batch: FaceBatch, hog_valid: np.ndarray) -> Iterator[FaceRecord]:
+    """Row by row what is written."""
+    for i, row in enumerate(rows_of(batch.table)):
+        yield FaceRecord(
+            row,
+            None if batch.fhog is None else batch.fhog[i],
+            bool(hog_valid[i]),
+            None if batch.aligned is None else batch.aligned[i],
+        )

@@ -6,19 +6,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from ..ops import extract_patches
 from ._experts import SUPPORT, CCNFExperts
 
 _HIGHEST = lax.Precision.HIGHEST
 _MIN_ALPHA = np.float32(1e-4)  # weaker neurons are skipped
-
-
-def extract_patches(areas: Float[Array, "n s s"]) -> Float[Array, "n 121 w w"]:
-    """All 11x11 patches of each area; pixel order is column-major (column * 11 + row)."""
-    window = areas.shape[-1] - SUPPORT + 1
-    # Two rounds of 11 slices: one round of 121 compiles to a kernel ten times slower.
-    columns = jnp.stack([areas[:, :, i : i + window] for i in range(SUPPORT)], axis=1)
-    patches = jnp.stack([columns[:, :, i : i + window] for i in range(SUPPORT)], axis=2)
-    return patches.reshape(areas.shape[0], SUPPORT * SUPPORT, window, window)
 
 
 def normalise_patches(patches: Float[Array, "n 121 w w"]) -> Float[Array, "n 121 w w"]:
@@ -82,7 +74,7 @@ def ccnf_responses(
     count, window = areas.shape[0], areas.shape[-1] - SUPPORT + 1
     weights = experts.weights[view].transpose(0, 1, 3, 2).reshape(count, -1, SUPPORT**2)
     alpha, bias = experts.alpha[view], experts.bias[view]
-    patches = normalise_patches(extract_patches(areas)).reshape(count, SUPPORT**2, -1)
+    patches = normalise_patches(extract_patches(areas, SUPPORT)).reshape(count, SUPPORT**2, -1)
     activations = jnp.einsum("nkd,ndp->nkp", weights, patches, precision=_HIGHEST)
     neurons = 2 * jnp.where(alpha > _MIN_ALPHA, alpha, 0)
     fired = jax.nn.sigmoid(activations + bias[..., None])

@@ -6,8 +6,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ._ccnf import extract_patches, normalise_patches
-from ._experts import CENExperts
+from ..ops import extract_patches
+from ._ccnf import normalise_patches
+from ._experts import SUPPORT, CENExperts
 
 
 def _odd_positions(window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +64,7 @@ def cen_responses(
     def one(_, landmark):
         area, index, mirrored = landmark
         area = jnp.where(mirrored, area[:, ::-1], area)
-        patches = normalise_patches(extract_patches(area[None]))[0]
+        patches = normalise_patches(extract_patches(area[None], SUPPORT))[0]
         window = patches.shape[-1]
         rows, columns = _odd_positions(window)
         values = _run_network(experts, index, patches[:, rows, columns])

@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ._ccnf import extract_patches
+from ..ops import extract_patches
 from ._experts import SUPPORT, SVRExperts
 
 _MIN_VARIANCE = np.float32(2.220446049250313e-16)
@@ -52,7 +52,7 @@ def _correlate(
     template = weights.transpose(0, 2, 1).reshape(count, SUPPORT**2)
     template = template - jnp.mean(template, axis=1, keepdims=True)
     energy = jnp.sum(template * template, axis=1)[:, None, None]
-    patches = extract_patches(areas)
+    patches = extract_patches(areas, SUPPORT)
     centred = patches - jnp.mean(patches, axis=1, keepdims=True)
     product = jnp.einsum("nd,ndyx->nyx", template, centred, precision=lax.Precision.HIGHEST)
     square = jnp.sum(centred * centred, axis=1) * energy

@@ -50,9 +50,9 @@ def canvas_size(height: int, width: int) -> tuple[int, int]:
 
 
 def pad_to_canvas(
-    image: UInt8[np.ndarray, "h w 3"],
-) -> tuple[UInt8[np.ndarray, "canvas_h canvas_w 3"], tuple[int, int]]:
-    """Puts an image into the upper left corner of a black canvas of `canvas_size`.
+    image: UInt8[np.ndarray, "*n h w 3"],
+) -> tuple[UInt8[np.ndarray, "*n canvas_h canvas_w 3"], tuple[int, int]]:
+    """Puts an image, or each of several of one size, into the upper left corner of a black canvas of `canvas_size`.
 
     Args:
         image: RGB, 0 to 255.
@@ -60,12 +60,12 @@ def pad_to_canvas(
         The canvas (the image itself if it has that size already), and the image's own height
         and width, px.
     """
-    height, width = image.shape[:2]
+    height, width = image.shape[-3:-1]
     shape = canvas_size(height, width)
     if shape == (height, width):
         return image, (height, width)
-    canvas = np.zeros((*shape, 3), image.dtype)
-    canvas[:height, :width] = image
+    canvas = np.zeros((*image.shape[:-3], *shape, 3), image.dtype)
+    canvas[..., :height, :width, :] = image
     return canvas, (height, width)
 
 

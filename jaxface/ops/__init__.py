@@ -7,6 +7,7 @@ from ._geometry import matrix_to_euler as matrix_to_euler
 from ._geometry import project_pinhole as project_pinhole
 from ._geometry import rotate as rotate
 from ._linalg import solve_spd as solve_spd
+from ._patches import extract_patches as extract_patches
 from ._select import select as select
 from ._warp import affine_cells as affine_cells
 from ._warp import rounded_product as rounded_product

@@ -1,0 +1,64 @@
+"""Results of a whole clip or image, on the host."""
+
+from pathlib import Path
+
+import equinox as eqx
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int, UInt8
+
+from .output import CsvKind, Table, to_dataframe
+from .output import write_csv as write_table
+
+
+class Analysis(eqx.Module):
+    """Every face of every frame, one row each, as NumPy arrays.
+
+    Coordinate frames and units are those of `jaxface._types`.
+    """
+
+    kind: CsvKind = eqx.field(static=True)  # video: one face; multi_face; image
+    frame: Int[np.ndarray, " n"]  # from 1
+    face_id: Int[np.ndarray, " n"]  # from 0
+    timestamp: Float[np.ndarray, " n"]  # s
+    confidence: Float[np.ndarray, " n"]  # 0 to 1
+    success: Bool[np.ndarray, " n"]
+    gaze: Float[np.ndarray, "n 2 3"]  # unit vectors, image-left eye first; 0 without success
+    gaze_angle: Float[np.ndarray, "n 2"]  # rad, to the right and down
+    eye_landmarks: Float[np.ndarray, "n 56 2"]  # px, 28 of the image-left eye first
+    eye_landmarks_3d: Float[np.ndarray, "n 56 3"]  # mm
+    head_pose: Float[np.ndarray, "n 6"]  # Tx Ty Tz mm, Rx Ry Rz rad
+    landmarks: Float[np.ndarray, "n 68 2"]  # px
+    landmarks_3d: Float[np.ndarray, "n 68 3"]  # mm
+    scale: Float[np.ndarray, " n"]  # px per mm
+    rotation: Float[np.ndarray, "n 3"]  # rad
+    translation: Float[np.ndarray, "n 2"]  # px
+    local: Float[np.ndarray, "n 34"]  # shape coefficients, mm
+    au_intensity: Float[np.ndarray, "n 17"]  # 0 to 5, columns `INTENSITY_NAMES`
+    au_presence: Float[np.ndarray, "n 18"]  # 0 or 1, columns `PRESENCE_NAMES`
+    fhog: Float[np.ndarray, "n 4464"] | None = None
+    aligned: UInt8[np.ndarray, "n s s 3"] | None = None  # RGB
+
+    def table(self) -> Table:
+        """The columns that OpenFace's CSV holds."""
+        return Table(**{name: getattr(self, name) for name in Table._fields})
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """The same as `write_csv`, with OpenFace's column names and full precision."""
+        return to_dataframe(self.table(), kind=self.kind)
+
+
+def write_csv(path: str | Path, analysis: Analysis) -> Path:
+    """Writes the CSV that OpenFace would have written, to the character.
+
+    Args:
+        path: the file; a complete one appears under this name, or none.
+        analysis: result of `analyze_video` or `analyze_image`.
+    Returns:
+        The path.
+    Raises:
+        OutputError: it cannot be written.
+    Reference:
+        Specification 03, E.4.
+    """
+    return write_table(path, analysis.table(), kind=analysis.kind)
