@@ -38,6 +38,11 @@ def put_on_canvas(stage: Stage) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray(canvas), jnp.asarray([height, width], jnp.int32)
 
 
+def last_run(stage: Stage, key: str) -> str:
+    """Suffix of the last run under a key: CE-CLM fits coarse first, then the other scales."""
+    return "__2" if f"{key}__2" in stage.arrays else ""
+
+
 def to_parameters(golden: golden_stages.Parameters) -> PDMParameters:
     return PDMParameters(
         scale=jnp.asarray(golden.scale, jnp.float32),
