@@ -53,7 +53,7 @@ def read_stage(golden_dir: Path, samples_dir: Path, name: str) -> Stage:
     return Stage(
         name=name,
         tracked=tracked,
-        image=_read_image(samples_dir, name),
+        image=read_image(samples_dir, name),
         landmarks=arrays[f"{face}chosen_landmarks"].reshape(2, 68).T.astype(np.float32),
         scale=float(pose[0]),
         rotation=pose[1:4],
@@ -69,7 +69,8 @@ def read_stage(golden_dir: Path, samples_dir: Path, name: str) -> Stage:
     )
 
 
-def _read_image(samples_dir: Path, name: str) -> np.ndarray:
+def read_image(samples_dir: Path, name: str) -> np.ndarray:
+    """RGB image that a stage file was recorded from."""
     name = name.removeprefix("ceclm_")
     if name.startswith("sample"):
         path = samples_dir / f"{name.split('_')[0]}.jpg"

@@ -17,6 +17,7 @@ from jaxface.detect._boxes import select
 from jaxface.openface import read_model
 from jaxface.reference import mtcnn as reference
 
+from .golden_detections import DETECTIONS
 from .test_reference_mtcnn import make_detector, read_stage_image
 
 _BOX_TOL = 5e-4  # px; float32 corrections times boxes of some 300 px at coordinates up to 2048
@@ -25,20 +26,6 @@ _POINT_TOL = 1e-3  # px; as the boxes, without OpenFace's correction of them
 
 _detect = jax.jit(detect_faces, static_argnames="config")
 
-# x y w h, px, and probability of OpenFace (C++): specification 01, A.12.
-_GOLDEN = {
-    "sample1.jpg": [(110.809418, 111.092194, 185.248459, 164.055954, 0.999399364)],
-    "sample2.jpg": [
-        (863.700623, 600.904419, 123.87014, 126.276863, 0.999983788),
-        (129.424179, 522.606262, 120.671341, 127.620071, 0.999489427),
-        (1723.90063, 761.859558, 136.107468, 131.068817, 0.998890698),
-    ],
-    "sample3.jpg": [(266.763733, 100.723991, 214.457642, 176.192963, 0.999540508)],
-    "sample4.jpg": [(199.820023, 177.44046, 241.229874, 231.869431, 0.98675698)],
-    "sample5.jpg": [(204.982483, 131.999084, 291.225861, 286.432556, 0.999927282)],
-    "sample3_16bit_gray.png": [(262.670197, 99.0395889, 221.178436, 184.717148, 0.998996973)],
-    "sample3_16bit_rgb.png": [(266.763733, 100.723991, 214.457642, 176.192963, 0.999540508)],
-}
 _CANVAS = (640, 640)  # holds every sample but the large one
 
 
@@ -90,9 +77,9 @@ def corners(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
-@pytest.mark.parametrize("name", _GOLDEN)
+@pytest.mark.parametrize("name", DETECTIONS)
 def test_detects_what_openface_detects(name: str, mtcnn: MTCNN, samples_dir: Path):
-    image, golden = read_image(samples_dir / name), np.array(_GOLDEN[name])
+    image, golden = read_image(samples_dir / name), np.array(DETECTIONS[name])
     fits = max(image.shape) <= max(_CANVAS)
     found = detect_on_canvas(mtcnn, image) if fits else _detect(mtcnn, jnp.asarray(image))
     assert_faces(found, corners(golden[:, :4]), golden[:, 4])
@@ -162,7 +149,7 @@ def test_small_canvas_has_no_faces(mtcnn: MTCNN):
 def test_overflow_is_told_and_keeps_the_best(mtcnn: MTCNN, sample5: np.ndarray):
     image, size = on_canvas(sample5)
     found = _detect(mtcnn, image, size=size, config=DetectConfig(proposals=16, candidates=8))
-    golden = np.array(_GOLDEN["sample5.jpg"][0])
+    golden = np.array(DETECTIONS["sample5.jpg"][0])
     assert found.overflowed
     assert int(found.valid.sum()) == 1
     # Some other proposal wins the suppression, so the box may move a little.

@@ -1,0 +1,1 @@
+"""Measurements against OpenFace and against the clock; not part of the package."""

@@ -1,0 +1,97 @@
+"""Time to the first result, frames per second and peak memory, each in a process of its own."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TypedDict
+
+from .figures import Figure, Subject
+from .runs import ROOT, Data, load
+
+_REPEATS = 3  # warm runs; a busy machine only ever slows a run down, so the best one counts
+
+
+class Timing(TypedDict):
+    """What one process reports."""
+
+    first: float  # epoch, s
+    rate: float  # frames per second after the first chunk
+    peak: float  # MB
+
+
+def speed_figures(data: Data, kind: str, clip: str, *, repeats: int = _REPEATS) -> list[Figure]:
+    """A clip from the start of Python on, with an empty and with a filled compile cache."""
+    from jaxface._params import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = save_model(load(data, kind), Path(folder) / "models").path
+        cache = Path(folder) / "xla"
+        cold, cold_run = _measure(model, data.samples / clip, cache)
+        warm, warm_runs = zip(
+            *(_measure(model, data.samples / clip, cache) for _ in range(repeats)), strict=True
+        )
+    runs = (cold_run, *warm_runs)
+    subject = Subject(f"speed, {len(os.sched_getaffinity(0))} cores", kind, clip)
+    return [
+        subject.at_least("frames per second, steady", 20, max(run["rate"] for run in runs)),
+        subject.at_most("first result, cold, s", 60, cold),
+        subject.at_most("first result, warm compile cache, s", 15, min(warm)),
+        subject.at_most("peak memory, cold, MB", 1000, cold_run["peak"]),
+        subject.at_most("peak memory, warm, MB", 1000, max(run["peak"] for run in warm_runs)),
+    ]
+
+
+def _measure(model: Path, clip: Path, cache: Path) -> tuple[float, Timing]:
+    """Seconds to the first result, and the process's own report."""
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    start = time.time()
+    output = subprocess.run(
+        [sys.executable, "-m", "bench.speed", str(model), str(clip)],
+        env=environment,
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    timing: Timing = json.loads(output)
+    return timing["first"] - start, timing
+
+
+def peak_memory() -> float:
+    """Of this process since it began, MB.
+
+    Linux's getrusage counts the parent's memory at the fork too, so its own record is read.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = (row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main(model: str, clip: str) -> None:
+    """Analyses a clip and prints a `Timing`."""
+    import jaxface
+
+    reader = jaxface.read_video(clip)
+    analysis = jaxface.ClipAnalysis(jaxface.load_model(model), reader, timestamp=reader.timestamp)
+    times, rows = [], []
+    for batch in analysis:
+        times.append(time.time())
+        rows.append(len(batch.accepted))
+    analysis.action_units()
+    rate = sum(rows[1:]) / (times[-1] - times[0])
+    print(json.dumps({"first": times[0], "rate": rate, "peak": peak_memory()}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
