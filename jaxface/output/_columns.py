@@ -3,6 +3,7 @@
 Reference: specification 03, E.4.
 """
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -103,7 +104,9 @@ def base_values(table: Table, kind: CsvKind) -> Float[np.ndarray, "n columns"]:
     body = [table.gaze, table.gaze_angle, eye, eye_3d, table.head_pose, face, face_3d]
     body += [table.scale, table.rotation, table.translation, table.local]
     parts = [np.asarray(part, np.float64) for part in key] + [_single(part) for part in body]
-    return np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
+    # Not reshape(count, -1), which cannot tell the columns of a table without rows.
+    flat = [part.reshape(count, math.prod(part.shape[1:])) for part in parts]
+    return np.concatenate(flat, axis=1)
 
 
 def au_values(
