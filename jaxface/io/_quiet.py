@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import cv2
 
 _LOCK = threading.Lock()
+_SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
 _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
 
@@ -15,12 +16,12 @@ _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 def quiet_opencv() -> Iterator[None]:
     """Silences OpenCV's log, and FFmpeg's for good if this is the first video opened."""
     with _LOCK:
-        logging = cv2.utils.logging
+        logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has the functions in cv2 itself
         level = logging.getLogLevel()
         chosen = _FFMPEG_LEVEL in os.environ
         # OpenCV reads the variable once, when it opens its first video. -8 is AV_LOG_QUIET.
         os.environ.setdefault(_FFMPEG_LEVEL, "-8")
-        logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        logging.setLogLevel(_SILENT)
         try:
             yield
         finally:
