@@ -24,10 +24,11 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def openface_dir() -> Path:
-    """`openface/` of the shared data; skips where it is absent."""
+    """`openface/` of the shared data; skips where it is absent, but not where $CI is set."""
     path = shared_dir() / "openface"
     if not path.is_dir():
-        pytest.skip(f"{path} is missing: set JAXFACE_SHARED to the folder that holds openface/")
+        stop = pytest.fail if os.environ.get("CI") else pytest.skip
+        stop(f"{path} is missing: set JAXFACE_SHARED to the folder that holds openface/")
     return path
 
 
