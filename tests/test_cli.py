@@ -392,7 +392,8 @@ def test_compile_cache(tmp_path):
 
     def run(**extra: str) -> str:
         environment = {**os.environ, "JAXFACE_CACHE_DIR": str(tmp_path), "JAX_PLATFORMS": "cpu"}
-        environment.pop("JAXFACE_COMPILE_CACHE", None)
+        for name in ("JAXFACE_COMPILE_CACHE", "JAX_COMPILATION_CACHE_DIR"):
+            environment.pop(name, None)
         environment |= extra
         command = [sys.executable, "-c", code]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
