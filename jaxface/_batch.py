@@ -17,14 +17,16 @@ from ._pipeline import (
     ClipState,
     Config,
     analyze_frame,
+    choose_clip,
     clip_frame,
     default_config,
+    pause_clip,
     prepare_model,
     single_image,
     start_clip,
 )
 from ._results import Analysis
-from ._several import SLOTS, SeveralFaces, SeveralState, several_frame, start_several
+from ._several import SLOTS, SeveralFaces, SeveralState, pause_several, several_frame, start_several
 from ._types import Box, Camera, Detections, Image
 from .analyze import baseline_medians, postprocess_clip, repredict_clip
 from .detect import detect_faces
@@ -39,7 +41,7 @@ from .io import (
     read_sequence,
     read_video,
 )
-from .ops import to_gray
+from .ops import select, to_gray
 from .output import CsvKind, Table
 
 Frame = UInt8[np.ndarray, "h w 3"]
@@ -101,13 +103,10 @@ def _clip_chunk(
 ) -> tuple[ClipState, ClipFace]:
     def step(state, inputs):
         frame, live = inputs
-
-        def run(state):
-            image = frame.astype(jnp.float32)
-            state, face = clip_frame(model, state, image, camera, size=size, config=config)
-            return state, _slim(face, extras)
-
-        return _skip_unless(live, run, state)
+        image = frame.astype(jnp.float32)
+        start = choose_clip(live, state, pause_clip(state))
+        after, face = clip_frame(model, start, image, camera, size=size, config=config)
+        return choose_clip(live, after, state), _slim(face, extras)
 
     return lax.scan(step, state, (frames, valid))
 
@@ -125,25 +124,13 @@ def _several_chunk(
 ) -> tuple[SeveralState, SeveralFaces]:
     def step(state, inputs):
         frame, live = inputs
-
-        def run(state):
-            image = frame.astype(jnp.float32)
-            state, faces = several_frame(model, state, image, camera, size=size, config=config)
-            return state, eqx.tree_at(lambda f: f.faces, faces, _slim(faces.faces, extras))
-
-        return _skip_unless(live, run, state)
+        image = frame.astype(jnp.float32)
+        start = select(live, state, pause_several(model, state))
+        after, faces = several_frame(model, start, image, camera, size=size, config=config)
+        faces = eqx.tree_at(lambda f: f.faces, faces, _slim(faces.faces, extras))
+        return select(live, after, state), faces
 
     return lax.scan(step, state, (frames, valid))
-
-
-def _skip_unless(live, run, state):
-    """Runs a frame, or for padding keeps the state and gives zeros."""
-    _, like = jax.eval_shape(run, state)
-
-    def skip(state):
-        return state, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
-
-    return lax.cond(live, run, skip, state)
 
 
 @eqx.filter_jit

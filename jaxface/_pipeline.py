@@ -46,7 +46,7 @@ from .fit import (
     start_track,
     track_landmarks,
 )
-from .ops import to_gray
+from .ops import select, to_gray
 
 _STORED = 3000  # successful frames that the second pass over a clip covers (spec. 03, C.5)
 
@@ -245,10 +245,9 @@ def _appearance(
         face = align_face(image, fit.landmarks, refitted, pdm, model.clnf.triangles, config=config)
         return face.image, geometry_descriptor(pdm, refitted)
 
-    like = jax.eval_shape(draw, fit)
-
     def blank(_) -> tuple[Float[Array, "s s 3"], Float[Array, " g"]]:
-        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
+        side, features = config.size, pdm.mean_shape.size + pdm.eigenvalues.size
+        return jnp.zeros((side, side, 3), image.dtype), jnp.zeros(features, image.dtype)
 
     tracked = is_tracked(fit.landmarks, fit.parameters.scale)
     # The branch also keeps the warp apart from FHOG: fused, each pixel is sampled 20 times over.
@@ -267,6 +266,28 @@ def start_clip(model: Model) -> ClipState:
         online=init_online_correction(units),
         accepted=jnp.zeros((), jnp.int32),
     )
+
+
+def pause_clip(state: ClipState) -> ClipState:
+    """A state in which a frame costs next to nothing, for frames that only fill up a batch."""
+    track = eqx.tree_at(
+        lambda t: (t.initialised, t.failures, t.fit.success),
+        state.track,
+        (jnp.zeros((), bool), jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
+    )
+    return eqx.tree_at(lambda s: s.track, state, track)
+
+
+def choose_clip(live: Bool[Array, ""], state: ClipState, other: ClipState) -> ClipState:
+    """`state` where `live`, else `other`, which differs by paused frames only.
+
+    Those leave the histograms as they are: they are large, and so not selected but taken over.
+    """
+
+    def small(s: ClipState) -> tuple:
+        return s.track, s.online, s.accepted, s.baseline.frames, s.baseline.latest
+
+    return eqx.tree_at(small, state, select(live, small(state), small(other)))
 
 
 def clip_frame(

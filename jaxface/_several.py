@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from ._model import Model
 from ._pipeline import ClipFace, Config, analyze_frame, check_image, single_image
 from ._types import Box, Camera, Detections, Image
-from .detect import detect_faces
+from .detect import detect_faces, no_faces
 from .fit import TrackState, bounding_box, start_track, track_box
 from .ops import select, to_gray
 
@@ -44,6 +44,15 @@ def start_several(model: Model) -> SeveralState:
     )
 
 
+def pause_several(model: Model, state: SeveralState) -> SeveralState:
+    """A state in which a frame costs next to nothing, for frames that only fill up a batch."""
+    return SeveralState(
+        frame=jnp.ones_like(state.frame),
+        tracks=start_several(model).tracks,
+        active=jnp.zeros_like(state.active),
+    )
+
+
 def overlap_measure(boxes: Float[Array, "f 4"], others: Float[Array, "s 4"]) -> Float[Array, "f s"]:
     """Intersection over symmetric difference, OpenFace's measure for the same face.
 
@@ -65,17 +74,12 @@ def _new_faces(
     boxes = jax.vmap(lambda t: bounding_box(model.clnf.main.pdm, t.fit.parameters))(state.tracks)
     boxes = jnp.where(state.active[:, None], boxes, 0)
 
-    def detect(_) -> Detections:
+    def detect() -> Detections:
         with jax.named_scope("detect"):
             return detect_faces(model.detector, image, size=size, config=config.detect)
 
-    like = jax.eval_shape(detect, None)
     wanted = (state.frame % _EVERY == 0) & ~jnp.all(state.active)
-
-    def nothing(_) -> Detections:
-        return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
-
-    found = lax.cond(wanted, detect, nothing, None)
+    found = lax.cond(wanted, detect, lambda: no_faces(config.detect))
     known = jnp.any(overlap_measure(found.boxes, boxes) > _OVERLAP, axis=1)
     return found.boxes, found.valid & ~known
 
@@ -121,21 +125,11 @@ def several_frame(
 
     _, (tracks, active) = lax.scan(slot, unused, (state.tracks, state.active))
 
-    def measure(_, inputs):
-        track, active = inputs
+    def measure(_, track: TrackState) -> tuple[None, ClipFace]:
+        face = analyze_frame(model, image, track.fit, camera, config=config)
+        return None, single_image(face, model)
 
-        def run(track: TrackState) -> ClipFace:
-            face = analyze_frame(model, image, track.fit, camera, config=config)
-            return single_image(face, model)
-
-        like = jax.eval_shape(run, track)
-
-        def skip(_) -> ClipFace:
-            return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
-
-        return None, lax.cond(active, run, skip, track)
-
-    _, faces = lax.scan(measure, None, (tracks, active))
+    _, faces = lax.scan(measure, None, tracks)
     state = SeveralState(frame=state.frame + 1, tracks=tracks, active=active)
     return state, SeveralFaces(faces=faces, active=active)
 

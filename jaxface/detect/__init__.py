@@ -3,6 +3,7 @@
 from ._mtcnn import DetectConfig as DetectConfig
 from ._mtcnn import detect_faces as detect_faces
 from ._mtcnn import largest_face as largest_face
+from ._mtcnn import no_faces as no_faces
 from ._nets import MTCNN as MTCNN
 from ._nets import Conv as Conv
 from ._nets import Dense as Dense

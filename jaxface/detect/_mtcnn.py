@@ -234,7 +234,12 @@ def _points(boxes: Float[Array, "n 4"], raw: Float[Array, "n 10"]) -> Float[Arra
     return boxes[:, None, :2] + boxes[:, None, 2:] * fractions
 
 
-def _no_faces() -> Detections:
+def no_faces(config: DetectConfig = DetectConfig()) -> Detections:
+    """What `detect_faces` gives where there is no face."""
+    return _pad(_nothing(), config.faces)
+
+
+def _nothing() -> Detections:
     return Detections(
         jnp.zeros((0, 4), jnp.float32),
         jnp.zeros((0,), jnp.float32),
@@ -293,7 +298,7 @@ def detect_faces(
     height, width = image.shape[:2]
     layout = plan_pyramid(height, width, config.min_face_size, config.factor)
     if not layout.levels:
-        return _pad(_no_faces(), config.faces)
+        return no_faces(config)
     canvas = jnp.array([height, width], jnp.int32)
     size = canvas if size is None else jnp.clip(size.astype(jnp.int32), 0, canvas)
     image = image.astype(jnp.float32)

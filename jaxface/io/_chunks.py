@@ -52,7 +52,7 @@ def canvas_size(height: int, width: int) -> tuple[int, int]:
 def pad_to_canvas(
     image: UInt8[np.ndarray, "*n h w 3"],
 ) -> tuple[UInt8[np.ndarray, "*n canvas_h canvas_w 3"], tuple[int, int]]:
-    """Puts an image, or each of several of one size, into the upper left corner of a black canvas of `canvas_size`.
+    """Puts an image, or several of one size, into the upper left corner of a black canvas.
 
     Args:
         image: RGB, 0 to 255.
