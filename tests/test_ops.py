@@ -139,7 +139,10 @@ def test_affine_cells_round_ties_to_even(seed, denominator):
     """Multiples of 1/2048 fall on ties in offset * 1024, most often at large offsets."""
     rng = np.random.default_rng(seed)
     matrix = np.column_stack(
-        [rng.integers(-4096, 4096, (2, 2)) / 1024, rng.integers(-4e6, 4e6, 2) / denominator]
+        [
+            rng.integers(-4096, 4096, (2, 2)) / 1024,
+            rng.integers(-4_000_000, 4_000_000, 2) / denominator,
+        ]
     ).astype(np.float32)
     found = _cells(matrix[:, :2], matrix[:, 2], 21, 21)
     for axis, expected in enumerate(_exact_cells(matrix, 21)):

@@ -116,7 +116,7 @@ def test_mean_shift_matches_the_reference(seed, window):
     clear = np.all(np.abs(cells - np.round(cells)) > 1e-3, axis=-1)
     found = np.asarray(_mean_shift(responses, positions, 1.75))
     expected = [
-        reference.mean_shift(map_, *position, 1.75)
+        reference.mean_shift(map_, position[0], position[1], 1.75)
         for map_, position in zip(responses, positions, strict=True)
     ]
     assert error(found[clear], np.array(expected)[clear]) < _SHIFT
@@ -191,13 +191,13 @@ def test_derivatives_by_the_responses_match_differences(face):
             lambda x: np.asarray(x, np.float64) if x.dtype == np.float32 else np.asarray(x),
             (model.pdm, to_frame(model, record), to_parameters(record.rigid)),
         )
-        wide = jax.tree.map(jnp.asarray, wide)
-        responses = wide[1].responses
+        pdm, frame, start = jax.tree.map(jnp.asarray, wide)
+        responses = frame.responses
         direction = jnp.asarray(rng.normal(size=responses.shape)) * responses
 
         @jax.jit
         def run(responses):
-            return _landmarks(*wide, config, responses)
+            return _landmarks(pdm, frame, start, config, responses)
 
         _, moved = jax.jvp(run, (responses,), (direction,))
         (points, _), pull = jax.vjp(run, responses)

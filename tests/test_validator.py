@@ -104,7 +104,7 @@ def test_all_views_match_the_reference(openface_model, golden_dir, degrees):
     """One face pushed through each view's triangles and network; a part is off the picture."""
     stage = read_stage(golden_dir, "sample5_multiview")
     gray, size = put_on_canvas(stage)
-    landmarks = stage.points("face0_chosen_landmarks") + np.float32([-230, 100])
+    landmarks = stage.points("face0_chosen_landmarks") + np.array([-230, 100], np.float32)
     assert landmarks.min() < 0
     views = make_views(openface_model.validator)
     rotation = np.array([0, np.deg2rad(degrees), 0])
@@ -132,7 +132,7 @@ def test_landmarks_beside_the_picture_have_no_certainty(openface_model, golden_d
     gray, size = put_on_canvas(stage)
     landmarks = stage.points("face0_chosen_landmarks")
     for shift in ((-900, 0), (0, -900), (700, 0), (0, 700)):
-        moved = landmarks + np.float32(shift)
+        moved = landmarks + np.array(shift, np.float32)
         found = _validate(openface_model.validator, gray, moved, _looking(0), size=size)
         assert found == 0
 
@@ -141,7 +141,7 @@ def test_padding_of_the_picture_does_not_count(openface_model, golden_dir):
     """Whatever lies beyond `size` is neither sampled nor part of the face's box."""
     stage = read_stage(golden_dir, "sample1")
     gray, size = put_on_canvas(stage)
-    landmarks = stage.points("face0_chosen_landmarks") + np.float32([0, 180])
+    landmarks = stage.points("face0_chosen_landmarks") + np.array([0, 180], np.float32)
     assert landmarks[:, 1].max() > size[0]
     dirty = jnp.where(jnp.arange(gray.shape[0])[:, None] >= size[0], 200, gray)
     for view in (0, 6):
