@@ -4,20 +4,19 @@ import tempfile
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jaxface
-from jaxface import Camera, Face, Model
 from jaxface._params import save_model
 from jaxface.cli import main
 from jaxface.fit import fit_landmarks
-from jaxface.io import default_camera
+from jaxface.io import pad_to_canvas
 from jaxface.ops import to_gray
+from tests.golden_detections import DETECTIONS
 
 from .figures import Figure, Subject
 from .runs import Data, load
-from .stages import differing_bytes
+from .stages import corners, differing_bytes
 
 _SHORT = 5  # frames of the clips before the seventh
 
@@ -58,26 +57,32 @@ def make_clip(folder: Path, images: list[Path]) -> Path:
 
 
 def vmap_figures(data: Data) -> list[Figure]:
-    """Two faces at once and one after the other."""
-    images = [jaxface.read_image(data.samples / f"sample{i}.jpg") for i in (1, 3)]
-    stacked = jnp.asarray(np.stack(images), jnp.float32)
-    boxes = jnp.asarray([[111, 111, 296, 275], [267, 101, 481, 277]], jnp.float32)
-    camera = Camera(*map(jnp.float32, default_camera(640, 400)))
-    model = load(data, "openface")
-    together = jax.jit(jax.vmap(analyze_box, (None, 0, 0, None)))(model, stacked, boxes, camera)
-    alone = jax.jit(analyze_box)
-    worst = {"landmarks, px": 0.0, "head pose, mm and rad": 0.0, "FHOG": 0.0}
-    for i in range(2):
-        one = alone(model, stacked[i], boxes[i], camera)
-        pairs = zip(worst, (lambda f: f.landmarks, lambda f: f.head_pose, lambda f: f.fhog))
-        for name, get in pairs:
-            difference = float(jnp.abs(get(one) - get(together)[i]).max())
-            worst[name] = max(worst[name], difference)
-    subject = Subject("vmap against a loop", "openface", "sample1, sample3")
-    return [subject.at_most(f"largest difference of {name}", 0, worst[name]) for name in worst]
+    """Two faces fitted at once under `vmap`, and one after the other.
 
+    They are equal up to float32 rounding, which the fit's kernel and warp grids enlarge: the
+    bounds are those for images against OpenFace.
+    """
+    model, names = load(data, "openface"), ("sample1", "sample3")
+    config = jaxface.default_config(model, static_action_units=True)
+    canvases, sizes, boxes, alone = [], [], [], []
+    for name in names:
+        image = jaxface.read_image(data.samples / f"{name}.jpg")
+        box = corners(np.array(DETECTIONS[f"{name}.jpg"], np.float32))
+        canvas, size = pad_to_canvas(image)
+        alone.append(jaxface.analyze_image(model, image, boxes=box, config=config).landmarks[0])
+        canvases.append(canvas.astype(np.float32))
+        sizes.append(size)
+        boxes.append(box[0])
 
-def analyze_box(model: Model, image: jax.Array, box: jax.Array, camera: Camera) -> Face:
-    config = jaxface.default_config(model)
-    fit = fit_landmarks(model.clnf, to_gray(image), box, config=config.fit)
-    return jaxface.analyze_frame(model, image, fit, camera, config=config)
+    @jax.jit
+    @jax.vmap
+    def fit(image, size, box):
+        return fit_landmarks(model.clnf, to_gray(image), box, size=size, config=config.fit)
+
+    together = fit(np.stack(canvases), np.array(sizes, np.int32), np.stack(boxes)).landmarks
+    errors = np.linalg.norm(np.stack(alone) - np.asarray(together), axis=-1)
+    subject = Subject("vmap against a loop", "openface", ", ".join(names))
+    return [
+        subject.at_most("mean difference, px", 0.03, errors.mean()),
+        subject.at_most("largest difference, px", 0.3, errors.max()),
+    ]

@@ -3,11 +3,9 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-
-import numpy as np
 
 import jaxface
 from jaxface import Analysis, Config, Extras, Model
@@ -94,19 +92,14 @@ def run_clip(
     )
 
 
-def run_images(data: Data, kind: str, mode: str) -> Iterator[tuple[str, Analysis, Table]]:
-    """Analyses every sample image of which there is a golden run: name, ours, OpenFace's."""
+def run_images(
+    data: Data, kind: str, mode: str, names: Sequence[str] | None = None
+) -> Iterator[tuple[str, Analysis, Table]]:
+    """Analyses sample images of which there is a golden run: name, ours, OpenFace's."""
     model = load(data, kind)
     config = jaxface.default_config(model, static_action_units=True, **MODES[mode])
     for path in sorted(data.samples.glob("sample*")):
         run = f"{PREFIX[kind]}img_{path.stem}{mode}"
-        if (data.golden / run).is_dir():
-            yield (
-                path.stem,
-                jaxface.analyze_image(model, path, config=config),
-                golden_run(data, run),
-            )
-
-
-def first_frames(data: Data, clip: str, count: int | None = None) -> list[np.ndarray]:
-    return list(islice(iter(open_clip(data, clip)), count))
+        if (data.golden / run).is_dir() and (names is None or path.stem in names):
+            found = jaxface.analyze_image(model, path, config=config)
+            yield path.stem, found, golden_run(data, run)

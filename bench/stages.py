@@ -9,9 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 
 from jaxface import Model, detect_faces, read_image
 from jaxface.analyze import (
+    ActionUnits,
+    Scores,
     align_face,
     baseline_medians,
     extract_fhog,
@@ -57,10 +60,7 @@ def detector_figures(data: Data) -> list[Figure]:
             differing += 1
             continue
         faces = len(golden_boxes)
-        corners = np.concatenate(
-            [golden_boxes[:, :2], golden_boxes[:, :2] + golden_boxes[:, 2:]], axis=1
-        )
-        boxes.append(np.abs(found.boxes[:faces] - corners).max())
+        boxes.append(np.abs(found.boxes[:faces] - corners(golden_boxes)).max())
         scores.append(np.abs(found.scores[:faces] - golden_scores).max())
     subject = Subject("MTCNN", "all", f"{count} pictures")
     return [
@@ -68,6 +68,11 @@ def detector_figures(data: Data) -> list[Figure]:
         subject.at_most("largest box error, px", 0.05, max(boxes)),
         subject.at_most("largest probability error", 1e-5, max(scores)),
     ]
+
+
+def corners(detections: Float[np.ndarray, "f k"]) -> Float[np.ndarray, "f 4"]:
+    """Boxes x0 y0 x1 y1 from rows x y w h (and more)."""
+    return np.concatenate([detections[:, :2], detections[:, :2] + detections[:, 2:4]], axis=1)
 
 
 def _detections(data: Data) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -193,6 +198,33 @@ def appearance_figures(data: Data) -> list[Figure]:
 
 def golden_unit_figures(data: Data, clip: str) -> list[Figure]:
     """Action units of a clip from its frames and golden landmarks, adapted and static."""
+    name = Path(clip).stem
+    golden = golden_run(data, name)
+    found = units_from_landmarks(data, clip, golden.landmarks, golden.success)
+    figures = []
+    for run, (intensity, _) in zip((name, f"{name}_au_static"), found, strict=True):
+        error = np.abs(intensity - golden_run(data, run).au_intensity).mean()
+        subject = Subject("action units from golden landmarks", "all", run)
+        figures.append(subject.at_most("mean absolute error", 0.005, error))
+    return figures
+
+
+Units = tuple[Float[np.ndarray, "n 17"], Float[np.ndarray, "n 18"]]
+
+
+def units_from_landmarks(
+    data: Data,
+    clip: str,
+    landmarks: Float[np.ndarray, "n 68 2"],
+    success: Bool[np.ndarray, " n"],
+) -> tuple[Units, Units]:
+    """Intensity and presence from the frames and given landmarks: adapted, and static.
+
+    Raises:
+        ValueError: a frame failed; these have no landmarks.
+    """
+    if not success.all():
+        raise ValueError("success: expected it in all frames")
     model = load(data, "openface")
     appearance, analyser = _appearance(model), model.analyser
 
@@ -204,38 +236,30 @@ def golden_unit_figures(data: Data, clip: str) -> list[Figure]:
         video = score_action_units(analyser.video, fhog, geometry)
         return state, (video, score_action_units(analyser.image, fhog, geometry))
 
-    name = Path(clip).stem
-    golden = golden_run(data, name)
-    assert golden.success.all()
     state, rows = init_baseline(), []
-    for image, landmarks in zip(open_clip(data, clip), golden.landmarks, strict=True):
-        state, scores = step(state, jnp.asarray(image), landmarks)
+    for image, points in zip(open_clip(data, clip), landmarks, strict=True):
+        state, scores = step(state, jnp.asarray(image), points)
         rows.append(jax.tree.map(np.asarray, scores))
     video, still = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-    figures = []
-    for run, units, scores in (
-        (name, analyser.video, video),
-        (f"{name}_au_static", analyser.image, still),
-    ):
-        golden, dynamic = golden_run(data, run), run == name
-        presence = np.asarray(label_presence(units.presence, scores.presence))
-        intensity = scores.intensity.astype(np.float64)
-        if dynamic:
-            medians = np.asarray(baseline_medians(state))
-            intensity, presence = repredict_clip(
-                units,
-                intensity,
-                presence,
-                intensity,
-                scores.presence,
-                medians,
-                golden.success,
-            )
-        found = postprocess_clip(units, intensity, presence, golden.success, dynamic=dynamic)
-        error = np.abs(found[0] - golden.au_intensity).mean()
-        subject = Subject("action units from golden landmarks", "all", run)
-        figures.append(subject.at_most("mean absolute error", 0.005, error))
-    return figures
+    medians = np.asarray(baseline_medians(state))
+    intensity, presence = repredict_clip(
+        analyser.video, *_raw(analyser.video, video), *_values(video), medians, success
+    )
+    return (
+        postprocess_clip(analyser.video, intensity, presence, success, dynamic=True),
+        postprocess_clip(analyser.image, *_raw(analyser.image, still), success, dynamic=False),
+    )
+
+
+def _values(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(scores.intensity), np.asarray(scores.presence)
+
+
+def _raw(units: ActionUnits, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Intensity and label per frame, as if no person had been seen before."""
+    intensity, decision = _values(scores)
+    labels = label_presence(units.presence, jnp.asarray(decision))
+    return intensity.astype(np.float64), np.asarray(labels)
 
 
 def csv_figures(data: Data) -> list[Figure]:
