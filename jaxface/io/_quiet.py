@@ -4,6 +4,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 
@@ -16,7 +17,7 @@ _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 def quiet_opencv() -> Iterator[None]:
     """Silences OpenCV's log, and FFmpeg's for good if this is the first video opened."""
     with _LOCK:
-        logging = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has the functions in cv2 itself
+        logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4: the functions lie in cv2
         level = logging.getLogLevel()
         chosen = _FFMPEG_LEVEL in os.environ
         # OpenCV reads the variable once, when it opens its first video. -8 is AV_LOG_QUIET.
