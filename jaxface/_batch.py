@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -45,6 +45,7 @@ from .ops import select, to_gray
 from .output import CsvKind, Table
 
 Frame = UInt8[np.ndarray, "h w 3"]
+HostFace = Any  # a ClipFace whose arrays are NumPy's, where its fields are annotated with JAX's
 _CHUNK = 16  # frames in one compiled call
 
 
@@ -213,7 +214,7 @@ class ClipAnalysis:
         )
         return state, jax.tree.map(np.asarray, faces)
 
-    def _one(self, faces: ClipFace, chunk: Chunk) -> FaceBatch:
+    def _one(self, faces: HostFace, chunk: Chunk) -> FaceBatch:
         faces = jax.tree.map(lambda leaf: leaf[chunk.valid], faces)
         indices = chunk.indices[chunk.valid]
         face = faces.face
@@ -231,10 +232,10 @@ class ClipAnalysis:
         return FaceBatch(table, face.accepted, face.fhog, face.aligned)
 
     def _several(self, several: SeveralFaces, chunk: Chunk) -> FaceBatch | None:
-        rows = several.active & chunk.valid[:, None]
+        rows = np.asarray(several.active) & chunk.valid[:, None]
         if not rows.any():
             return None
-        faces = jax.tree.map(lambda leaf: leaf[rows], several.faces)
+        faces: HostFace = jax.tree.map(lambda leaf: leaf[rows], several.faces)
         indices = np.broadcast_to(chunk.indices[:, None], rows.shape)[rows]
         ids = np.broadcast_to(np.arange(SLOTS), rows.shape)[rows]
         table = self._table(faces, indices, ids, action_units=True)
@@ -303,7 +304,7 @@ def _to_camera(camera: Intrinsics) -> Camera:
 
 
 def _to_table(
-    faces: ClipFace,
+    faces: HostFace,
     frame: np.ndarray,
     face_id: np.ndarray,
     timestamp: np.ndarray,
@@ -451,11 +452,11 @@ def analyze_image(
     if boxes is None:
         found = _detect(model, canvas, size, config)
         boxes = np.asarray(found.boxes)[np.asarray(found.valid)]
-    camera = _to_camera(camera or default_camera(width, height))
+    intrinsics = _to_camera(camera or default_camera(width, height))
     faces = [
         jax.tree.map(
             np.asarray,
-            _slim(_analyze_box(model, canvas, jnp.asarray(box), camera, size, config), extras),
+            _slim(_analyze_box(model, canvas, jnp.asarray(box), intrinsics, size, config), extras),
         )
         for box in np.asarray(boxes, np.float32)
     ]

@@ -92,7 +92,7 @@ def _widest(batch: FaceBatch) -> FaceBatch:
     if not len(x):
         return batch
     keep = [int(np.argmax(np.ptp(x, axis=1)))]
-    table = type(batch.table)(*(None if c is None else c[keep] for c in batch.table))
+    table = batch.table._make(None if c is None else c[keep] for c in batch.table)
     extras = (None if e is None else e[keep] for e in (batch.fhog, batch.aligned))
     return FaceBatch(table._replace(face_id=np.zeros(1, int)), batch.accepted[keep], *extras)
 
