@@ -195,7 +195,7 @@ def clip(samples_dir: Path, tmp_path_factory) -> Path:
     return folder
 
 
-def test_command_line_on_good_and_bad_inputs(cache_dir, samples_dir, clip, tmp_path, capfd):
+def test_command_line_on_good_and_bad_inputs(cache_dir, samples_dir, clip, tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("no video\n")
     (tmp_path / "zero.png").touch()
     (tmp_path / "empty").mkdir()
@@ -210,7 +210,7 @@ def test_command_line_on_good_and_bad_inputs(cache_dir, samples_dir, clip, tmp_p
         *("pixel_of_details.txt", "sample1.csv", "sample1_of_details.txt"),
         *("ten.csv", "ten_of_details.txt"),
     ]
-    printed = capfd.readouterr()
+    printed = capsys.readouterr()
     errors = printed.err.splitlines()
     assert len(errors) == len(bad)  # one line each, and no traceback
     for name, error in zip(bad, errors, strict=True):
