@@ -7,7 +7,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ._batch import ClipAnalysis as ClipAnalysis
-    from ._batch import Extras as Extras
     from ._batch import analyze_image as analyze_image
     from ._batch import analyze_video as analyze_video
     from ._model import Model as Model
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from ._pipeline import prepare_model as prepare_model
     from ._pipeline import start_clip as start_clip
     from ._pipeline import track_frame as track_frame
+    from ._programs import Extras as Extras
     from ._results import Analysis as Analysis
     from ._results import write_csv as write_csv
     from ._several import SeveralFaces as SeveralFaces
@@ -48,13 +48,14 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Loaded on first use, so that `jaxface --help` needs no JAX.
 _HOMES = {
-    "_batch": ("ClipAnalysis", "Extras", "analyze_image", "analyze_video"),
+    "_batch": ("ClipAnalysis", "analyze_image", "analyze_video"),
     "_model": ("Model",),
     "_params": ("ModelFileError", "installed_models", "load_model"),
     "_pipeline": (
         *("ClipFace", "ClipState", "Config", "Face", "analyze_frame", "clip_frame"),
         *("default_config", "prepare_model", "start_clip", "track_frame"),
     ),
+    "_programs": ("Extras",),
     "_results": ("Analysis", "write_csv"),
     "_several": ("SeveralFaces", "SeveralState", "several_frame", "start_several"),
     "_types": ("Camera", "Detections", "Fit", "PDMParameters"),

@@ -1,36 +1,38 @@
-"""Clips and images on the host: the only place that compiles, maps and scans over frames."""
+"""Clips and images on the host: frames in, tables of results out."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from ._model import Model
 from ._pipeline import (
     ClipFace,
     ClipState,
     Config,
-    analyze_frame,
-    choose_clip,
-    clip_frame,
     default_config,
-    pause_clip,
     prepare_model,
-    single_image,
-    start_clip,
+)
+from ._programs import (
+    Extras,
+    analyze_box,
+    detect_program,
+    final_medians,
+    first_clip_state,
+    first_several_state,
+    measure_chunk,
+    several_chunk,
+    slim,
+    track_chunk,
 )
 from ._results import Analysis
-from ._several import SLOTS, SeveralFaces, SeveralState, pause_several, several_frame, start_several
-from ._types import Box, Camera, Detections, Image
-from .analyze import baseline_medians, postprocess_clip, repredict_clip
-from .detect import detect_faces
-from .fit import fit_landmarks
+from ._several import SLOTS, SeveralFaces, SeveralState
+from ._types import Camera
+from .analyze import postprocess_clip, repredict_clip
 from .io import (
     Chunk,
     Intrinsics,
@@ -41,19 +43,11 @@ from .io import (
     read_sequence,
     read_video,
 )
-from .ops import select, to_gray
 from .output import CsvKind, Table
 
 Frame = UInt8[np.ndarray, "h w 3"]
 HostFace = Any  # a ClipFace whose arrays are NumPy's, where its fields are annotated with JAX's
 _CHUNK = 16  # frames in one compiled call
-
-
-class Extras(NamedTuple):
-    """Which large arrays are brought back from the device."""
-
-    fhog: bool = False
-    aligned: bool = False
 
 
 class FaceBatch(NamedTuple):
@@ -63,80 +57,6 @@ class FaceBatch(NamedTuple):
     accepted: Bool[np.ndarray, " n"]  # by the validator
     fhog: Float[np.ndarray, "n 4464"] | None
     aligned: UInt8[np.ndarray, "n s s 3"] | None
-
-
-@eqx.filter_jit
-def _detect(model: Model, image: Image, size: Int[Array, "2"], config: Config) -> Detections:
-    return detect_faces(model.detector, image.astype(jnp.float32), size=size, config=config.detect)
-
-
-@eqx.filter_jit
-def _analyze_box(
-    model: Model, image: Image, box: Box, camera: Camera, size: Int[Array, "2"], config: Config
-) -> ClipFace:
-    image = image.astype(jnp.float32)
-    fit = fit_landmarks(model.clnf, to_gray(image), box, size=size, config=config.fit)
-    succeeded = jnp.ones((), bool)  # OpenFace gives the gaze of every face in an image
-    face = analyze_frame(model, image, fit, camera, success=succeeded, config=config)
-    return single_image(eqx.tree_at(lambda f: f.success, face, fit.success), model)
-
-
-def _slim(face: ClipFace, extras: Extras) -> ClipFace:
-    """Drops what the host does not need."""
-    wanted = (
-        face.face.aligned.astype(jnp.uint8) if extras.aligned else None,
-        face.face.fhog.reshape(*face.face.fhog.shape[:-3], -1) if extras.fhog else None,
-        None,
-    )
-    return eqx.tree_at(lambda f: (f.face.aligned, f.face.fhog, f.face.geometry), face, wanted)
-
-
-@eqx.filter_jit
-def _clip_chunk(
-    model: Model,
-    state: ClipState,
-    frames: UInt8[Array, "c h w 3"],
-    valid: Bool[Array, " c"],
-    size: Int[Array, "2"],
-    camera: Camera,
-    config: Config,
-    extras: Extras,
-) -> tuple[ClipState, ClipFace]:
-    def step(state, inputs):
-        frame, live = inputs
-        image = frame.astype(jnp.float32)
-        start = choose_clip(live, state, pause_clip(state))
-        after, face = clip_frame(model, start, image, camera, size=size, config=config)
-        return choose_clip(live, after, state), _slim(face, extras)
-
-    return lax.scan(step, state, (frames, valid))
-
-
-@eqx.filter_jit
-def _several_chunk(
-    model: Model,
-    state: SeveralState,
-    frames: UInt8[Array, "c h w 3"],
-    valid: Bool[Array, " c"],
-    size: Int[Array, "2"],
-    camera: Camera,
-    config: Config,
-    extras: Extras,
-) -> tuple[SeveralState, SeveralFaces]:
-    def step(state, inputs):
-        frame, live = inputs
-        image = frame.astype(jnp.float32)
-        start = select(live, state, pause_several(model, state))
-        after, faces = several_frame(model, start, image, camera, size=size, config=config)
-        faces = eqx.tree_at(lambda f: f.faces, faces, _slim(faces.faces, extras))
-        return select(live, after, state), faces
-
-    return lax.scan(step, state, (frames, valid))
-
-
-@eqx.filter_jit
-def _medians(state: ClipState) -> Float[Array, " d"]:
-    return baseline_medians(state.baseline)
 
 
 class ClipAnalysis:
@@ -188,7 +108,7 @@ class ClipAnalysis:
     def __iter__(self) -> Iterator[FaceBatch]:
         """Analyses the clip. Yields the rows of a chunk after each chunk."""
         one = self.kind == "video"
-        state = start_clip(self.model) if one else start_several(self.model)
+        state = first_clip_state(self.model) if one else first_several_state(self.model)
         for chunk in chunks(check_frames(self._frames), _CHUNK):
             state, faces = self._run(state, chunk)
             self._state = state
@@ -201,17 +121,19 @@ class ClipAnalysis:
         height, width = chunk.frames.shape[1:3]
         camera = self._camera or default_camera(width, height)
         canvas, size = pad_to_canvas(chunk.frames)
-        run = _clip_chunk if self.kind == "video" else _several_chunk
-        state, faces = run(
-            self.model,
-            state,
-            jnp.asarray(canvas),
-            jnp.asarray(chunk.valid),
-            jnp.asarray(size, jnp.int32),
-            _to_camera(camera),
-            self.config,
-            self._extras,
-        )
+        frames, valid = jnp.asarray(canvas), jnp.asarray(chunk.valid)
+        size, lens = jnp.asarray(size, jnp.int32), _to_camera(camera)
+        if isinstance(state, ClipState):
+            track, tracked = track_chunk(self.model, state.track, frames, valid, size, self.config)
+            person, faces = measure_chunk(
+                *(self.model, state.person, frames, valid, tracked, lens, self.config),
+                self._extras,
+            )
+            state = ClipState(track=track, person=person)
+        else:
+            state, faces = several_chunk(
+                *(self.model, state, frames, valid, size, lens, self.config), self._extras
+            )
         return state, jax.tree.map(np.asarray, faces)
 
     def _one(self, faces: HostFace, chunk: Chunk) -> FaceBatch:
@@ -263,7 +185,7 @@ class ClipAnalysis:
         dynamic = not self.config.static_action_units
         units = analyser.video if dynamic else analyser.image
         if dynamic:
-            medians = np.asarray(_medians(self._state))
+            medians = np.asarray(final_medians(self._state))
             intensity, presence = repredict_clip(
                 units, intensity, presence, scores, decisions, medians, accepted
             )
@@ -450,13 +372,13 @@ def analyze_image(
     canvas, size = pad_to_canvas(pixels)
     canvas, size = jnp.asarray(canvas), jnp.asarray(size, jnp.int32)
     if boxes is None:
-        found = _detect(model, canvas, size, config)
+        found = detect_program(model, canvas, size, config)
         boxes = np.asarray(found.boxes)[np.asarray(found.valid)]
     intrinsics = _to_camera(camera or default_camera(width, height))
     faces = [
         jax.tree.map(
             np.asarray,
-            _slim(_analyze_box(model, canvas, jnp.asarray(box), intrinsics, size, config), extras),
+            slim(analyze_box(model, canvas, jnp.asarray(box), intrinsics, size, config), extras),
         )
         for box in np.asarray(boxes, np.float32)
     ]

@@ -111,13 +111,19 @@ class ClipFace(eqx.Module):
     presence: Bool[Array, " c"]
 
 
-class ClipState(eqx.Module):
-    """History of a clip: the track and what was learnt about the person."""
+class Person(eqx.Module):
+    """What was learnt about the person in a clip."""
 
-    track: TrackState
     baseline: Baseline
     online: OnlineCorrection
     accepted: Int[Array, ""]  # frames so far
+
+
+class ClipState(eqx.Module):
+    """History of a clip with one face."""
+
+    track: TrackState
+    person: Person
 
 
 def track_frame(
@@ -257,37 +263,39 @@ def _appearance(
     return aligned, extract_fhog(aligned), geometry
 
 
-def start_clip(model: Model) -> ClipState:
-    """State before the first frame of a clip."""
-    units = len(model.analyser.video.intensity.names)
-    return ClipState(
-        track=start_track(model.clnf),
+def start_person(model: Model) -> Person:
+    """State before anything is known about the person."""
+    return Person(
         baseline=init_baseline(),
-        online=init_online_correction(units),
+        online=init_online_correction(len(model.analyser.video.intensity.names)),
         accepted=jnp.zeros((), jnp.int32),
     )
 
 
-def pause_clip(state: ClipState) -> ClipState:
+def start_clip(model: Model) -> ClipState:
+    """State before the first frame of a clip."""
+    return ClipState(track=start_track(model.clnf), person=start_person(model))
+
+
+def pause_track(state: TrackState) -> TrackState:
     """A state in which a frame costs next to nothing, for frames that only fill up a batch."""
-    track = eqx.tree_at(
+    return eqx.tree_at(
         lambda t: (t.initialised, t.failures, t.fit.success),
-        state.track,
+        state,
         (jnp.zeros((), bool), jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
     )
-    return eqx.tree_at(lambda s: s.track, state, track)
 
 
-def choose_clip(live: Bool[Array, ""], state: ClipState, other: ClipState) -> ClipState:
-    """`state` where `live`, else `other`, which differs by paused frames only.
+def choose_person(live: Bool[Array, ""], person: Person, before: Person) -> Person:
+    """`person` where `live`, else `before`, which differs by one rejected frame only.
 
-    Those leave the histograms as they are: they are large, and so not selected but taken over.
+    Such a frame leaves the histograms as they are: they are large, and so not selected.
     """
 
-    def small(s: ClipState) -> tuple:
-        return s.track, s.online, s.accepted, s.baseline.frames, s.baseline.latest
+    def small(p: Person) -> tuple:
+        return p.online, p.accepted, p.baseline.frames, p.baseline.latest
 
-    return eqx.tree_at(small, state, select(live, small(state), small(other)))
+    return eqx.tree_at(small, person, select(live, small(person), small(before)))
 
 
 def clip_frame(
@@ -313,6 +321,29 @@ def clip_frame(
         Specification 01, B.5; specification 03, C.2.
     """
     track, tracked = track_frame(model, state.track, image, size=size, config=config)
+    person, face = measure_tracked(model, state.person, image, tracked, camera, config=config)
+    return ClipState(track=track, person=person), face
+
+
+def measure_tracked(
+    model: Model,
+    person: Person,
+    image: Image,
+    tracked: Tracked,
+    camera: Camera,
+    *,
+    config: Config = Config(),
+) -> tuple[Person, ClipFace]:
+    """The second half of `clip_frame`: everything after the landmarks.
+
+    Learns the person's neutral face and predicts the action units of this frame.
+
+    Args:
+        person: history; `start_person(model)` before the first frame.
+        tracked: result of `track_frame` on `image`.
+    Reference:
+        Specification 03, C.2.
+    """
     face = analyze_frame(
         model,
         image,
@@ -322,17 +353,9 @@ def clip_frame(
         skip_rejected=True,
         config=config,
     )
-    with jax.named_scope("action_units"):
-        return _adapt(model, state, track, face, config)
-
-
-def _adapt(
-    model: Model, state: ClipState, track: TrackState, face: Face, config: Config
-) -> tuple[ClipState, ClipFace]:
-    """Learns the person's neutral face and predicts the action units of this frame."""
     units = model.analyser.image if config.static_action_units else model.analyser.video
-    accepted = state.accepted + face.accepted
-    baseline, scores, online = state.baseline, face.scores, state.online
+    accepted = person.accepted + face.accepted
+    baseline, scores, online = person.baseline, face.scores, person.online
     if not config.static_action_units:
         baseline = update_baseline(baseline, face.fhog, face.geometry, face.accepted)
         # Up to here the second pass over the clip predicts again, with the final medians.
@@ -343,8 +366,8 @@ def _adapt(
     presence = label_presence(units.presence, scores.presence) & face.accepted
     if config.online:
         online, intensity = correct_online(online, scores.intensity, face.accepted)
-    state = ClipState(track=track, baseline=baseline, online=online, accepted=accepted)
-    return state, ClipFace(face=face, intensity=intensity, presence=presence)
+    person = Person(baseline=baseline, online=online, accepted=accepted)
+    return person, ClipFace(face=face, intensity=intensity, presence=presence)
 
 
 def single_image(face: Face, model: Model) -> ClipFace:

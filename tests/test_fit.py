@@ -136,7 +136,6 @@ def test_invalid_input_is_no_face(openface_model, golden_dir, config, case):
 
 
 @_INVALID
-@pytest.mark.xfail(reason="NaN reaches the parameters and landmarks", strict=True)
 def test_invalid_input_gives_finite_results(openface_model, golden_dir, config, case):
     _assert_finite(_fit_invalid(openface_model, golden_dir, config, case))
 

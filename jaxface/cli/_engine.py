@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .._batch import ClipAnalysis, Extras, FaceBatch, analyze_image
+from .._batch import ClipAnalysis, FaceBatch, analyze_image
 from .._model import Model
 from .._params import load_model
 from .._pipeline import Config, default_config, prepare_model
+from .._programs import Extras
 from ..output import rows_of
 from ._run import FaceRecord, Options, Process, Results, Source
 

@@ -15,7 +15,9 @@ _MIN_ALPHA = np.float32(1e-4)  # weaker neurons are skipped
 
 def normalise_patches(patches: Float[Array, "n 121 w w"]) -> Float[Array, "n 121 w w"]:
     """Zero mean and unit length of each patch; flat patches stay zero (specification 02, C.4)."""
-    centred = patches - jnp.mean(patches, axis=1, keepdims=True)
+    # Relative to one of their own pixels, flat patches are exactly zero before the mean is taken.
+    shifted = patches - patches[:, :1]
+    centred = shifted - jnp.mean(shifted, axis=1, keepdims=True)
     square = jnp.sum(centred * centred, axis=1, keepdims=True)
     return centred * lax.rsqrt(jnp.where(square == 0, 1, square))
 

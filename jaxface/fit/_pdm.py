@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._types import Box, PDMParameters
-from ..ops import euler_to_matrix, matrix_to_euler
+from ..ops import euler_to_matrix, matrix_to_euler, small_product
 
 _HIGHEST = lax.Precision.HIGHEST
 # _CROSS[d, k, e] is the sign of a[d] * b[e] in component k of the cross product of a and b.
@@ -42,8 +42,7 @@ def shape_3d(pdm: PDM, local: Float[Array, " m"]) -> Float[Array, "n 3"]:
 
 def project(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Float[Array, "n 2"]:
     """Weak-perspective image of a head-frame shape, px."""
-    rotation = euler_to_matrix(parameters.rotation)
-    turned = jnp.einsum("ad,nd->na", rotation[:2], shape, precision=_HIGHEST)
+    turned = small_product(shape, euler_to_matrix(parameters.rotation)[:2].T)
     return parameters.scale * turned + parameters.translation
 
 
@@ -75,15 +74,16 @@ def parameters_from_box(pdm: PDM, box: Box, rotation: Float[Array, "3"]) -> PDMP
     """Parameters of the mean shape, turned by `rotation`, that fill a box.
 
     Args:
-        box: face box, px.
+        box: face box, px. One that is empty or not finite is taken as a single pixel, in which
+            no fit succeeds.
         rotation: Euler angles, rad.
     Reference:
         Specification 02, B.3.
     """
-    turned = jnp.einsum(
-        "ad,nd->na", euler_to_matrix(rotation)[:2], pdm.mean_shape, precision=_HIGHEST
-    )
+    turned = small_product(pdm.mean_shape, euler_to_matrix(rotation)[:2].T)
     low, high = extents(turned)
+    usable = jnp.all(jnp.isfinite(box)) & jnp.all(box[2:] > box[:2])
+    box = jnp.where(usable, box, np.array([0, 0, 1, 1], np.float32))
     scale = jnp.mean((box[2:] - box[:2]) / (high - low))
     translation = (box[:2] + box[2:]) / 2 - scale * (low + high) / 2
     return PDMParameters(
@@ -104,10 +104,9 @@ def rigid_jacobian(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Flo
     """
     rows = euler_to_matrix(parameters.rotation)[:2]
     # The derivative by omega is the cross product of the point with the row of the rotation.
-    cross = jnp.asarray(_CROSS, rows.dtype)
-    turned = parameters.scale * jnp.einsum("ae,dke->dak", rows, cross, precision=_HIGHEST)
+    turned = parameters.scale * jnp.sum(rows[:, None] * _CROSS[:, None], axis=-1)  # d a k
     by_shape = jnp.concatenate([rows.T[..., None], turned], axis=-1)
-    moved = jnp.einsum("nd,dak->nak", shape, by_shape, precision=_HIGHEST)
+    moved = jnp.sum(shape[:, :, None, None] * by_shape, axis=1)
     shift = jnp.broadcast_to(jnp.eye(2, dtype=shape.dtype), (shape.shape[0], 2, 2))
     return jnp.concatenate([moved, shift], axis=-1)
 
@@ -130,11 +129,11 @@ def update_parameters(parameters: PDMParameters, delta: Float[Array, " k"]) -> P
         Specification 02, B.5.
     """
     omega = delta[1:4]
-    cross = jnp.einsum("d,dke->ke", omega, jnp.asarray(_CROSS, omega.dtype), precision=_HIGHEST)
+    cross = jnp.sum(omega[:, None, None] * _CROSS, axis=0)
     cosine = lax.rsqrt(1 + jnp.sum(omega * omega))
-    square = jnp.dot(cross, cross, precision=_HIGHEST)
+    square = small_product(cross, cross)
     step = jnp.eye(3, dtype=delta.dtype) + cosine * cross + cosine**2 / (1 + cosine) * square
-    turned = jnp.dot(euler_to_matrix(parameters.rotation), step, precision=_HIGHEST)
+    turned = small_product(euler_to_matrix(parameters.rotation), step)
     local = parameters.local if delta.shape[0] == 6 else parameters.local + delta[6:]
     return PDMParameters(
         scale=parameters.scale + delta[0],

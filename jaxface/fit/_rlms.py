@@ -1,20 +1,20 @@
 """Non-uniform regularised landmark mean shift (NU-RLMS; Baltrusaitis 2013)."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from .._types import Landmarks, PDMParameters
-from ..ops import select, solve_spd
+from ..ops import select, small_product, solve_spd
 from ._config import ScaleConfig
 from ._pdm import (
     PDM,
     clamp_local,
     full_jacobian,
     project,
-    rigid_jacobian,
     shape_3d,
     update_parameters,
 )
@@ -72,9 +72,7 @@ def landmark_likelihoods(
 
 
 def _positions(frame: ResponseFrame, landmarks: Landmarks) -> Float[Array, "n 2"]:
-    offsets = jnp.einsum(
-        "ab,nb->na", frame.to_reference, landmarks - frame.landmarks, precision=_HIGHEST
-    )
+    offsets = small_product(landmarks - frame.landmarks, frame.to_reference.T)
     return offsets + np.float32((frame.responses.shape[-1] - 1) // 2)
 
 
@@ -84,26 +82,30 @@ def _step(
     parameters: PDMParameters,
     shift: Float[Array, "n 2"],
     config: ScaleConfig,
-    rigid: bool,
+    rigid: Bool[Array, ""],
 ) -> PDMParameters:
-    """One Gauss-Newton step towards the mean-shifted landmarks."""
+    """One Gauss-Newton step towards the mean-shifted landmarks.
+
+    A rigid step solves the same system with the shape's part replaced by the identity.
+    """
     shape = shape_3d(pdm, parameters.local)
-    if rigid:
-        jacobian = rigid_jacobian(shape, parameters)
-    else:
-        jacobian = full_jacobian(pdm, shape, parameters)
-    jacobian = jnp.where(frame.visible[:, None, None], jacobian, 0)
+    jacobian = full_jacobian(pdm, shape, parameters)
+    is_mode = np.arange(jacobian.shape[-1]) >= 6
+    used = frame.visible[:, None, None] & ~(rigid & is_mode)
+    jacobian = jnp.where(used, jacobian, 0)
     weighted = jacobian
     if config.weight_factor > 0:
         weights = np.float32(config.weight_factor) * frame.confidence
         weighted = jacobian * weights[:, None, None]
     gradient = jnp.einsum("nak,na->k", weighted, shift, precision=_HIGHEST)
     size = gradient.shape[0]
-    hessian = jnp.dot(weighted.reshape(-1, size).T, jacobian.reshape(-1, size), precision=_HIGHEST)
-    if not rigid:
-        prior = np.float32(config.regularisation) / pdm.eigenvalues
-        gradient = gradient.at[6:].add(-prior * parameters.local)
-        hessian = hessian + jnp.diag(jnp.concatenate([jnp.zeros(6, prior.dtype), prior]))
+    flat, flat_weighted = jacobian.reshape(-1, size), weighted.reshape(-1, size)
+    hessian = jnp.dot(flat_weighted.T, flat, precision=_HIGHEST)
+    prior = np.float32(config.regularisation) / pdm.eigenvalues
+    pull = jnp.where(rigid, 0, prior * parameters.local)
+    gradient = gradient - jnp.concatenate([jnp.zeros(6, pull.dtype), pull])
+    diagonal = jnp.where(rigid, 1, prior)
+    hessian = hessian + jnp.diag(jnp.concatenate([jnp.zeros(6, prior.dtype), diagonal]))
     return clamp_local(pdm, update_parameters(parameters, solve_spd(hessian, gradient)))
 
 
@@ -117,7 +119,7 @@ def nu_rlms(
 ) -> tuple[PDMParameters, Float[Array, ""]]:
     """Moves the pose (and the shape, unless `rigid`) up the response maps.
 
-    Runs `config.iterations` steps; a fit whose landmarks stand still is frozen.
+    Takes `config.iterations` steps; a fit whose landmarks stand still is frozen.
 
     Args:
         frame: response maps around the start.
@@ -128,24 +130,49 @@ def nu_rlms(
     Reference:
         Baltrusaitis et al. 2013; specification 02, D.3.
     """
+    passes, likelihood = run_passes(pdm, frame, parameters, config=config, rigid=(rigid,))
+    return jax.tree.map(lambda leaf: leaf.reshape(leaf.shape[1:]), passes), likelihood
 
-    def step(carry, index):
+
+def run_passes(
+    pdm: PDM,
+    frame: ResponseFrame,
+    parameters: PDMParameters,
+    *,
+    config: ScaleConfig,
+    rigid: tuple[bool, ...],
+) -> tuple[PDMParameters, Float[Array, ""]]:
+    """Several runs of `nu_rlms`, one from the other's result, in one loop that compiles once.
+
+    Args:
+        rigid: for each run whether only the pose moves.
+    Returns:
+        Parameters after each run, and the likelihood of the last.
+    """
+    steps = config.iterations
+    flags = np.repeat(np.asarray(rigid), steps)
+    firsts = np.tile(np.arange(steps) == 0, len(rigid))
+
+    def step(carry, inputs):
         parameters, previous, last, done = carry
+        flag, first = inputs
         landmarks = project(shape_3d(pdm, parameters.local), parameters)
         moved = jnp.sum((landmarks - previous) ** 2)
-        done = done | ((index > 0) & (moved < _STILL**2))
+        done = ~first & (done | (moved < _STILL**2))
         positions = _positions(frame, landmarks)
         shift = mean_shift(frame.responses, positions, config.sigma)
-        shift = jnp.einsum("ab,nb->na", frame.to_image, shift, precision=_HIGHEST)
+        shift = small_product(shift, frame.to_image.T)
         shift = jnp.where(frame.visible[:, None], shift, 0)
-        after = _step(pdm, frame, parameters, shift, config, rigid)
-        new = (after, landmarks, positions)
-        old = (parameters, previous, last)
-        return (*select(done, old, new), done), None
+        after = _step(pdm, frame, parameters, shift, config, flag)
+        after, landmarks, positions = select(
+            done, (parameters, previous, last), (after, landmarks, positions)
+        )
+        return (after, landmarks, positions, done), after
 
     start = (parameters, frame.landmarks, frame.landmarks, jnp.zeros((), bool))
-    carry, _ = lax.scan(step, start, np.arange(config.iterations))
+    carry, trail = lax.scan(step, start, (flags, firsts))
     each = landmark_likelihoods(frame.responses, carry[2], config.sigma)
     logs = jnp.where(frame.visible, jnp.log(each + np.float32(1e-8)), 0)
     count = jnp.sum(frame.visible).astype(logs.dtype)
-    return carry[0], jnp.sum(logs) / jnp.maximum(count, 1)
+    reached = jax.tree.map(lambda leaf: leaf[steps - 1 :: steps], trail)
+    return reached, jnp.sum(logs) / jnp.maximum(count, 1)

@@ -15,17 +15,18 @@ _TINY = 1e-12  # keeps square roots and quotients differentiable at 0
 _ALMOST_ONE = np.float32(1 - 2**-23)
 
 
-def _axis_parts() -> np.ndarray:
-    """Each axis's turn as fixed + cos * turned + sin * crossed."""
-    fixed, crossed = np.zeros((3, 3, 3)), np.zeros((3, 3, 3))
-    for i in range(3):
-        j, k = (i + 1) % 3, (i + 2) % 3
-        fixed[i, i, i] = 1
-        crossed[i, j, k], crossed[i, k, j] = -1, 1
-    return np.stack([fixed, np.eye(3) - fixed, crossed])
+# The nine entries of Rx @ Ry @ Rz are sums of a product of two and one of three of these values:
+# sin of pitch, yaw, roll (0 to 2), their cos (3 to 5), and 1 (6).
+_PAIRS = np.array([[4, 4, 1, 3, 3, 4, 0, 5, 3], [5, 2, 6, 2, 5, 0, 2, 0, 4]])
+_PAIR_SIGNS = np.array([1, -1, 1, 1, 1, -1, 1, 1, 1], np.float32)
+_TRIPLES = np.array([[6, 6, 6, 5, 0, 6, 3, 3, 6], [6, 6, 6, 0, 1, 6, 5, 1, 6]])
+_LAST = np.array([6, 6, 6, 1, 2, 6, 1, 2, 6])
+_TRIPLE_SIGNS = np.array([0, 0, 0, 1, -1, 0, -1, 1, 0], np.float32)
 
 
-_AXES = _axis_parts()
+def small_product(a: Float[Array, "*n i j"], b: Float[Array, "j k"]) -> Float[Array, "*n i k"]:
+    """Matrix product for tiny j: XLA fuses it into its neighbours, as it does not a library's."""
+    return jnp.sum(a[..., :, :, None] * b, axis=-2)
 
 
 def euler_to_matrix(rotation: Float[Array, "3"]) -> Float[Array, "3 3"]:
@@ -40,12 +41,11 @@ def euler_to_matrix(rotation: Float[Array, "3"]) -> Float[Array, "3 3"]:
     Reference:
         Specification 02, B.1.
     """
-    # Few operations on whole matrices: this is inlined dozens of times into one program.
-    cosine, sine = jnp.cos(rotation)[:, None, None], jnp.sin(rotation)[:, None, None]
-    fixed, turned, crossed = (jnp.asarray(part, rotation.dtype) for part in _AXES)
-    turns = fixed + cosine * turned + sine * crossed
-    first = jnp.dot(turns[0], turns[1], precision=lax.Precision.HIGHEST)
-    return jnp.dot(first, turns[2], precision=lax.Precision.HIGHEST)
+    # Few operations and one kernel: this is inlined dozens of times into one program.
+    values = jnp.concatenate([jnp.sin(rotation), jnp.cos(rotation), jnp.ones(1, rotation.dtype)])
+    pairs = values[_PAIRS[0]] * values[_PAIRS[1]] * _PAIR_SIGNS
+    triples = values[_TRIPLES[0]] * values[_TRIPLES[1]] * values[_LAST] * _TRIPLE_SIGNS
+    return (pairs + triples).reshape(3, 3)
 
 
 def matrix_to_euler(matrix: Float[Array, "3 3"]) -> Float[Array, "3"]:

@@ -1,0 +1,171 @@
+"""The compiled programs: the only place that calls jit and scans over frames."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from ._model import Model
+from ._pipeline import (
+    ClipFace,
+    ClipState,
+    Config,
+    Person,
+    analyze_frame,
+    choose_person,
+    measure_tracked,
+    pause_track,
+    single_image,
+    start_clip,
+    track_frame,
+)
+from ._several import SeveralFaces, SeveralState, pause_several, several_frame, start_several
+from ._types import Box, Camera, Detections, Image
+from .analyze import baseline_medians
+from .detect import detect_faces
+from .fit import Tracked, TrackState, fit_landmarks
+from .ops import select, to_gray
+
+
+class Extras(NamedTuple):
+    """Which large arrays are brought back from the device."""
+
+    fhog: bool = False
+    aligned: bool = False
+
+
+@functools.cache
+def _compiler_options() -> dict[str, bool]:
+    """XLA's newer code generator for CPUs takes 1.8 GB and 43 s of CPU to compile a tracked frame;
+    the older one takes 0.9 GB and 25 s, for code of the same speed."""
+    options = {"xla_cpu_use_fusion_emitters": False}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=options)(np.float32(0)).block_until_ready()
+    except (TypeError, RuntimeError):  # this JAX has no such option: it has no newer generator
+        return {}
+    return options
+
+
+def _compiled(function: Callable) -> Callable:
+    """`eqx.filter_jit` with our compiler options, which need a backend and so are asked late."""
+
+    @functools.cache
+    def compiled() -> Callable:
+        options = _compiler_options()
+        return eqx.filter_jit(function, **({"compiler_options": options} if options else {}))
+
+    @functools.wraps(function)
+    def call(*args: object) -> Any:
+        return compiled()(*args)
+
+    return call
+
+
+@_compiled
+def detect_program(model: Model, image: Image, size: Int[Array, "2"], config: Config) -> Detections:
+    return detect_faces(model.detector, image.astype(jnp.float32), size=size, config=config.detect)
+
+
+@_compiled
+def analyze_box(
+    model: Model, image: Image, box: Box, camera: Camera, size: Int[Array, "2"], config: Config
+) -> ClipFace:
+    image = image.astype(jnp.float32)
+    fit = fit_landmarks(model.clnf, to_gray(image), box, size=size, config=config.fit)
+    succeeded = jnp.ones((), bool)  # OpenFace gives the gaze of every face in an image
+    face = analyze_frame(model, image, fit, camera, success=succeeded, config=config)
+    return single_image(eqx.tree_at(lambda f: f.success, face, fit.success), model)
+
+
+def slim(face: ClipFace, extras: Extras) -> ClipFace:
+    """Drops what the host does not need."""
+    wanted = (
+        face.face.aligned.astype(jnp.uint8) if extras.aligned else None,
+        face.face.fhog.reshape(*face.face.fhog.shape[:-3], -1) if extras.fhog else None,
+        None,
+    )
+    return eqx.tree_at(lambda f: (f.face.aligned, f.face.fhog, f.face.geometry), face, wanted)
+
+
+@_compiled
+def track_chunk(
+    model: Model,
+    state: TrackState,
+    frames: UInt8[Array, "c h w 3"],
+    valid: Bool[Array, " c"],
+    size: Int[Array, "2"],
+    config: Config,
+) -> tuple[TrackState, Tracked]:
+    def step(state, inputs):
+        frame, live = inputs
+        start = select(live, state, pause_track(state))
+        image = frame.astype(jnp.float32)
+        after, tracked = track_frame(model, start, image, size=size, config=config)
+        return select(live, after, state), tracked
+
+    return lax.scan(step, state, (frames, valid))
+
+
+@_compiled
+def measure_chunk(
+    model: Model,
+    person: Person,
+    frames: UInt8[Array, "c h w 3"],
+    valid: Bool[Array, " c"],
+    tracked: Tracked,
+    camera: Camera,
+    config: Config,
+    extras: Extras,
+) -> tuple[Person, ClipFace]:
+    def step(person, inputs):
+        frame, live, tracked = inputs
+        image = frame.astype(jnp.float32)
+        after, face = measure_tracked(model, person, image, tracked, camera, config=config)
+        return choose_person(live, after, person), slim(face, extras)
+
+    return lax.scan(step, person, (frames, valid, tracked))
+
+
+@_compiled
+def several_chunk(
+    model: Model,
+    state: SeveralState,
+    frames: UInt8[Array, "c h w 3"],
+    valid: Bool[Array, " c"],
+    size: Int[Array, "2"],
+    camera: Camera,
+    config: Config,
+    extras: Extras,
+) -> tuple[SeveralState, SeveralFaces]:
+    def step(state, inputs):
+        frame, live = inputs
+        image = frame.astype(jnp.float32)
+        start = select(live, state, pause_several(model, state))
+        after, faces = several_frame(model, start, image, camera, size=size, config=config)
+        faces = eqx.tree_at(lambda f: f.faces, faces, slim(faces.faces, extras))
+        return select(live, after, state), faces
+
+    return lax.scan(step, state, (frames, valid))
+
+
+@_compiled
+def first_clip_state(model: Model) -> ClipState:
+    return start_clip(model)
+
+
+@_compiled
+def first_several_state(model: Model) -> SeveralState:
+    return start_several(model)
+
+
+@_compiled
+def final_medians(state: ClipState) -> Float[Array, " d"]:
+    return baseline_medians(state.person.baseline)
