@@ -74,12 +74,11 @@ def vmap_figures(data: Data) -> list[Figure]:
         sizes.append(size)
         boxes.append(box[0])
 
-    @jax.jit
-    @jax.vmap
-    def fit(image, size, box):
-        return fit_landmarks(model.clnf, to_gray(image), box, size=size, config=config.fit)
+    def fit(clnf, image, size, box):
+        return fit_landmarks(clnf, to_gray(image), box, size=size, config=config.fit).landmarks
 
-    together = fit(np.stack(canvases), np.array(sizes, np.int32), np.stack(boxes)).landmarks
+    inputs = np.stack(canvases), np.array(sizes, np.int32), np.stack(boxes)
+    together = jax.jit(jax.vmap(fit, (None, 0, 0, 0)))(model.clnf, *inputs)
     errors = np.linalg.norm(np.stack(alone) - np.asarray(together), axis=-1)
     subject = Subject("vmap against a loop", "openface", ", ".join(names))
     return [
