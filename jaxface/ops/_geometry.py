@@ -17,10 +17,12 @@ _ALMOST_ONE = np.float32(1 - 2**-23)
 
 # The nine entries of Rx @ Ry @ Rz are sums of a product of two and one of three of these values:
 # sin of pitch, yaw, roll (0 to 2), their cos (3 to 5), and 1 (6).
-_PAIRS = np.array([[4, 4, 1, 3, 3, 4, 0, 5, 3], [5, 2, 6, 2, 5, 0, 2, 0, 4]])
+_FACTORS = (
+    *((4, 4, 1, 3, 3, 4, 0, 5, 3), (5, 2, 6, 2, 5, 0, 2, 0, 4)),
+    *((6, 6, 6, 5, 0, 6, 3, 3, 6), (6, 6, 6, 0, 1, 6, 5, 1, 6), (6, 6, 6, 1, 2, 6, 1, 2, 6)),
+)
+_SELECTED = np.eye(7, dtype=np.float32)[np.array(_FACTORS)]
 _PAIR_SIGNS = np.array([1, -1, 1, 1, 1, -1, 1, 1, 1], np.float32)
-_TRIPLES = np.array([[6, 6, 6, 5, 0, 6, 3, 3, 6], [6, 6, 6, 0, 1, 6, 5, 1, 6]])
-_LAST = np.array([6, 6, 6, 1, 2, 6, 1, 2, 6])
 _TRIPLE_SIGNS = np.array([0, 0, 0, 1, -1, 0, -1, 1, 0], np.float32)
 
 
@@ -43,8 +45,9 @@ def euler_to_matrix(rotation: Float[Array, "3"]) -> Float[Array, "3 3"]:
     """
     # Few operations and one kernel: this is inlined dozens of times into one program.
     values = jnp.concatenate([jnp.sin(rotation), jnp.cos(rotation), jnp.ones(1, rotation.dtype)])
-    pairs = values[_PAIRS[0]] * values[_PAIRS[1]] * _PAIR_SIGNS
-    triples = values[_TRIPLES[0]] * values[_TRIPLES[1]] * values[_LAST] * _TRIPLE_SIGNS
+    first, second, third, fourth, fifth = jnp.sum(_SELECTED * values, axis=-1)
+    pairs = first * second * _PAIR_SIGNS
+    triples = third * fourth * fifth * _TRIPLE_SIGNS
     return (pairs + triples).reshape(3, 3)
 
 
