@@ -60,7 +60,9 @@ def _compiled(function: Callable) -> Callable:
     @functools.cache
     def compiled() -> Callable:
         options = _compiler_options()
-        return eqx.filter_jit(function, **({"compiler_options": options} if options else {}))
+        if not options:
+            return eqx.filter_jit(function)
+        return eqx.filter_jit(function, compiler_options=options)  # pyright: ignore[reportCallIssue]
 
     @functools.wraps(function)
     def call(*args: object) -> Any:

@@ -1,6 +1,7 @@
 """One CLNF fit: scales, hierarchical parts and validation (specification 02, D.2 and D.5)."""
 
 import enum
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax
@@ -96,7 +97,7 @@ def fit_scales(
     model: LandmarkModel,
     gray: Gray,
     start: ScaleFit,
-    plans: dict[int, tuple[ScaleConfig | None, ...]],
+    plans: Mapping[Phase, tuple[ScaleConfig | None, ...]],
     phase: Int[Array, ""],
 ) -> ScaleFit:
     """Fits coarse to fine; ends at the first scale after which the face is too small.
@@ -126,7 +127,7 @@ def fit_scales(
     return fit
 
 
-def _is_one_of(phase: Int[Array, ""], phases: list[int]) -> Bool[Array, ""]:
+def _is_one_of(phase: Int[Array, ""], phases: list[Phase]) -> Bool[Array, ""]:
     return jnp.any(phase == np.asarray(phases, np.int32)) if phases else jnp.zeros((), bool)
 
 
@@ -326,9 +327,7 @@ def refine_fit(
     """
     gray = jnp.where(jnp.isfinite(gray), gray, 0)  # a damaged frame is a failed one, not NaN
     phase = jnp.asarray(phase)
-    plans: dict[int, tuple[ScaleConfig | None, ...]] = {
-        p: _plan(clnf.main, config, p) for p in phases
-    }
+    plans = {p: _plan(clnf.main, config, p) for p in phases}
     scales = fit_scales(clnf.main, gray, _start_scales(fit), plans, phase)
 
     def finish(scales: ScaleFit) -> Fit:
