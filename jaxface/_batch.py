@@ -107,6 +107,7 @@ class ClipAnalysis:
 
     def __iter__(self) -> Iterator[FaceBatch]:
         """Analyses the clip. Yields the rows of a chunk after each chunk."""
+        self._history.clear()
         one = self.kind == "video"
         state = first_clip_state(self.model) if one else first_several_state(self.model)
         for chunk in chunks(check_frames(self._frames), _CHUNK):
