@@ -47,7 +47,7 @@ from .output import CsvKind, Table
 
 Frame = UInt8[np.ndarray, "h w 3"]
 HostFace = Any  # a ClipFace whose arrays are NumPy's, where its fields are annotated with JAX's
-_CHUNK = 16  # frames in one compiled call
+_CHUNK = 8  # frames in one compiled call; more only take memory
 
 
 class FaceBatch(NamedTuple):

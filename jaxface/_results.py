@@ -1,14 +1,17 @@
 """Results of a whole clip or image, on the host."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float, Int, UInt8
 
 from .output import CsvKind, Table, to_dataframe
 from .output import write_csv as write_table
+
+if TYPE_CHECKING:
+    import pandas as pd  # loaded by `to_dataframe`: 40 MB that few clips need
 
 
 class Analysis(eqx.Module):
@@ -43,7 +46,7 @@ class Analysis(eqx.Module):
         """The columns that OpenFace's CSV holds."""
         return Table(**{name: getattr(self, name) for name in Table._fields})
 
-    def to_dataframe(self) -> pd.DataFrame:
+    def to_dataframe(self) -> "pd.DataFrame":
         """The same as `write_csv`, with OpenFace's column names and full precision."""
         return to_dataframe(self.table(), kind=self.kind)
 
