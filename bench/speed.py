@@ -79,7 +79,10 @@ def peak_memory() -> float:
 
 
 def main(model: str, clip: str) -> None:
-    """Analyses a clip and prints a `Timing`."""
+    """Analyses a clip, in a process set up as the command line does it, and prints a `Timing`."""
+    from jaxface.cli._memory import limit_arenas
+
+    limit_arenas()  # before JAX starts its threads
     import jaxface
 
     reader = jaxface.read_video(clip)
