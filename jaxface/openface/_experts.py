@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from ..fit import CCNFExperts, CENExperts, SVRExperts
+from ..fit._ccnf import sigma_components
 from ._matrices import Array, BinaryReader, Reader, TextReader, fail
 from ._networks import read_centre
 from ._source import Source
@@ -91,34 +92,12 @@ def _read_sigma_components(reader: BinaryReader) -> dict[int, int]:
         for index in range(count):
             what = f"window {window}: component {index}"
             found = reader.matrix(what, types=(5,), shape=shape)
-            if not np.array_equal(found, sigma_component(window, index)):
+            if not np.array_equal(found, sigma_components(window)[index]):
                 raise fail(reader.path, f"{what}: differs from the components of OpenFace 2.2.0")
         counts[window] = count
     if len(set(counts.values())) > 1:
         raise fail(reader.path, "expected the same number of Sigma components for every window")
     return counts
-
-
-def sigma_component(window: int, index: int) -> Float32[Array, "s s"]:
-    """Component 0, 1 or 2 of Sigma for a window, over pixels in row-major order.
-
-    The first two are Laplacians of the grid of 4-neighbours and of diagonal neighbours, the third
-    a signless Laplacian of pairs 5 or 6 pixels apart.
-
-    Reference:
-        Specification 02, A.5.
-    """
-    steps = (
-        {(0, 1), (1, 0)},
-        {(1, 1)},
-        {(0, 5), (0, 6), (5, 0), (6, 0), (5, 5), (6, 6)},
-    )[index]
-    row, col = np.divmod(np.arange(window**2), window)
-    rows, cols = abs(row[:, None] - row), abs(col[:, None] - col)
-    paired = np.zeros((window**2, window**2), np.float32)
-    for down, across in steps:
-        paired += (rows == down) & (cols == across)
-    return np.diag(paired.sum(axis=1)) + (paired if index == 2 else -paired)
 
 
 def _read_ccnf_patch(reader: BinaryReader, what: str, visible: bool, components: int) -> dict:
