@@ -3,6 +3,7 @@
 from ._areas import align_to_reference as align_to_reference
 from ._areas import areas_of_interest as areas_of_interest
 from ._areas import nearest_view as nearest_view
+from ._ccnf import sigma_components as sigma_components
 from ._clnf import empty_fit as empty_fit
 from ._clnf import refine_fit as refine_fit
 from ._clnf import response_frame as response_frame

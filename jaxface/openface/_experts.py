@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from ..fit import CCNFExperts, CENExperts, SVRExperts
-from ..fit._ccnf import sigma_components
+from ..fit import CCNFExperts, CENExperts, SVRExperts, sigma_components
 from ._matrices import Array, BinaryReader, Reader, TextReader, fail
 from ._networks import read_centre
 from ._source import Source
