@@ -42,9 +42,7 @@ def lay_out_modes(pdm: PDM, weights: Float[Array, " n"]) -> Modes:
     count, size = weights.shape[0], pdm.eigenvalues.shape[0]
     by_landmark = pdm.components.transpose(1, 2, 0)  # n 3 m
     weighted = by_landmark * weights[:, None, None]
-    sums = [
-        jnp.dot(weighted[:, a].T, by_landmark[:, b], precision=_HIGHEST) for a, b in _PAIRS
-    ]
+    sums = [jnp.dot(weighted[:, a].T, by_landmark[:, b], precision=_HIGHEST) for a, b in _PAIRS]
     both = [s if a == b else s + s.T for s, (a, b) in zip(sums, _PAIRS, strict=True)]
     return Modes(
         mean=pdm.mean_shape.T,

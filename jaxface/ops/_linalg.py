@@ -54,7 +54,8 @@ def _eliminate(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " 
 def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     """Solves `a @ x = b` for a symmetric positive definite `a`.
 
-    Elimination by blocks without pivoting, which needs no library call (Metal has none). Differentiable by the implicit function theorem.
+    Elimination by blocks without pivoting, which needs no library call (Metal has none).
+    Differentiable by the implicit function theorem.
 
     Args:
         a: symmetric positive definite matrix.
