@@ -1,18 +1,20 @@
 """Clips and images on the host: frames in, tables of results out."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from ._follow import ClipTracker, ScanTracker, Tally, choose_segments
 from ._model import Model
 from ._pipeline import (
     ClipFace,
-    ClipState,
     Config,
     default_config,
     prepare_model,
@@ -22,15 +24,14 @@ from ._programs import (
     analyze_box,
     detect_program,
     final_medians,
-    first_clip_state,
+    first_person,
     first_several_state,
     measure_chunk,
     several_chunk,
     slim,
-    track_chunk,
 )
 from ._results import Analysis
-from ._several import SLOTS, SeveralFaces, SeveralState
+from ._several import SLOTS, SeveralFaces
 from ._types import Camera
 from .analyze import postprocess_clip, repredict_clip
 from .io import (
@@ -47,7 +48,8 @@ from .output import CsvKind, Table
 
 Frame = UInt8[np.ndarray, "h w 3"]
 HostFace = Any  # a ClipFace whose arrays are NumPy's, where its fields are annotated with JAX's
-_CHUNK = 8  # frames in one compiled call; more only take memory
+_CHUNK = 8  # frames in one compiled call where they are not tracked at once
+_CHUNK_BYTES = 160 << 20  # of the frames of a chunk with one face
 
 
 class FaceBatch(NamedTuple):
@@ -76,6 +78,7 @@ class ClipAnalysis:
         faces: str = "one",
         config: Config | None = None,
         extras: Extras = Extras(),
+        at_once: bool = True,
     ):
         """Prepares the analysis.
 
@@ -87,6 +90,8 @@ class ClipAnalysis:
             faces: "one" tracks the widest face, "all" up to four.
             config: settings; by default OpenFace's.
             extras: large arrays to bring back.
+            at_once: track many frames at once where one face is tracked; else each frame waits
+                for the one before. Landmarks differ by the noise of the fit, 0.02 px.
         Raises:
             ValueError: `faces` is neither.
         """
@@ -102,44 +107,88 @@ class ClipAnalysis:
         self._camera = camera
         self._timestamp = timestamp
         self._extras = extras
+        self._at_once = at_once
         self._history: list[tuple[np.ndarray, ...]] = []
-        self._state: ClipState | SeveralState | None = None
+        self._started = False
+        self.tally = Tally()  # how the frames so far were tracked, with one face
 
     def __iter__(self) -> Iterator[FaceBatch]:
         """Analyses the clip. Yields the rows of a chunk after each chunk."""
         self._history.clear()
-        one = self.kind == "video"
-        state = first_clip_state(self.model) if one else first_several_state(self.model)
-        for chunk in chunks(check_frames(self._frames), _CHUNK):
-            state, faces = self._run(state, chunk)
-            self._state = state
-            batch = self._one(faces, chunk) if one else self._several(faces, chunk)
+        self._started = False
+        return self._follow_one() if self.kind == "video" else self._follow_several()
+
+    def _follow_one(self) -> Iterator[FaceBatch]:
+        """Tracks a chunk while the next is read and the one before is measured."""
+        self._person = first_person(self.model)
+        tracker: ClipTracker | ScanTracker | None = None
+        uploaded = self._uploaded()
+        with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as measuring:
+            coming = reading.submit(next, uploaded, None)
+            measured: Future[FaceBatch] | None = None
+            while (chunk := coming.result()) is not None:
+                coming = reading.submit(next, uploaded, None)
+                frames, size, lens, indices = chunk
+                tracker = tracker or self._tracker()
+                tracked = tracker.track(frames, len(indices), size)
+                self.tally = tracker.tally
+                job = measuring.submit(self._measure, frames, indices, tracked, lens)
+                del frames, chunk  # held by the job alone, and gone with it
+                if measured is not None:
+                    yield measured.result()
+                measured = job
+            if measured is not None:
+                yield measured.result()
+
+    def _tracker(self) -> ClipTracker | ScanTracker:
+        if not self._at_once:
+            return ScanTracker(self.model, self.config)
+        return ClipTracker(self.model, self.config, self._segments)
+
+    def _uploaded(self) -> Iterator[tuple[Array, Array, Camera, np.ndarray]]:
+        """Frames of each chunk on the device, their size, the camera and their numbers."""
+        for chunk in self._chunks():
+            frames, size = _on_canvas(chunk)
+            yield frames, size, self._lens(chunk), chunk.indices[chunk.valid]
+
+    def _follow_several(self) -> Iterator[FaceBatch]:
+        state = first_several_state(self.model)
+        for chunk in self._chunks():
+            frames, size = _on_canvas(chunk)
+            state, faces = several_chunk(
+                *(self.model, state, frames, jnp.asarray(chunk.valid), size, self._lens(chunk)),
+                *(self.config, self._extras),
+            )
+            batch = self._several(jax.tree.map(np.asarray, faces), chunk)
             if batch is not None:
                 yield batch
 
-    def _run(self, state, chunk: Chunk):
-        """One compiled call; frames lie on a canvas so that few sizes compile."""
-        height, width = chunk.frames.shape[1:3]
-        camera = self._camera or default_camera(width, height)
-        canvas, size = pad_to_canvas(chunk.frames)
-        frames, valid = jnp.asarray(canvas), jnp.asarray(chunk.valid)
-        size, lens = jnp.asarray(size, jnp.int32), _to_camera(camera)
-        if isinstance(state, ClipState):
-            track, tracked = track_chunk(self.model, state.track, frames, valid, size, self.config)
-            person, faces = measure_chunk(
-                *(self.model, state.person, frames, valid, tracked, lens, self.config),
-                self._extras,
-            )
-            state = ClipState(track=track, person=person)
-        else:
-            state, faces = several_chunk(
-                *(self.model, state, frames, valid, size, lens, self.config), self._extras
-            )
-        return state, jax.tree.map(np.asarray, faces)
+    def _chunks(self) -> Iterator[Chunk]:
+        """Chunks as long as memory allows; of one length for frames of one size."""
+        frames = check_frames(self._frames)
+        for first in frames:
+            self._started = True
+            self._segments = choose_segments(first.nbytes, _CHUNK_BYTES)
+            at_once = self.kind == "video" and self._at_once
+            length = self._segments.frames if at_once else _CHUNK
+            yield from chunks(itertools.chain([first], frames), length)
 
-    def _one(self, faces: HostFace, chunk: Chunk) -> FaceBatch:
-        faces = jax.tree.map(lambda leaf: leaf[chunk.valid], faces)
-        indices = chunk.indices[chunk.valid]
+    def _lens(self, chunk: Chunk) -> Camera:
+        height, width = chunk.frames.shape[1:3]
+        return _to_camera(self._camera or default_camera(width, height))
+
+    def _measure(
+        self, frames: UInt8[Array, "c h w 3"], indices: np.ndarray, tracked: Any, lens: Camera
+    ) -> FaceBatch:
+        """Everything after the landmarks, for the first frames of a chunk."""
+        count = len(indices)
+        short = frames.shape[0] - count
+        valid = jnp.arange(frames.shape[0]) < count
+        padded = jax.tree.map(lambda x: np.concatenate([x, x[:1].repeat(short, 0)]), tracked)
+        self._person, faces = measure_chunk(
+            *(self.model, self._person, frames, valid, padded, lens, self.config), self._extras
+        )
+        faces = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], faces)
         face = faces.face
         self._history.append(
             (
@@ -150,8 +199,7 @@ class ClipAnalysis:
                 face.accepted,
             )
         )
-        ids = np.zeros(len(indices), np.int64)
-        table = self._table(faces, indices, ids, action_units=False)
+        table = self._table(faces, indices, np.zeros(count, np.int64), action_units=False)
         return FaceBatch(table, face.accepted, face.fhog, face.aligned)
 
     def _several(self, several: SeveralFaces, chunk: Chunk) -> FaceBatch | None:
@@ -177,7 +225,7 @@ class ClipAnalysis:
         Reference:
             Specification 03, C.5.
         """
-        if self.kind != "video" or not isinstance(self._state, ClipState):
+        if self.kind != "video" or not self._history:
             return None
         intensity, presence, scores, decisions, accepted = (
             np.concatenate(column) for column in zip(*self._history, strict=True)
@@ -186,11 +234,17 @@ class ClipAnalysis:
         dynamic = not self.config.static_action_units
         units = analyser.video if dynamic else analyser.image
         if dynamic:
-            medians = np.asarray(final_medians(self._state))
+            medians = np.asarray(final_medians(self._person))
             intensity, presence = repredict_clip(
                 units, intensity, presence, scores, decisions, medians, accepted
             )
         return postprocess_clip(units, intensity, presence, accepted, dynamic=dynamic)
+
+
+def _on_canvas(chunk: Chunk) -> tuple[UInt8[Array, "c h w 3"], Int[Array, "2"]]:
+    """The frames on the device, on a canvas so that few sizes compile, and their own size."""
+    canvas, size = pad_to_canvas(chunk.frames)
+    return jnp.asarray(canvas), jnp.asarray(size, jnp.int32)
 
 
 def check_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -304,6 +358,7 @@ def analyze_video(
     fps: float | None = None,
     config: Config | None = None,
     extras: Extras = Extras(),
+    at_once: bool = True,
 ) -> Analysis:
     """Analyses a clip: everything that OpenFace's `FeatureExtraction` writes.
 
@@ -316,6 +371,7 @@ def analyze_video(
         fps: frames per second, by default the file's; 0 gives timestamps of 0.
         config: settings; by default `default_config(model)`.
         extras: large arrays to bring back.
+        at_once: track many frames at once, see `ClipAnalysis`.
     Returns:
         One row per frame, or per face and frame.
     Raises:
@@ -333,10 +389,11 @@ def analyze_video(
         faces=faces,
         config=config,
         extras=extras,
+        at_once=at_once,
     )
     batches = list(clip)
     if not batches:
-        if clip._state is None:
+        if not clip._started:
             raise ValueError("video: expected at least one frame, got none")
         batches = [_no_rows()]
     return _concatenate(clip.kind, batches, clip.action_units())

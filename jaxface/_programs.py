@@ -14,7 +14,6 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ._model import Model
 from ._pipeline import (
     ClipFace,
-    ClipState,
     Config,
     Person,
     analyze_frame,
@@ -22,15 +21,29 @@ from ._pipeline import (
     measure_tracked,
     pause_track,
     single_image,
-    start_clip,
+    start_person,
     track_frame,
 )
 from ._several import SeveralFaces, SeveralState, pause_several, several_frame, start_several
-from ._types import Box, Camera, Detections, Image
+from ._types import Box, Camera, Detections, Fit, Image, PDMParameters
 from .analyze import baseline_medians
-from .detect import detect_faces
-from .fit import Tracked, TrackState, fit_landmarks
-from .ops import select, to_gray
+from .detect import detect_faces, largest_face
+from .fit import (
+    Progress,
+    SegmentConfig,
+    Tracked,
+    TrackState,
+    begin_attempt,
+    end_attempt,
+    finish_frame,
+    fit_landmarks,
+    follow_segments,
+    open_search,
+    scout_segments,
+    start_frame,
+    start_track,
+)
+from .ops import pad_border, select, to_gray
 
 
 class Extras(NamedTuple):
@@ -117,6 +130,79 @@ def track_chunk(
 
 
 @_compiled
+def gray_program(frames: UInt8[Array, "c h w 3"]) -> UInt8[Array, "c h2 w2"]:
+    """Luma of each frame with a border of one pixel, as `follow_segments` takes it."""
+    return pad_border(to_gray(frames))
+
+
+@_compiled
+def follow_program(
+    model: Model,
+    fits: Fit,
+    gray: UInt8[Array, "c h2 w2"],
+    firsts: Int[Array, " b"],
+    steps: Int[Array, ""],
+    phases: Int[Array, " b"],
+    size: Int[Array, "2"],
+    config: Config,
+    segments: SegmentConfig,
+) -> Fit:
+    return follow_segments(
+        *(model.clnf, fits, gray, firsts, steps, phases),
+        size=size,
+        config=config.fit,
+        segments=segments,
+    )
+
+
+@_compiled
+def start_program(model: Model, state: TrackState, config: Config) -> Progress:
+    return start_frame(model.clnf, state, config.fit)
+
+
+@_compiled
+def begin_program(
+    model: Model, progress: Progress, number: Int[Array, ""], config: Config
+) -> tuple[Fit, Int[Array, ""], Bool[Array, ""]]:
+    return begin_attempt(model.clnf, progress, number, config.fit)
+
+
+@_compiled
+def end_program(
+    model: Model, progress: Progress, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
+) -> tuple[Progress, Bool[Array, ""]]:
+    return end_attempt(model.clnf, progress, number, fit, made)
+
+
+@_compiled
+def search_program(model: Model, progress: Progress, found: Detections, config: Config) -> Progress:
+    box, valid = largest_face(found)
+    return open_search(model.clnf, progress, jnp.ones((), bool), box, valid, config.fit)
+
+
+@_compiled
+def finish_program(
+    model: Model, before: TrackState, progress: Progress
+) -> tuple[TrackState, Tracked]:
+    return finish_frame(model.clnf, before, progress)
+
+
+@_compiled
+def scout_program(
+    model: Model,
+    fit: Fit,
+    gray: UInt8[Array, "c h2 w2"],
+    start: Int[Array, ""],
+    length: Int[Array, ""],
+    config: Config,
+    segments: SegmentConfig,
+) -> PDMParameters:
+    return scout_segments(
+        *(model.clnf, fit.parameters, gray, start, length), config=config.fit, segments=segments
+    )
+
+
+@_compiled
 def measure_chunk(
     model: Model,
     person: Person,
@@ -159,8 +245,13 @@ def several_chunk(
 
 
 @_compiled
-def first_clip_state(model: Model) -> ClipState:
-    return start_clip(model)
+def first_track_state(model: Model) -> TrackState:
+    return start_track(model.clnf)
+
+
+@_compiled
+def first_person(model: Model) -> Person:
+    return start_person(model)
 
 
 @_compiled
@@ -169,5 +260,5 @@ def first_several_state(model: Model) -> SeveralState:
 
 
 @_compiled
-def final_medians(state: ClipState) -> Float[Array, " d"]:
-    return baseline_medians(state.person.baseline)
+def final_medians(person: Person) -> Float[Array, " d"]:
+    return baseline_medians(person.baseline)

@@ -19,9 +19,13 @@ LAYERS = (
     ("analyze",),
     ("_model",),
     ("_pipeline", "_several"),
-    ("_results", "_programs", "_batch"),
+    ("_results", "_programs", "_follow", "_batch"),
 )
-_INNER = {("_several", "_pipeline"), ("_batch", "_results"), ("_batch", "_programs")}
+_INNER = {
+    ("_several", "_pipeline"),
+    ("_follow", "_programs"),
+    *(("_batch", name) for name in ("_results", "_programs", "_follow")),
+}
 # Results turn into tables, and clips are read, where a batch leaves the device.
 _EDGE = {("_results", "output"), ("_batch", "output"), ("_batch", "io")}
 HOST = ("cli", "io", "openface", "output", "_params")

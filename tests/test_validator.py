@@ -8,6 +8,7 @@ import pytest
 from jaxface._types import PDMParameters
 from jaxface.fit import validate_landmarks
 from jaxface.fit._validator import normalise_face, run_validator, warp_to_mean_shape
+from jaxface.ops import pad_border
 from jaxface.reference import validator as reference
 
 from .as_reference import make_views
@@ -29,9 +30,20 @@ _NORMALISED = 2e-6  # of the largest value; float32 statistics over 2642 pixels,
 _LOGIT = 5e-5  # logits up to 20; float32 network, measured 5e-6
 _FACE = {"openface_model": STAGES, "openface_ceclm": CEN_STAGES}
 
-_warp = jax.jit(warp_to_mean_shape)
+
+@jax.jit
+def _warp(validator, gray, landmarks, view, *, size):
+    return warp_to_mean_shape(validator, pad_border(gray), landmarks, view, size=size)
+
+
 _normalise = jax.jit(normalise_face)
-_network = jax.jit(run_validator)
+
+
+@jax.jit
+def _network(validator, face, view):
+    return run_validator(validator, face[None], view)[0]
+
+
 _validate = jax.jit(validate_landmarks)
 
 

@@ -86,9 +86,9 @@ def _process(jobs: "list[Job]", options: "Options", *, cache: bool) -> "Process 
     if all(job.problem is not None for job in jobs):
         return None
     from ._cache import enable_compile_cache
-    from ._memory import limit_arenas
+    from ._memory import keep_small
 
-    limit_arenas()  # before JAX starts its threads
+    keep_small()  # before JAX starts its threads
     from ._engine import load_process
 
     if cache:

@@ -1,10 +1,10 @@
 """Views, the similarity to the reference frame, and the image areas around landmarks."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from .._types import Gray, Landmarks, PDMParameters
-from ..ops import affine_cells, rounded_product, sample_cells
+from ..ops import affine_cells, pad_border, rounded_product, sample_cells
 from ._experts import SUPPORT, PatchExperts
 from ._pdm import PDM, shape_2d
 
@@ -48,7 +48,10 @@ def align_to_reference(
 
 
 def areas_of_interest(
-    gray: Gray, landmarks: Landmarks, reference_to_image: Float[Array, "2 2"], window: int
+    gray: Gray,
+    landmarks: Landmarks,
+    reference_to_image: Float[Array, "2 2"],
+    window: int,
 ) -> Float[Array, "n side side"]:
     """Image around each landmark, seen in the reference frame.
 
@@ -59,6 +62,16 @@ def areas_of_interest(
     Reference:
         Specification 02, C.3.
     """
+    return sample_areas(pad_border(gray), landmarks, reference_to_image, window)
+
+
+def sample_areas(
+    padded: Shaped[Array, "h2 w2"],
+    landmarks: Landmarks,
+    reference_to_image: Float[Array, "2 2"],
+    window: int,
+) -> Float[Array, "n side side"]:
+    """`areas_of_interest` of an image with its border."""
     side = window + SUPPORT - 1
     half = (side - 1) / 2
     a, b = reference_to_image[0, 0], -reference_to_image[0, 1]
@@ -69,4 +82,4 @@ def areas_of_interest(
     linear = jnp.stack([a, -b, b, a]).reshape(2, 2)
     linear = jnp.broadcast_to(linear, (landmarks.shape[0], 2, 2))
     cells = affine_cells(linear, jnp.stack([x, y], axis=-1), side, side)
-    return sample_cells(gray, *cells)
+    return sample_cells(padded, *cells)

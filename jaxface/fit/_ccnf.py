@@ -5,6 +5,8 @@ patch is ever cut out: rows of an area times a Toeplitz matrix of the neurons' w
 positions of a row of the map at once, and the patches' means and norms are sliding sums.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,13 +51,17 @@ def sigma_components(window: int) -> Float[np.ndarray, "3 s s"]:
 
 def build_banks(experts: CCNFExperts, window: int) -> tuple[Bank, ...]:
     """Lays out the experts of each view for response maps of one size; runs on the host."""
+    # NumPy throughout: every small operation of JAX would be compiled.
+    weights, visible = np.asarray(experts.weights), np.asarray(experts.visible)
+    alpha = np.asarray(experts.alpha, np.float64).sum(-1)
+    beta = np.asarray(experts.beta, np.float64)
     coupled = window in experts.component_windows
     return tuple(
         Bank(
-            rows=jnp.asarray(_toeplitz(np.asarray(weights), window)),
-            sigma=jnp.asarray(_sigma(experts, view, window)) if coupled else None,
+            rows=jnp.asarray(_toeplitz(weights[view], window)),
+            sigma=jnp.asarray(_sigma(*inputs, window)) if coupled else None,
         )
-        for view, weights in enumerate(experts.weights)
+        for view, inputs in enumerate(zip(visible, alpha, beta, strict=True))
     )
 
 
@@ -74,15 +80,22 @@ def _toeplitz(weights: Float[np.ndarray, "n k 11 11"], window: int) -> np.ndarra
     return rows.reshape(count, SUPPORT * side, neurons * window)
 
 
-def _sigma(experts: CCNFExperts, view: int, window: int) -> Float[np.ndarray, "n s s"]:
-    """Covariances that smooth raw maps, in float64 and rounded once (specification 02, C.4)."""
+def _sigma(
+    visible: Bool[np.ndarray, " n"],
+    alpha: Float[np.ndarray, " n"],
+    beta: Float[np.ndarray, "n 3"],
+    window: int,
+) -> Float[np.ndarray, "n s s"]:
+    """Covariances that smooth raw maps, in float64 and rounded once (specification 02, C.4).
+
+    Args:
+        alpha: sum over the neurons.
+    """
     size = window * window
-    visible = np.asarray(experts.visible[view])
-    alpha = np.asarray(experts.alpha[view], np.float64).sum(-1)[visible]
-    beta = np.asarray(experts.beta[view], np.float64)[visible]
-    coupling = np.tensordot(beta, sigma_components(window), 1)
+    precision = alpha[visible, None, None] * np.eye(size)
+    precision += np.tensordot(beta[visible], sigma_components(window), 1)
     sigma = np.zeros((len(visible), size, size), np.float32)
-    sigma[visible] = np.linalg.inv(2 * (alpha[:, None, None] * np.eye(size) + coupling))
+    sigma[visible] = np.linalg.inv(2 * precision)
     return sigma
 
 
@@ -108,55 +121,68 @@ def ccnf_responses(
             f"only for {sorted(experts.banks)}: call jaxface.prepare_model(model, config) with "
             "the configuration that you fit with"
         )
+    banks = experts.banks[window]
     landmarks_first = areas.transpose(1, 0, 2, 3)
     centred = landmarks_first - jnp.mean(landmarks_first, axis=(2, 3), keepdims=True)
+    lines = _stack_lines(centred, window)
+    products = _by_view(banks, views, lines, lambda bank, x: _product(x, bank.rows))
+    products = products.reshape(*centred.shape[:2], window, -1, window)  # n b row neuron column
     inverse, flat = _inverse_norms(centred)
-    maps = jnp.zeros((*centred.shape[:2], window, window), areas.dtype)
-    for view, bank in enumerate(experts.banks[window]):
-        here = views == view
-
-        def respond(maps, view=view, bank=bank, here=here):
-            found = _view_responses(experts, view, bank, centred, inverse, flat)
-            return jnp.where(here[:, None, None], found, maps)
-
-        alone = len(experts.banks[window]) == 1
-        maps = respond(maps) if alone else lax.cond(jnp.any(here), respond, lambda m: m, maps)
-    return maps.transpose(1, 0, 2, 3)
-
-
-def _view_responses(
-    experts: CCNFExperts,
-    view: int,
-    bank: Bank,
-    areas: Float[Array, "n b s s"],
-    inverse: Float[Array, "n b w w"],
-    flat: Bool[Array, "n b w w"],
-) -> Float[Array, "n b w w"]:
-    """Response maps of all faces as if they were in one view."""
-    count, faces, side = areas.shape[:3]
-    window = side - SUPPORT + 1
-    lines = areas.reshape(count, faces, side * side)
-    bands = [lines[..., r * side : (r + SUPPORT) * side] for r in range(window)]
-    stacked = jnp.stack(bands, axis=2).reshape(count, faces * window, SUPPORT * side)
-    products = jnp.einsum("nmr,nrj->nmj", stacked, bank.rows, precision=_HIGHEST)
-    products = products.reshape(count, faces, window, -1, window)  # n b row neuron column
     products = jnp.where(flat[:, :, :, None], 0, products * inverse[:, :, :, None])
-    alpha, bias = experts.alpha[view], experts.bias[view]
+    alpha, bias = (table[views].swapaxes(0, 1) for table in (experts.alpha, experts.bias))
     neurons = 2 * jnp.where(alpha > _MIN_ALPHA, alpha, 0)
-    fired = jax.nn.sigmoid(products + bias[:, None, None, :, None])
-    raw = jnp.sum(neurons[:, None, None, :, None] * fired, axis=3)
-    smooth = _smooth(bank, raw.reshape(count, faces, -1), jnp.sum(alpha, axis=-1))
+    fired = jax.nn.sigmoid(products + bias[:, :, None, :, None])
+    raw = jnp.sum(neurons[:, :, None, :, None] * fired, axis=3)
+    raw = raw.reshape(*centred.shape[:2], -1)
+    if banks[0].sigma is None:
+        total = jnp.sum(alpha, axis=-1)
+        smooth = raw / (2 * jnp.where(total == 0, 1, total))[..., None]
+    else:
+        smooth = _by_view(banks, views, raw, _smooth)
     smooth = smooth - jnp.minimum(jnp.min(smooth, axis=-1, keepdims=True), 0)
-    smooth = jnp.where(experts.visible[view][:, None, None], smooth, 0)
-    return smooth.reshape(count, faces, window, window)
+    smooth = jnp.where(experts.visible[views].T[..., None], smooth, 0)
+    return smooth.reshape(*centred.shape[:2], window, window).swapaxes(0, 1)
 
 
-def _smooth(
-    bank: Bank, raw: Float[Array, "n b p"], total_alpha: Float[Array, " n"]
-) -> Float[Array, "n b p"]:
-    if bank.sigma is None:
-        return raw / (2 * jnp.where(total_alpha == 0, 1, total_alpha))[:, None, None]
-    return jnp.einsum("nbq,npq->nbp", raw, bank.sigma, precision=_HIGHEST)
+def _stack_lines(areas: Float[Array, "n b s s"], window: int) -> Float[Array, "n b w r"]:
+    """For each row of the map the 11 rows of the area that it is made from, one after another."""
+    side = areas.shape[-1]
+    flat = areas.reshape(*areas.shape[:2], side * side)
+    bands = [flat[..., row * side : (row + SUPPORT) * side] for row in range(window)]
+    return jnp.stack(bands, axis=2)
+
+
+def _product(x: Float[Array, "n *m i"], matrices: Float[Array, "n i j"]) -> Float[Array, "n *m j"]:
+    """Each landmark's rows times its own matrix."""
+    flat = x.reshape(x.shape[0], -1, x.shape[-1])
+    product = jnp.einsum("nmi,nij->nmj", flat, matrices, precision=_HIGHEST)
+    return product.reshape(*x.shape[:-1], -1)
+
+
+def _smooth(bank: Bank, maps: Float[Array, "n b p"]) -> Float[Array, "n b p"]:
+    assert bank.sigma is not None  # all views of a window are alike
+    return _product(maps, bank.sigma)
+
+
+def _by_view(
+    banks: tuple[Bank, ...],
+    views: Int[Array, " b"],
+    x: Float[Array, "n b *m"],
+    apply: Callable[[Bank, Array], Array],
+) -> Array:
+    """Applies each face's bank; one that no face needs costs nothing."""
+    if len(banks) == 1:
+        return apply(banks[0], x)
+    shape = jax.eval_shape(lambda x: apply(banks[0], x), x)
+    result = jnp.zeros(shape.shape, shape.dtype)
+    for view, bank in enumerate(banks):
+        here = (views == view).reshape(1, -1, *[1] * (result.ndim - 2))
+
+        def fill(result, here=here, bank=bank):
+            return jnp.where(here, apply(bank, x), result)
+
+        result = lax.cond(jnp.any(here), fill, lambda r: r, result)
+    return result
 
 
 def _inverse_norms(

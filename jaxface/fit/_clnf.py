@@ -1,24 +1,32 @@
-"""One CLNF fit: scales, hierarchical parts and validation (specification 02, D.2 and D.5)."""
+"""One CLNF fit: scales, hierarchical parts and validation (specification 02, D.2 and D.5).
+
+Everything here fits several faces at once, each in an image of its own and on a leading axis
+`b`; one face is a batch of one.
+"""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from .._types import Fit, Gray, Landmarks, PartFit, PDMParameters
-from ._areas import align_to_reference, areas_of_interest, nearest_view
+from .._types import Fit, Gray, PartFit, PDMParameters
+from ..ops import pad_border, select
+from ._areas import align_to_reference, nearest_view, sample_areas
 from ._config import FitConfig, ScaleConfig, scale_config
 from ._model import CLNF, LandmarkModel, Part
 from ._pdm import shape_2d, zero_parameters
 from ._refit import fit_pdm_to_landmarks
-from ._responses import patch_confidences, response_maps
-from ._rlms import ResponseFrame, nu_rlms
-from ._validator import validate_landmarks
+from ._responses import lane_responses, patch_confidences
+from ._rlms import ResponseFrame, run_passes
+from ._validator import validate_lanes
+
+Lanes = TypeVar("Lanes")  # a pytree whose leaves have one row per face
 
 _TOO_SMALL = np.float32(0.25)  # px per mm: the fit ends, a face of less than about 30 px
 _SMALL = np.float32(0.30)  # px per mm: the likelihood is taken already here
@@ -35,12 +43,12 @@ class Phase(enum.IntEnum):
 
 
 class ScaleFit(eqx.Module):
-    """Progress of a fit through the scales."""
+    """Progress of fits through the scales, one row per face."""
 
     parameters: PDMParameters
-    likelihood: Float[Array, ""]
-    view: Int[Array, ""]
-    large_enough: Bool[Array, ""]
+    likelihood: Float[Array, " b"]
+    view: Int[Array, " b"]
+    large_enough: Bool[Array, " b"]
 
 
 def response_frame(
@@ -54,57 +62,86 @@ def response_frame(
     Reference:
         Specification 02, C.
     """
+    lanes = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), parameters))
+    frames = lane_frames(model, *lanes, scale=scale, window=window)
+    return jax.tree.map(lambda leaf: leaf[0], frames)
+
+
+def lane_frames(
+    model: LandmarkModel,
+    padded: Shaped[Array, "b h2 w2"],
+    parameters: PDMParameters,
+    *,
+    scale: int,
+    window: int,
+) -> tuple[ResponseFrame, Int[Array, " b"]]:
+    """`response_frame` of several faces, each in an image of its own with a border."""
     experts = model.experts[scale]
-    landmarks = shape_2d(model.pdm, parameters)
-    view = nearest_view(experts, parameters.rotation)
-    to_reference, to_image = align_to_reference(model.pdm, parameters, landmarks, experts.scale)
-    areas = areas_of_interest(gray, landmarks, to_image, window)
-    frame = ResponseFrame(
-        responses=response_maps(experts, areas, view),
+
+    def look(padded, parameters):
+        landmarks = shape_2d(model.pdm, parameters)
+        view = nearest_view(experts, parameters.rotation)
+        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale)
+        return landmarks, view, maps, sample_areas(padded, landmarks, maps[1], window)
+
+    landmarks, views, (to_reference, to_image), areas = jax.vmap(look)(padded, parameters)
+    frames = ResponseFrame(
+        responses=lane_responses(experts, areas, views),
         landmarks=landmarks,
         to_reference=to_reference,
         to_image=to_image,
-        visible=experts.visible[view],
-        confidence=patch_confidences(experts, view),
+        visible=experts.visible[views],
+        confidence=jax.vmap(lambda view: patch_confidences(experts, view))(views),
     )
-    return frame, view
+    return frames, views
 
 
 def _fit_scale(
     model: LandmarkModel,
-    gray: Gray,
+    padded: Shaped[Array, "b h2 w2"],
     fit: ScaleFit,
     *,
     scale: int,
     config: ScaleConfig,
-    last: Bool[Array, ""] | bool,
+    last: Bool[Array, " b"],
 ) -> ScaleFit:
-    frame, view = response_frame(model, gray, fit.parameters, scale=scale, window=config.window)
-    turned, _ = nu_rlms(model.pdm, frame, fit.parameters, config=config, rigid=True)
-    moved, likelihood = nu_rlms(model.pdm, frame, turned, config=config, rigid=False)
-    scored = last | (turned.scale < _SMALL)
+    with jax.named_scope("responses"):
+        frames, views = lane_frames(
+            model, padded, fit.parameters, scale=scale, window=config.window
+        )
+
+    def optimise(frame, parameters):
+        passes, likelihood = run_passes(
+            model.pdm, frame, parameters, config=config, rigid=(True, False)
+        )
+        return passes[0].scale, passes[1], likelihood
+
+    with jax.named_scope("optimise"):
+        turned_scale, moved, likelihood = jax.vmap(optimise)(frames, fit.parameters)
+    scored = last | (turned_scale < _SMALL)
     return ScaleFit(
         parameters=moved,
         likelihood=jnp.where(scored, likelihood, fit.likelihood),
-        view=view.astype(fit.view.dtype),
+        view=views.astype(fit.view.dtype),
         large_enough=moved.scale >= _TOO_SMALL,
     )
 
 
 def fit_scales(
     model: LandmarkModel,
-    gray: Gray,
+    padded: Shaped[Array, "b h2 w2"],
     start: ScaleFit,
     plans: Mapping[Phase, tuple[ScaleConfig | None, ...]],
-    phase: Int[Array, ""],
+    phases: Int[Array, " b"],
 ) -> ScaleFit:
     """Fits coarse to fine; ends at the first scale after which the face is too small.
 
     Args:
+        padded: an image with a border per face.
         start: `large_enough` must be true.
         plans: for every phase that may occur, the settings per scale, None to skip it. A run
             that several plans share is compiled once.
-        phase: which plan to follow.
+        phases: which plan each face follows.
     Reference:
         Specification 02, D.2.
     """
@@ -112,24 +149,35 @@ def fit_scales(
     count = len(model.experts)
     for index in range(count):
         ends = [p for p, plan in plans.items() if index + 1 >= count or plan[index + 1] is None]
-        last = _is_one_of(phase, ends)
+        last = _is_one_of(phases, ends)
         for config in dict.fromkeys(plan[index] for plan in plans.values()):
             if config is None:
                 continue
 
             def run(fit, index=index, config=config, last=last):
-                return _fit_scale(model, gray, fit, scale=index, config=config, last=last)
+                return _fit_scale(model, padded, fit, scale=index, config=config, last=last)
 
-            chosen = _is_one_of(phase, [p for p, plan in plans.items() if plan[index] == config])
-            fit = lax.cond(chosen & fit.large_enough, run, lambda f: f, fit)
+            chosen = _is_one_of(phases, [p for p, plan in plans.items() if plan[index] == config])
+            fit = run_lanes(chosen & fit.large_enough, run, fit)
     return fit
 
 
-def _is_one_of(phase: Int[Array, ""], phases: list[Phase]) -> Bool[Array, ""]:
-    return jnp.any(phase == np.asarray(phases, np.int32)) if phases else jnp.zeros((), bool)
+def run_lanes(wanted: Bool[Array, " b"], run: Callable[[Lanes], Lanes], lanes: Lanes) -> Lanes:
+    """Applies `run` to all faces if any wants it, and keeps the results of those that do."""
+
+    def change(lanes: Lanes) -> Lanes:
+        return jax.vmap(select)(wanted, run(lanes), lanes)
+
+    return lax.cond(jnp.any(wanted), change, lambda x: x, lanes)
 
 
-def _plan(model: LandmarkModel, config: FitConfig, phase: Phase) -> tuple[ScaleConfig | None, ...]:
+def _is_one_of(phases: Int[Array, " b"], wanted: list[Phase]) -> Bool[Array, " b"]:
+    return jnp.any(phases[:, None] == np.asarray(wanted, np.int32), axis=1)
+
+
+def plan_scales(
+    model: LandmarkModel, config: FitConfig, phase: Phase
+) -> tuple[ScaleConfig | None, ...]:
     """Settings per scale of the main model in one phase."""
     patch_scales = tuple(experts.scale for experts in model.experts)
     windows = config.windows_track if phase is Phase.TRACK else config.windows_init
@@ -159,9 +207,12 @@ def _part_scales(part: Part) -> tuple[ScaleConfig, ...]:
 
 
 def _fit_part(
-    part: Part, gray: Gray, landmarks: Landmarks, main_scale: Float[Array, ""]
+    part: Part,
+    padded: Shaped[Array, "b h2 w2"],
+    landmarks: Float[Array, "b p 2"],
+    main_scale: Float[Array, " b"],
 ) -> PartFit:
-    """Starts a part from the main landmarks and fits it if the face is large enough.
+    """Starts a part from the main landmarks and fits it where the face is large enough.
 
     Args:
         landmarks: the main model's, those of `part.main_points` only.
@@ -169,31 +220,37 @@ def _fit_part(
     pdm = part.model.pdm
     points = np.asarray(part.part_points)
     count = pdm.mean_shape.shape[0]
-    target = jnp.zeros((count, 2), landmarks.dtype).at[points].set(landmarks)
     mapped = np.zeros(count, bool)
     mapped[points] = True
-    start = fit_pdm_to_landmarks(pdm, target, (target[:, 0] != 0) & mapped)
+    target = jnp.zeros((landmarks.shape[0], count, 2), landmarks.dtype).at[:, points].set(landmarks)
+    present = (target[..., 0] != 0) & mapped
+    start = jax.vmap(lambda t, p: fit_pdm_to_landmarks(pdm, t, p))(target, present)
 
     def run(parameters):
+        lanes = main_scale.shape
         first = ScaleFit(
             parameters=parameters,
-            likelihood=jnp.zeros((), gray.dtype),
-            view=jnp.zeros((), jnp.int32),
-            large_enough=jnp.ones((), bool),
+            likelihood=jnp.zeros(lanes, landmarks.dtype),
+            view=jnp.zeros(lanes, jnp.int32),
+            large_enough=jnp.ones(lanes, bool),
         )
         plans = {Phase.INIT: _part_scales(part)}
-        return fit_scales(part.model, gray, first, plans, jnp.asarray(Phase.INIT)).parameters
+        phases = jnp.full(lanes, int(Phase.INIT), jnp.int32)
+        return fit_scales(part.model, padded, first, plans, phases).parameters
 
-    fitted = lax.cond(_part_runs(part, main_scale), run, lambda p: p, start)
-    return PartFit(parameters=fitted, landmarks=shape_2d(pdm, fitted))
+    fitted = run_lanes(_part_runs(part, main_scale), run, start)
+    return PartFit(parameters=fitted, landmarks=jax.vmap(lambda p: shape_2d(pdm, p))(fitted))
 
 
-def _part_runs(part: Part, main_scale: Float[Array, ""]) -> Bool[Array, ""]:
+def _part_runs(part: Part, main_scale: Float[Array, " b"]) -> Bool[Array, " b"]:
     return main_scale > _PART_SCALE * np.float32(part.model.experts[0].scale)
 
 
 def _fit_parts(
-    parts: tuple[Part, ...], gray: Gray, landmarks: Landmarks, main_scale: Float[Array, ""]
+    parts: tuple[Part, ...],
+    padded: Shaped[Array, "b h2 w2"],
+    landmarks: Float[Array, "b n 2"],
+    main_scale: Float[Array, " b"],
 ) -> tuple[PartFit, ...]:
     """Fits all parts; parts of one structure, such as the two eyes, in one mapped program."""
     groups: dict[object, list[int]] = {}
@@ -203,49 +260,51 @@ def _fit_parts(
         groups.setdefault(key, []).append(i)
     fits: dict[int, PartFit] = {}
     for members in groups.values():
-        targets = jnp.stack([landmarks[np.asarray(parts[i].main_points)] for i in members])
-        models = jax.tree.map(lambda *x: jnp.stack(x), *[parts[i].model for i in members])
+        targets = jnp.stack([landmarks[:, np.asarray(parts[i].main_points)] for i in members])
         like = parts[members[0]]
 
         def fit(model, target, like=like):
             part = eqx.tree_at(lambda p: p.model, like, model)
-            return _fit_part(part, gray, target, main_scale)
+            return _fit_part(part, padded, target, main_scale)
 
         if len(members) == 1:
             fits[members[0]] = fit(like.model, targets[0])
         else:
+            models = jax.tree.map(lambda *x: jnp.stack(x), *[parts[i].model for i in members])
             stacked = jax.vmap(fit)(models, targets)
             for row, i in enumerate(members):
                 fits[i] = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
     return tuple(fits[i] for i in range(len(parts)))
 
 
-def refine_with_parts(
-    clnf: CLNF, gray: Gray, parameters: PDMParameters
+def _refine_with_parts(
+    clnf: CLNF, padded: Shaped[Array, "b h2 w2"], parameters: PDMParameters
 ) -> tuple[PDMParameters, tuple[PartFit, ...]]:
-    """Fits the parts and, if the face is large enough, refits the main PDM to their points.
+    """Fits the parts and, where the face is large enough, refits the main PDM to their points.
 
     Reference:
         Specification 02, D.5.
     """
-    landmarks = shape_2d(clnf.main.pdm, parameters)
-    parts = _fit_parts(clnf.parts, gray, landmarks, parameters.scale)
+    pdm = clnf.main.pdm
+    landmarks = jax.vmap(lambda p: shape_2d(pdm, p))(parameters)
+    parts = _fit_parts(clnf.parts, padded, landmarks, parameters.scale)
     if not parts:
         return parameters, parts
     merged = landmarks
     for part, fit in zip(clnf.parts, parts, strict=True):
-        source = fit.landmarks[np.asarray(part.part_points)]
-        merged = merged.at[np.asarray(part.main_points)].set(source)
-    ran = jnp.stack([_part_runs(p, parameters.scale) for p in clnf.parts]).any()
-    refitted = lax.cond(
-        ran, lambda m: fit_pdm_to_landmarks(clnf.main.pdm, m), lambda m: parameters, merged
-    )
-    return refitted, parts
+        source = fit.landmarks[:, np.asarray(part.part_points)]
+        merged = merged.at[:, np.asarray(part.main_points)].set(source)
+    ran = jnp.stack([_part_runs(p, parameters.scale) for p in clnf.parts]).any(axis=0)
+
+    def refit(_):
+        return jax.vmap(lambda points: fit_pdm_to_landmarks(pdm, points))(merged)
+
+    return run_lanes(ran, refit, parameters), parts
 
 
 def _finish_fit(
     clnf: CLNF,
-    gray: Gray,
+    padded: Shaped[Array, "b h2 w2"],
     fit: ScaleFit,
     previous: Fit,
     *,
@@ -260,9 +319,11 @@ def _finish_fit(
     """
     parameters, parts = fit.parameters, previous.parts
     if config.refine_parts:
-        parameters, parts = refine_with_parts(clnf, gray, parameters)
-    landmarks = shape_2d(clnf.main.pdm, parameters)
-    certainty = validate_landmarks(clnf.validator, gray, landmarks, parameters, size=size)
+        with jax.named_scope("parts"):
+            parameters, parts = _refine_with_parts(clnf, padded, parameters)
+    landmarks = jax.vmap(lambda p: shape_2d(clnf.main.pdm, p))(parameters)
+    with jax.named_scope("validate"):
+        certainty = validate_lanes(clnf.validator, padded, landmarks, parameters, size=size)
     confidence = jnp.where(fit.large_enough, certainty, 0)
     return Fit(
         parameters=parameters,
@@ -276,12 +337,12 @@ def _finish_fit(
 
 
 def _start_scales(fit: Fit) -> ScaleFit:
-    """A fit about to run through the scales from the parameters of `fit`."""
+    """Fits about to run through the scales from the parameters of `fit`."""
     return ScaleFit(
         parameters=fit.parameters,
         likelihood=fit.likelihood,
         view=fit.view,
-        large_enough=jnp.ones((), bool),
+        large_enough=jnp.ones(fit.view.shape, bool),
     )
 
 
@@ -324,17 +385,37 @@ def refine_fit(
         phases: all phases that may occur; only their runs are compiled.
     """
     gray = jnp.where(jnp.isfinite(gray), gray, 0)  # a damaged frame is a failed one, not NaN
-    phase = jnp.asarray(phase)
-    plans = {p: _plan(clnf.main, config, p) for p in phases}
-    scales = fit_scales(clnf.main, gray, _start_scales(fit), plans, phase)
+    lanes = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), fit, jnp.asarray(phase)))
+    fits = refine_lanes(clnf, *lanes, size=size, config=config, phases=phases)
+    return jax.tree.map(lambda leaf: leaf[0], fits)
 
-    def finish(scales: ScaleFit) -> Fit:
-        return _finish_fit(clnf, gray, scales, fit, size=size, config=config)
 
-    def stop(scales: ScaleFit) -> Fit:
-        reached = (scales.parameters, scales.likelihood, scales.view)
-        return eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fit, reached)
+def refine_lanes(
+    clnf: CLNF,
+    padded: Shaped[Array, "b h2 w2"],
+    fits: Fit,
+    phase: Int[Array, " b"],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig,
+    phases: tuple[Phase, ...],
+) -> Fit:
+    """`refine_fit` of several faces: what many share is computed in one product.
+
+    Args:
+        padded: luma of each face's image with a border, finite.
+        fits: where each face starts.
+        phase: of each face.
+    """
+    plans = {p: plan_scales(clnf.main, config, p) for p in phases}
+    with jax.named_scope("main"):
+        scales = fit_scales(clnf.main, padded, _start_scales(fits), plans, phase)
+    reached = (scales.parameters, scales.likelihood, scales.view)
+    stopped = eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fits, reached)
+
+    def finish(previous: Fit) -> Fit:
+        return _finish_fit(clnf, padded, scales, previous, size=size, config=config)
 
     if Phase.COARSE not in phases:
-        return finish(scales)
-    return lax.cond(phase == Phase.COARSE, stop, finish, scales)
+        return finish(stopped)
+    return run_lanes(phase != int(Phase.COARSE), finish, stopped)

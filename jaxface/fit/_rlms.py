@@ -5,6 +5,7 @@ import operator
 from collections.abc import Iterable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -104,36 +105,62 @@ def nu_rlms(
     Reference:
         Baltrusaitis et al. 2013; specification 02, D.3.
     """
+    passes, likelihood = run_passes(pdm, frame, parameters, config=config, rigid=(rigid,))
+    return passes[0], likelihood
+
+
+def run_passes(
+    pdm: PDM,
+    frame: ResponseFrame,
+    parameters: PDMParameters,
+    *,
+    config: ScaleConfig,
+    rigid: tuple[bool, ...],
+) -> tuple[list[PDMParameters], Float[Array, ""]]:
+    """Several runs of `nu_rlms`, one from the other's result, in one loop that compiles once.
+
+    Args:
+        rigid: for each run whether only the pose moves.
+    Returns:
+        Parameters after each run, and the likelihood of the last.
+    """
     weights = frame.visible.astype(frame.landmarks.dtype)
     if config.weight_factor > 0:
         weights = weights * (np.float32(config.weight_factor) * frame.confidence)
     modes = lay_out_modes(pdm, weights)
     prior = np.float32(config.regularisation) / pdm.eigenvalues
-    maps = frame.responses.transpose(1, 2, 0)
-    base = frame.landmarks.T
+    maps, base = frame.responses.transpose(1, 2, 0), frame.landmarks.T
+    still = jnp.zeros_like(pdm.eigenvalues)
 
-    def step(index, carry):
+    def step(carry, inputs):
         parameters, previous, last, done = carry
+        pose_only, first = inputs
         shape = modes.shape(parameters.local)
         landmarks = project_rows(shape, parameters)
         moved = jnp.sum((landmarks - previous) ** 2)
-        done = (index > 0) & (done | (moved < _STILL**2))
+        done = ~first & (done | (moved < _STILL**2))
         positions = _positions(frame, landmarks - base)
         shift = small_product(frame.to_image, _shift_rows(maps, positions, config.sigma))
         shift = jnp.where(frame.visible, shift, 0)
-        if rigid:
-            delta = pose_step(modes, shape, parameters, shift)
-        else:
-            delta = full_step(modes, shape, parameters, shift, prior)
+        delta = lax.cond(
+            pose_only,
+            lambda p: jnp.concatenate([pose_step(modes, shape, p, shift), still]),
+            lambda p: full_step(modes, shape, p, shift, prior),
+            parameters,
+        )
         after = clamp_local(pdm, update_parameters(parameters, delta))
         after, landmarks, positions = select(
             done, (parameters, previous, last), (after, landmarks, positions)
         )
-        return after, landmarks, positions, done
+        return (after, landmarks, positions, done), after
 
+    steps = config.iterations
+    kinds = np.repeat(np.asarray(rigid), steps), np.tile(np.arange(steps) == 0, len(rigid))
     start = (parameters, base, base, jnp.zeros((), bool))
-    found, _, last, _ = lax.fori_loop(0, config.iterations, step, start)
-    return found, _mean_log_likelihood(frame, last.T, config.sigma)
+    carry, trail = lax.scan(step, start, kinds)
+    ends = range(steps - 1, steps * len(rigid), steps)
+    reached = [jax.tree.map(lambda leaf, end=end: leaf[end], trail) for end in ends]
+    return reached, _mean_log_likelihood(frame, carry[2].T, config.sigma)
 
 
 def _positions(frame: ResponseFrame, offsets: Float[Array, "2 n"]) -> Float[Array, "2 n"]:

@@ -73,49 +73,109 @@ def track_landmarks(
     Reference:
         Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
     """
-    search_config = dataclasses.replace(config, multi_view=True)
-    phases = tuple(dict.fromkeys((Phase.TRACK, Phase.INIT, *search_phases(clnf))))
+    phases = track_phases(clnf)
     nowhere = jnp.zeros(4, gray.dtype), jnp.zeros((), bool)
 
-    def attempt(carry: _Progress, number: Int[Array, ""]) -> tuple[_Progress, None]:
-        tracking = number < 0
-        tracked = jnp.where(carry.state.fit.success, int(Phase.TRACK), int(Phase.INIT))
-        start, searched, made = plan_attempt(clnf, carry.search, number, search_config)
-        phase = jnp.where(tracking, tracked, searched)
-        made = jnp.where(tracking, carry.state.initialised, made)
-        parameters = select(tracking, carry.state.fit.parameters, start)
-        first = eqx.tree_at(lambda f: f.parameters, carry.state.fit, parameters)
+    def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
+        first, phase, made = begin_attempt(clnf, progress, number, config)
 
         def run(fit: Fit) -> Fit:
             return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
 
         fit = lax.cond(made, run, lambda f: f, first)
-        search = record_attempt(clnf, carry.search, number, fit, made & ~tracking)
-        followed = select(tracking & made, _record_tracking(carry.state, fit), carry.state)
-        wanted = tracking & _detection_wanted(followed)
+        progress, wanted = end_attempt(clnf, progress, number, fit, made)
         box, found = lax.cond(wanted, find_box, lambda: nowhere)
-        fresh = start_search(clnf, box, found, followed.fit, search_config)
-        return _Progress(
-            state=followed,
-            search=select(tracking, fresh, search),
-            detected=carry.detected | wanted,
-        ), None
+        return open_search(clnf, progress, wanted, box, found, config), None
 
-    none = start_search(clnf, *nowhere, state.fit, search_config)
-    carry = _Progress(state=state, search=none, detected=jnp.zeros((), bool))
     # One loop over tracking (-1) and the attempts of a search: the fit is compiled once.
-    numbers = jnp.arange(-1, search_length(clnf, search_config), dtype=jnp.int32)
-    done, _ = lax.scan(attempt, carry, numbers)
-    fit, accepted = search_result(clnf, done.search)
-    searched = _accept(done.state, fit, accepted, was_initialised=state.initialised)
-    after, success = select(done.search.active, searched, _count_failure(done.state))
-    return after, Tracked(fit=after.fit, success=success, detected=done.detected)
+    numbers = jnp.arange(-1, attempts(clnf, config), dtype=jnp.int32)
+    progress, _ = lax.scan(attempt, start_frame(clnf, state, config), numbers)
+    return finish_frame(clnf, state, progress)
 
 
-class _Progress(eqx.Module):
+class Progress(eqx.Module):
+    """What has happened in one frame so far: tracking, then the attempts of a search."""
+
     state: TrackState
     search: Search
     detected: Bool[Array, ""]
+
+
+def _search_config(config: FitConfig) -> FitConfig:
+    return dataclasses.replace(config, multi_view=True)
+
+
+def track_phases(clnf: CLNF) -> tuple[Phase, ...]:
+    """Phases that tracking and searching run."""
+    return tuple(dict.fromkeys((Phase.TRACK, Phase.INIT, *search_phases(clnf))))
+
+
+def attempts(clnf: CLNF, config: FitConfig) -> int:
+    """Fits that a search takes at most."""
+    return search_length(clnf, _search_config(config))
+
+
+def start_frame(clnf: CLNF, state: TrackState, config: FitConfig) -> Progress:
+    """Before anything was tried in a frame."""
+    nowhere = jnp.zeros(4, state.fit.likelihood.dtype), jnp.zeros((), bool)
+    none = start_search(clnf, *nowhere, state.fit, _search_config(config))
+    return Progress(state=state, search=none, detected=jnp.zeros((), bool))
+
+
+def begin_attempt(
+    clnf: CLNF, progress: Progress, number: Int[Array, ""], config: FitConfig
+) -> tuple[Fit, Int[Array, ""], Bool[Array, ""]]:
+    """Where an attempt starts, the phase that it runs, and whether it is made.
+
+    Args:
+        number: -1 to track, else of the search.
+    """
+    state, tracking = progress.state, number < 0
+    tracked = jnp.where(state.fit.success, int(Phase.TRACK), int(Phase.INIT))
+    start, searched, made = plan_attempt(clnf, progress.search, number, _search_config(config))
+    parameters = select(tracking, state.fit.parameters, start)
+    return (
+        eqx.tree_at(lambda f: f.parameters, state.fit, parameters),
+        jnp.where(tracking, tracked, searched),
+        jnp.where(tracking, state.initialised, made),
+    )
+
+
+def end_attempt(
+    clnf: CLNF, progress: Progress, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
+) -> tuple[Progress, Bool[Array, ""]]:
+    """Takes the result of an attempt. Returns also whether the face detector is to run now."""
+    tracking = number < 0
+    search = record_attempt(clnf, progress.search, number, fit, made & ~tracking)
+    followed = select(tracking & made, _record_tracking(progress.state, fit), progress.state)
+    wanted = tracking & _detection_wanted(followed)
+    detected = progress.detected | wanted
+    return Progress(state=followed, search=search, detected=detected), wanted
+
+
+def open_search(
+    clnf: CLNF,
+    progress: Progress,
+    wanted: Bool[Array, ""],
+    box: Box,
+    found: Bool[Array, ""],
+    config: FitConfig,
+) -> Progress:
+    """Starts a search in a detected box where a detection was wanted."""
+    fresh = start_search(clnf, box, found, progress.state.fit, _search_config(config))
+    return eqx.tree_at(lambda p: p.search, progress, select(wanted, fresh, progress.search))
+
+
+def finish_frame(clnf: CLNF, before: TrackState, progress: Progress) -> tuple[TrackState, Tracked]:
+    """Ends a frame after the last attempt.
+
+    Args:
+        before: state before the frame.
+    """
+    fit, accepted = search_result(clnf, progress.search)
+    searched = _accept(progress.state, fit, accepted, was_initialised=before.initialised)
+    after, success = select(progress.search.active, searched, _count_failure(progress.state))
+    return after, Tracked(fit=after.fit, success=success, detected=progress.detected)
 
 
 def _record_tracking(state: TrackState, fit: Fit) -> TrackState:

@@ -5,14 +5,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from .._types import Gray, Landmarks, PDMParameters
-from ..ops import extract_patches, sample_cells
+from ..ops import blend_taps, pad_border, sample_taps
 
 _HIGHEST = lax.Precision.HIGHEST
 _SIDE = 60  # px of the warped face
 _MARGIN = np.float32(3)  # px around the landmarks
+_STRIP = 13  # columns of a map that one product gives; more waste arithmetic on zeros
 
 
 class Validator(eqx.Module):
@@ -41,7 +42,7 @@ class Validator(eqx.Module):
 
 def warp_to_mean_shape(
     validator: Validator,
-    gray: Gray,
+    padded: Shaped[Array, "h2 w2"],
     landmarks: Landmarks,
     view: Int[Array, ""],
     *,
@@ -50,6 +51,7 @@ def warp_to_mean_shape(
     """Piece-wise affine warp of the face to the view's mean shape; zeros outside the mask.
 
     Args:
+        padded: luma with a border, see `pad_border`.
         landmarks: px.
         size: height and width of the picture, px.
     Returns:
@@ -73,19 +75,25 @@ def warp_to_mean_shape(
     y = (steps + validator.min_y[view])[:, None, None]
     position = local[:, :, 0] + local[:, :, 1] * x + local[:, :, 2] * y
     cells = jnp.round(jnp.clip(32 * position, -(2.0**30), 2.0**30)).astype(jnp.int32)
-    warped = _sample_region(gray, cells, low.astype(jnp.int32), high.astype(jnp.int32))
+    warped = _sample_region(padded, cells, low.astype(jnp.int32), high.astype(jnp.int32))
     return jnp.where(validator.mask[view], warped, 0), inside
 
 
 def _sample_region(
-    gray: Gray, cells: Int[Array, "60 60 2"], low: Int[Array, "2"], high: Int[Array, "2"]
+    padded: Shaped[Array, "h2 w2"],
+    cells: Int[Array, "60 60 2"],
+    low: Int[Array, "2"],
+    high: Int[Array, "2"],
 ) -> Float[Array, "60 60"]:
     """Samples of the region [low, high) alone: taps outside it count as 0."""
-    rows, columns = np.arange(gray.shape[0]), np.arange(gray.shape[1])
-    in_rows = (rows >= low[1]) & (rows < high[1])
+    pixel = (cells >> 5) + low
+    taps = sample_taps(padded, pixel[..., 0], pixel[..., 1])
+    pair = np.arange(2)
+    columns, rows = (pixel[..., axis, None] + pair for axis in range(2))
     in_columns = (columns >= low[0]) & (columns < high[0])
-    region = jnp.where(in_rows[:, None] & in_columns, gray, 0)
-    return sample_cells(region, cells[..., 0] + 32 * low[0], cells[..., 1] + 32 * low[1])
+    in_rows = (rows >= low[1]) & (rows < high[1])
+    taps = jnp.where(in_rows[..., :, None] & in_columns[..., None, :], taps, 0)
+    return blend_taps(taps, cells[..., 0], cells[..., 1])
 
 
 def normalise_face(
@@ -102,28 +110,43 @@ def normalise_face(
 
 
 def _convolve(
-    maps: Float[Array, "c h w"], weight: Float[Array, "o c k k"], bias: Float[Array, " o"]
-) -> Float[Array, "o p q"]:
-    """Valid correlation as one product: XLA's CPU convolution crawls inside loops."""
+    maps: Float[Array, "b c h w"], weight: Float[Array, "o c k k"], bias: Float[Array, " o"]
+) -> Float[Array, "b o p q"]:
+    """Valid correlation, as products of strips of rows with Toeplitz matrices of the weights."""
+    faces, _, height, width = maps.shape
     outputs, _, side, _ = weight.shape
-    patches = extract_patches(maps, side)
-    kernel = weight.transpose(0, 1, 3, 2).reshape(outputs, -1)
-    flat = patches.reshape(kernel.shape[1], -1)
-    product = jnp.dot(kernel, flat, precision=_HIGHEST) + bias[:, None]
-    return product.reshape(outputs, *patches.shape[2:])
+    rows, columns = height - side + 1, width - side + 1
+    step = min(_STRIP, columns)
+    starts = [*range(0, columns - step, step), columns - step]  # the last one may overlap
+    toeplitz = np.zeros((side, step + side - 1, step), np.float32)
+    for column in range(step):
+        toeplitz[np.arange(side), column + np.arange(side), column] = 1
+    matrix = jnp.einsum("ocyd,dxq->cyxoq", weight, toeplitz, precision=_HIGHEST)
+    strips = jnp.stack([maps[..., s : s + step + side - 1] for s in starts], axis=1)
+    bands = jnp.stack([strips[..., y : y + rows, :] for y in range(side)], axis=3)
+    flat = bands.transpose(0, 1, 4, 2, 3, 5).reshape(faces * len(starts) * rows, -1)
+    product = jnp.dot(flat, matrix.reshape(flat.shape[1], -1), precision=_HIGHEST)
+    product = product.reshape(faces, len(starts), rows, outputs, step).transpose(0, 3, 2, 1, 4)
+    last = columns - step * (len(starts) - 1)
+    parts = [product[..., :-1, :].reshape(faces, outputs, rows, -1), product[..., -1, -last:]]
+    return jnp.concatenate(parts, axis=-1) + bias[:, None, None]
 
 
-def _pool(maps: Float[Array, "c h w"]) -> Float[Array, "c p q"]:
+def _pool(maps: Float[Array, "b c h w"]) -> Float[Array, "b c p q"]:
     """Maximum over 2x2 windows of stride 2; the last window is clipped (specification 01, A.3)."""
-    padding = [(0, 0)] + [(0, side % 2) for side in maps.shape[1:]]
-    return lax.reduce_window(maps, -jnp.inf, lax.max, (1, 2, 2), (1, 2, 2), padding)
+    odd = [(0, 0), (0, 0), *((0, side % 2) for side in maps.shape[2:])]
+    even = jnp.pad(maps, odd, constant_values=-jnp.inf)
+    return jnp.maximum(
+        jnp.maximum(even[..., ::2, ::2], even[..., 1::2, ::2]),
+        jnp.maximum(even[..., ::2, 1::2], even[..., 1::2, 1::2]),
+    )
 
 
 def run_validator(
-    validator: Validator, face: Float[Array, "60 60"], view: Int[Array, ""]
-) -> Float[Array, " bins"]:
+    validator: Validator, faces: Float[Array, "b 60 60"], view: Int[Array, ""]
+) -> Float[Array, "b bins"]:
     """Logits of the alignment-error classes, best class first (specification 01, B.8, 6)."""
-    maps = face[None]
+    maps = faces[:, None]
     parameters = iter(zip(validator.weights, validator.biases, strict=True))
     for layer in validator.layers:
         if layer == "relu":
@@ -135,8 +158,8 @@ def run_validator(
             maps = _convolve(maps, weight[view], bias[view])
         else:
             weight, bias = next(parameters)
-            flat = maps.transpose(0, 2, 1).reshape(-1) if maps.ndim == 3 else maps
-            maps = jnp.dot(weight[view], flat, precision=_HIGHEST) + bias[view]
+            flat = maps.swapaxes(-1, -2).reshape(maps.shape[0], -1) if maps.ndim == 4 else maps
+            maps = jnp.dot(flat, weight[view].T, precision=_HIGHEST) + bias[view]
     return maps
 
 
@@ -160,10 +183,39 @@ def validate_landmarks(
     Reference:
         Specification 01, B.8.
     """
-    view = jnp.argmin(jnp.sum((validator.centres - parameters.rotation) ** 2, axis=-1))
-    warped, inside = warp_to_mean_shape(validator, gray, landmarks, view, size=size)
-    logits = run_validator(validator, normalise_face(validator, warped, view), view)
-    bins = logits.shape[0]
+    lanes = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), landmarks, parameters))
+    return validate_lanes(validator, *lanes, size=size)[0]
+
+
+def validate_lanes(
+    validator: Validator,
+    padded: Shaped[Array, "b h2 w2"],
+    landmarks: Float[Array, "b n 2"],
+    parameters: PDMParameters,
+    *,
+    size: Int[Array, "2"],
+) -> Float[Array, " b"]:
+    """`validate_landmarks` of several faces, each in an image of its own with a border."""
+    away = parameters.rotation[:, None] - validator.centres
+    views = jnp.argmin(jnp.sum(away**2, axis=-1), axis=-1)
+
+    def prepare(padded, landmarks, view):
+        warped, inside = warp_to_mean_shape(validator, padded, landmarks, view, size=size)
+        return normalise_face(validator, warped, view), inside
+
+    faces, inside = jax.vmap(prepare)(padded, landmarks, views)
+
+    def judge(logits, view):
+        here = views == view
+
+        def run(logits):
+            return jnp.where(here[:, None], run_validator(validator, faces, view), logits)
+
+        return lax.cond(jnp.any(here), run, lambda x: x, logits), None
+
+    bins = validator.biases[-1].shape[-1]
+    start = jnp.zeros((faces.shape[0], bins), faces.dtype)
+    logits, _ = lax.scan(judge, start, jnp.arange(len(validator.centres)))
     # Rounded once from float64, as class 5 of 20 must give exactly float32(0.725).
     certainties = np.asarray(1 - (np.arange(bins) + 0.5) / bins, np.float32)
-    return jnp.where(inside, jnp.asarray(certainties)[jnp.argmax(logits)], 0)
+    return jnp.where(inside, jnp.asarray(certainties)[jnp.argmax(logits, axis=-1)], 0)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int, UInt8
 # Sides of common formats. Every new canvas size compiles again, so there are few of them.
 _LADDER = (120, 160, 240, 320, 360, 480, 640, 720, 960, 1080, 1280, 1440, 1920, 2160, 2560, 3840)
 _STEP = 640  # px between sizes above the ladder
+_ALIGNMENT = 64  # bytes
 
 
 class Chunk(NamedTuple):
@@ -75,20 +76,31 @@ def _round_up(side: int) -> int:
 
 
 def _chunks(frames: Iterable[UInt8[np.ndarray, "h w 3"]], size: int) -> Iterator[Chunk]:
-    held: list[np.ndarray] = []
-    start = 0
+    held: np.ndarray | None = None
+    start = count = 0
     for frame in frames:
-        if held and (len(held) == size or frame.shape != held[0].shape):
-            yield _stack(held, size, start)
-            start += len(held)
-            held = []
-        held.append(frame)
-    if held:
-        yield _stack(held, size, start)
+        if held is not None and (count == size or frame.shape != held.shape[1:]):
+            yield _chunk(held, count, start)
+            start += count
+            held, count = None, 0
+        if held is None:
+            held = _aligned((size, *frame.shape))
+        held[count] = frame
+        count += 1
+    if held is not None:
+        yield _chunk(held, count, start)
 
 
-def _stack(held: list[np.ndarray], size: int, start: int) -> Chunk:
-    frames = np.zeros((size, *held[0].shape), held[0].dtype)
-    np.stack(held, out=frames[: len(held)])
-    valid = np.arange(size) < len(held)
-    return Chunk(frames, valid, np.where(valid, start + np.arange(size), -1))
+def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, "n h w 3"]:
+    """An uninitialised array that JAX takes over on CPUs without a copy."""
+    count = int(np.prod(shape))
+    room = np.empty(count + _ALIGNMENT, np.uint8)
+    offset = -room.ctypes.data % _ALIGNMENT
+    return room[offset : offset + count].reshape(shape)
+
+
+def _chunk(frames: UInt8[np.ndarray, "n h w 3"], count: int, start: int) -> Chunk:
+    frames[count:] = 0
+    place = np.arange(len(frames))
+    valid = place < count
+    return Chunk(frames, valid, np.where(valid, start + place, -1))

@@ -11,5 +11,8 @@ from ._linalg import solve_spd as solve_spd
 from ._patches import extract_patches as extract_patches
 from ._select import select as select
 from ._warp import affine_cells as affine_cells
+from ._warp import blend_taps as blend_taps
+from ._warp import pad_border as pad_border
 from ._warp import rounded_product as rounded_product
 from ._warp import sample_cells as sample_cells
+from ._warp import sample_taps as sample_taps

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 # The smallest pivot that OpenCV's float32 Cholesky accepts.
 _MIN_PIVOT = np.float32(1.1920929e-07)
-_BLOCK = 10  # unknowns eliminated before the rest is updated, in one product
+_BLOCK = 20  # unknowns eliminated before the rest is updated, in one product
 
 
 def _reduce(

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 _LIMIT = 2.0**20  # px; keeps coordinates times 1024 inside int32
 
@@ -63,41 +63,56 @@ def affine_cells(
     return cells[0], cells[1]
 
 
+def pad_border(image: Float[Array, "*n h w"]) -> Float[Array, "*n h2 w2"]:
+    """The image with one pixel of 0 around it, as `sample_cells` takes it."""
+    return jnp.pad(image, [(0, 0)] * (image.ndim - 2) + [(1, 1), (1, 1)])
+
+
 def sample_cells(
-    image: Float[Array, "h w"], x: Int[Array, "..."], y: Int[Array, "..."]
+    padded: Shaped[Array, "h2 w2"], x: Int[Array, "..."], y: Int[Array, "..."]
 ) -> Float[Array, "..."]:
     """Bilinear samples at 1/32-px cells; each tap outside the image counts as 0.
 
     Args:
-        image: one channel; integral values make the result exact in float32.
-        x: column times 32.
+        padded: one channel with its border, see `pad_border`; integral values make the result
+            exact in float32.
+        x: column times 32, of the image without its border.
         y: row times 32.
     Reference:
         Specification 02, C.3.
     """
-    height, width = image.shape
+    height, width = padded.shape[0] - 2, padded.shape[1] - 2
     column, row = x >> 5, y >> 5
-    fx = (x & 31).astype(image.dtype) / 32
-    fy = (y & 31).astype(image.dtype) / 32
-    padded = jnp.pad(image, 1)
-    taps = _pairs(padded, jnp.clip(row + 1, 0, height), jnp.clip(column + 1, 0, width))
+    taps = sample_taps(padded, column, row)
     inside = (column >= -1) & (column < width) & (row >= -1) & (row < height)
-    top = taps[..., 0, 0] * (1 - fx) + taps[..., 0, 1] * fx
-    bottom = taps[..., 1, 0] * (1 - fx) + taps[..., 1, 1] * fx
-    return jnp.where(inside, top * (1 - fy) + bottom * fy, 0)
+    return jnp.where(inside, blend_taps(taps, x, y), 0)
 
 
-def _pairs(
-    padded: Float[Array, "h w"], row: Int[Array, "..."], column: Int[Array, "..."]
+def sample_taps(
+    padded: Shaped[Array, "h2 w2"], column: Int[Array, "..."], row: Int[Array, "..."]
 ) -> Float[Array, "... 2 2"]:
-    """The 2x2 neighbourhoods whose top left pixels are at (row, column)."""
+    """The 2x2 pixels at and after (row, column) of the image without its border."""
+    height, width = padded.shape[0] - 2, padded.shape[1] - 2
+    corner = [jnp.clip(row + 1, 0, height), jnp.clip(column + 1, 0, width)]
     numbers = lax.GatherDimensionNumbers(
         offset_dims=(row.ndim, row.ndim + 1), collapsed_slice_dims=(), start_index_map=(0, 1)
     )
-    return lax.gather(
+    taps = lax.gather(
         padded,
-        jnp.stack([row, column], axis=-1),
+        jnp.stack(corner, axis=-1),
         numbers,
         slice_sizes=(2, 2),
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
+    return taps if jnp.issubdtype(taps.dtype, jnp.floating) else taps.astype(jnp.float32)
+
+
+def blend_taps(
+    taps: Float[Array, "... 2 2"], x: Int[Array, "..."], y: Int[Array, "..."]
+) -> Float[Array, "..."]:
+    """Bilinear mean of 2x2 pixels at 1/32-px cells."""
+    fx = (x & 31).astype(taps.dtype) / 32
+    fy = (y & 31).astype(taps.dtype) / 32
+    top = taps[..., 0, 0] * (1 - fx) + taps[..., 0, 1] * fx
+    bottom = taps[..., 1, 0] * (1 - fx) + taps[..., 1, 1] * fx
+    return top * (1 - fy) + bottom * fy
