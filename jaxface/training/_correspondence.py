@@ -16,10 +16,10 @@ from ._portraits import Portraits
 
 _INNER = np.arange(17, 68)  # landmarks that both meshes define alike; the jaw is not among them
 # Upper and lower edge of the brows on the mesh, in the order of landmarks 17 to 26. The markup's
-# points run along the ridge of the brow, midway between its edges.
+# points run along the middle of the hairs, and the mesh's upper edge lies above them.
 _BROW_TOP = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 _BROW_BOTTOM = (46, 53, 52, 65, 55, 285, 295, 282, 283, 276)
-_BROW_SHARE = 0.5  # of the way from the upper edge to the lower
+_BROW_SHARE = 0.7  # of the way from the upper edge to the lower
 MESH_POINTS = 478
 _ROUNDS = 4
 _MOST = 12.0  # mm: a mesh point that lies farther from the head has no vertex

@@ -16,8 +16,8 @@ _DEPTH_NOISE = 5.0  # mm, along it
 _EXPRESSION_SPREAD = 0.35  # prior of an expression weight, which lies in 0..1
 _ROUNDS = 8
 _SOLVES = 4  # per round: weights that leave 0..1 are fixed at the bound and the rest solved again
-# What the mesh cannot tell from other things: pupils, lids that follow the gaze, puffed cheeks (which
-# otherwise stand in for the width of the face).
+# What the mesh cannot tell from other things: pupils, lids that follow the gaze, puffed cheeks
+# (which would stand in for the width of the face).
 _UNSEEN = ("Pupil", "eyeLook", "cheekPuff")
 
 
