@@ -6,6 +6,7 @@ All randomness comes from the generator that the caller passes, so a seed gives 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -108,33 +109,9 @@ def sample_portrait(
     if person is None:
         people = sampler.of_split("train") if people is None else people
         person = int(people[rng.integers(len(people))])
-    textured = sampler.textured(person)
-    head, registered = sampler.tools.head, textured.registered
-    own_pose = rng.random() < config.own_pose
-    if own_pose:
-        rotation, weights = registered.rotation, registered.expression
-        vertices = textured.vertices
-    else:
-        rotation = _random_rotation(rng, config)
-        weights = _change_expression(rng, sampler, registered.expression)
-        change = head.expression_offsets(weights - registered.expression)
-        vertices = textured.vertices + change + _change_identity(rng, sampler)
-    landmarks = landmarks_at_contour(head, sampler.tools.strips, vertices, rotation)
-    view, factor, size = _place(rng, landmarks, rotation, config)
-    background = _background(rng, sampler, size)
-    light = None
-    if rng.random() < 0.5:
-        towards = rng.normal(size=3) * [1, 0.7, 0.4] + [0, -0.2, -0.4]
-        towards *= rng.uniform(0, 0.7) / np.linalg.norm(towards)
-        light = np.array([1 + 0.6 * towards[2], *towards], np.float32)
-    image, fragments = draw_portrait(
-        sampler.tools, textured, vertices, view, background, light=light
-    )
-    irises, gaze = _portrait_eyes(textured)
-    labels = label(view, landmarks, irises, vertices[sampler.lids])
-    kept = {"expression": weights, "exact_expression": False, "person": person, "kind": "portrait"}
-    kept["gaze"] = (gaze @ rotation.T).astype(np.float32)
-    return _finish(rng, sampler, image, fragments, view, landmarks, factor, labels, kept, config)
+    canvas, face, middle = _random_place(rng, sampler, config)
+    sample = portrait_over(sampler, rng, person, canvas, face, middle, config=config)
+    return _spoil(rng, sampler, sample, config)
 
 
 def sample_head(
@@ -144,6 +121,61 @@ def sample_head(
     config: SampleConfig = SampleConfig(yaw=90.0),
 ) -> Sample:
     """A made-up head: random identity, expression, gaze, colours, light and pose."""
+    canvas, face, middle = _random_place(rng, sampler, config)
+    sample = head_over(sampler, rng, canvas, face, middle, config=config)
+    return _spoil(rng, sampler, sample, config)
+
+
+def portrait_over(
+    sampler: Sampler,
+    rng: np.random.Generator,
+    person: int,
+    canvas: np.ndarray,
+    face: float,
+    middle: np.ndarray,
+    *,
+    config: SampleConfig,
+) -> Sample:
+    """Draws a portrait at a random pose and expression, clean, over a picture.
+
+    Args:
+        canvas: (h, w, 3) uint8.
+        face: longer side of the box around the landmarks, px.
+        middle: (2,) of that box, px.
+        config: limits of the pose.
+    """
+    textured = sampler.textured(person)
+    head, registered = sampler.tools.head, textured.registered
+    if rng.random() < config.own_pose:
+        rotation, weights = registered.rotation, registered.expression
+        vertices = textured.vertices
+    else:
+        rotation = _random_rotation(rng, config)
+        weights = _change_expression(rng, sampler, registered.expression)
+        change = head.expression_offsets(weights - registered.expression)
+        vertices = textured.vertices + change + _change_identity(rng, sampler)
+    landmarks = landmarks_at_contour(head, sampler.tools.strips, vertices, rotation)
+    view, factor = _place(rng, landmarks, rotation, face, middle)
+    image, fragments = draw_portrait(
+        sampler.tools, textured, vertices, view, _enlarged(canvas, factor), light=_extra_light(rng)
+    )
+    irises, gaze = _portrait_eyes(textured)
+    labels = label(view, landmarks, irises, vertices[sampler.lids])
+    labels["gaze"] = (gaze @ rotation.T).astype(np.float32)
+    kept = {"expression": weights, "exact_expression": False, "person": person, "kind": "portrait"}
+    return _finish(image, fragments, view, landmarks, factor, labels, kept)
+
+
+def head_over(
+    sampler: Sampler,
+    rng: np.random.Generator,
+    canvas: np.ndarray,
+    face: float,
+    middle: np.ndarray,
+    *,
+    config: SampleConfig,
+) -> Sample:
+    """Draws a made-up head, clean, over a picture; the arguments are `portrait_over`'s."""
     head = sampler.tools.head
     pitch, yaw = rng.normal(0, 0.12), rng.normal(0, 0.22)
     weights = lids_follow(head, random_expression(rng, head), pitch, yaw)
@@ -151,20 +183,20 @@ def sample_head(
     gaze = np.stack([gaze_direction(pitch, yaw)] * 2)
     rotation = _random_rotation(rng, config)
     landmarks = landmarks_at_contour(head, sampler.tools.strips, vertices, rotation)
-    view, factor, size = _place(rng, landmarks, rotation, config)
+    view, factor = _place(rng, landmarks, rotation, face, middle)
     image, fragments = draw_head(
         head,
         vertices,
         random_complexion(rng, head, sampler.regions),
         view,
-        _background(rng, sampler, size),
+        _enlarged(canvas, factor),
         gaze=gaze,
         light=_random_light(rng),
     )
     labels = label(view, landmarks, irises_of(vertices, gaze), vertices[sampler.lids])
+    labels["gaze"] = (gaze @ rotation.T).astype(np.float32)
     kept = {"expression": weights, "exact_expression": True, "person": -1, "kind": "head"}
-    kept["gaze"] = (gaze @ rotation.T).astype(np.float32)
-    return _finish(rng, sampler, image, fragments, view, landmarks, factor, labels, kept, config)
+    return _finish(image, fragments, view, landmarks, factor, labels, kept)
 
 
 def sample_negative(
@@ -206,31 +238,47 @@ def _change_identity(rng: np.random.Generator, sampler: Sampler) -> np.ndarray:
     return np.tensordot(weights, sampler.tools.head.identity_basis[:_IDENTITY_MODES], 1)
 
 
-def _place(
-    rng: np.random.Generator, landmarks: np.ndarray, rotation: np.ndarray, config: SampleConfig
-) -> tuple[View, int, int]:
-    """Puts a face into the picture.
+def _random_place(
+    rng: np.random.Generator, sampler: Sampler, config: SampleConfig
+) -> tuple[np.ndarray, float, np.ndarray]:
+    """A background, and the size and the middle of the face on it, px."""
+    size = config.size
+    canvas = random_background(rng, size, size, photograph=_faceless(rng, sampler, None))
+    middle = size * (0.5 + rng.uniform(-config.shift, config.shift, 2)) - 0.5
+    return canvas, size * rng.uniform(*config.face), middle
 
-    Returns:
-        The view at which it is drawn, how many times larger that is than the sample, and the size
-        of the drawing, px.
-    """
-    face = config.size * rng.uniform(*config.face)
+
+def _place(
+    rng: np.random.Generator,
+    landmarks: np.ndarray,
+    rotation: np.ndarray,
+    face: float,
+    middle: np.ndarray,
+) -> tuple[View, int]:
+    """The view that puts a face into a picture, and how many times larger it is to be drawn."""
     factor = int(np.clip(np.ceil(_MIN_DRAWN / face), 1, 4))
     distance = np.inf if rng.random() < 0.3 else float(rng.uniform(450, 1500))
     unit = View(rotation, 1.0, np.zeros(2), _CENTRE, distance)
     projected = unit.project(landmarks)[:, :2]
     low, high = projected.min(axis=0), projected.max(axis=0)
     scale = factor * face / float(max(high - low))
-    middle = config.size * (0.5 + rng.uniform(-config.shift, config.shift, 2)) - 0.5
-    middle = (middle + 0.5) * factor - 0.5
-    translation = middle - scale * (low + high) / 2
-    view = View(rotation, scale, translation.astype(np.float32), _CENTRE, distance)
-    return view, factor, config.size * factor
+    translation = (middle + 0.5) * factor - 0.5 - scale * (low + high) / 2
+    return View(rotation, scale, translation.astype(np.float32), _CENTRE, distance), factor
 
 
-def _background(rng: np.random.Generator, sampler: Sampler, size: int) -> np.ndarray:
-    return random_background(rng, size, size, photograph=_faceless(rng, sampler, None))
+def _enlarged(canvas: np.ndarray, factor: int) -> np.ndarray:
+    if factor == 1:
+        return canvas
+    return cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+
+
+def _extra_light(rng: np.random.Generator) -> np.ndarray | None:
+    """Light (4,), as `draw_portrait` takes it, that a photograph gets on top; often none."""
+    if rng.random() < 0.5:
+        return None
+    towards = rng.normal(size=3) * [1, 0.7, 0.4] + [0, -0.2, -0.4]
+    towards *= rng.uniform(0, 0.7) / np.linalg.norm(towards)
+    return np.array([1 + 0.6 * towards[2], *towards], np.float32)
 
 
 def _faceless(rng: np.random.Generator, sampler: Sampler, people: np.ndarray | None) -> np.ndarray:
@@ -269,32 +317,39 @@ def _random_light(rng: np.random.Generator) -> np.ndarray:
 
 
 def _finish(
-    rng: np.random.Generator,
-    sampler: Sampler,
     image: np.ndarray,
     fragments: Fragments,
     view: View,
     landmarks: np.ndarray,
     factor: int,
-    labels: dict[str, np.ndarray],
-    kept: dict[str, object],
-    config: SampleConfig,
+    labels: dict[str, Any],
+    kept: dict[str, Any],
 ) -> Sample:
-    """Reduces the drawing, spoils it, and completes the labels."""
+    """Reduces the drawing to its size, and completes the labels."""
     visible = seen(view.project(landmarks), fragments.depth, slack=_BEHIND, reach=2)
     if factor > 1:
-        image = cv2.resize(image, (config.size, config.size), interpolation=cv2.INTER_AREA)
-        for name in ("landmarks", "irises", "lids"):
+        size = (image.shape[1] // factor, image.shape[0] // factor)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        for name in ("landmarks", "irises", "lids", "box"):
             labels[name] = (labels[name] + np.float32(0.5)) / factor - np.float32(0.5)
-        labels["box"] = (labels["box"] + np.float32(0.5)) / factor - np.float32(0.5)
+    height, width = image.shape[:2]
     x, y = np.rint(labels["landmarks"]).astype(int).T
-    within = (x >= 0) & (y >= 0) & (x < config.size) & (y < config.size)
-    visible &= within
+    visible &= (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    return Sample(image=image, visible=visible, scale=view.scale / factor, **labels, **kept)
+
+
+def _spoil(
+    rng: np.random.Generator, sampler: Sampler, sample: Sample, config: SampleConfig
+) -> Sample:
+    """Puts something in front of the face, spoils the picture and holds it to a mirror; each or
+    none of them, at random."""
+    image, visible = sample.image, sample.visible
     if rng.random() < config.occlude:
-        image, hidden = occlude(rng, image, labels["landmarks"])
-        visible &= ~hidden[np.clip(y, 0, config.size - 1), np.clip(x, 0, config.size - 1)]
+        image, hidden = occlude(rng, image, sample.landmarks)
+        x, y = np.clip(np.rint(sample.landmarks).astype(int), 0, config.size - 1).T
+        visible = visible & ~hidden[y, x]
     image = degrade(rng, image, strength=config.degrade)
-    sample = Sample(image=image, visible=visible, scale=view.scale / factor, **labels, **kept)
+    sample = dataclasses.replace(sample, image=image, visible=visible)
     if rng.random() < 0.5:
         return mirrored(sample, sampler.tools.head.mirrored_expression)
     return sample
