@@ -21,6 +21,10 @@ _BROW_TOP = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 _BROW_BOTTOM = (46, 53, 52, 65, 55, 285, 295, 282, 283, 276)
 _BROW_SHARE = 0.7  # of the way from the upper edge to the lower
 MESH_POINTS = 478
+# Inner lips and nose: points at the same share of the way from the corner to the middle, and along
+# the bridge, as the head's landmarks; those of `mesh_to_68` lie nearer to the middle and the tip.
+_SHIFTED = {29: 195, 61: 81, 63: 311, 65: 402, 67: 178}
+_BROW_CLEARANCE = 7.0  # mm around the brows' landmarks in which no other point is paired
 _ROUNDS = 4
 _MOST = 12.0  # mm: a mesh point that lies farther from the head has no vertex
 SKIN_POINTS = 468  # mesh points on skin; those after them are irises
@@ -59,9 +63,12 @@ def find_correspondence(
 
     points = portraits.mesh_to_68.copy()
     points[17:27] = MESH_POINTS + np.arange(10)
+    points[list(_SHIFTED)] = list(_SHIFTED.values())
     anchors = Correspondence(points[_INNER], head.landmarks[_INNER])
     mean = _mean_mesh(head, portraits, people, anchors)
     start, end = PARTS["face"]
+    brows = with_brows(mean)[MESH_POINTS:]
+    crowded = cKDTree(brows).query(mean[:SKIN_POINTS])[0] < _BROW_CLEARANCE
     pairs = anchors
     for _ in range(_ROUNDS):
         view = View(np.eye(3, dtype=np.float32), 1.0, np.zeros(2), np.zeros(3, np.float32))
@@ -70,7 +77,7 @@ def find_correspondence(
         turned = fitted.view.project(vertices[start:end])
         turned[:, 2] = turned[:, 2] * fitted.view.scale + fitted.depth
         distance, nearest = cKDTree(turned).query(mean[:SKIN_POINTS])
-        free = distance < _MOST
+        free = (distance < _MOST) & ~crowded
         free[anchors.mesh_points[anchors.mesh_points < SKIN_POINTS]] = False
         rest = np.flatnonzero(free)
         pairs = Correspondence(

@@ -18,7 +18,8 @@ from ._registration import Registered, Tools
 _SHEET_DEPTH = 5.0  # mm behind the origin of the head frame: the plane of the ears
 _GOOD = 0.2  # cosine to the line of sight from which texture is as good as any
 _SMOOTHINGS = 2
-_CONTINUED = (0.8, 0.4)  # of the photograph's height and width: how far its border is repeated
+_CONTINUED = (0.3, 0.4)  # of the photograph's height and width: how far its border is repeated
+_NECK = 30.0  # mm below the chin at which the head ends and the sheet goes on
 _TRACE = 0.01  # weights below are nothing
 _LIPS_BEHIND_NOSE = 15.0  # mm
 _DARKENING = 45.0  # mm behind the lips at which the inside of the mouth has lost most light
@@ -53,7 +54,9 @@ def prepare_portrait(tools: Tools, registered: Registered) -> Textured:
     image = tools.portraits.image(registered.person)
     vertices = registered.vertices(tools)
     inside = np.concatenate([head.part_of(name) for name in _INTERIOR])
-    outside = np.setdiff1d(np.arange(len(head.triangles)), inside)
+    neck = head.mean[head.landmarks[8], 1] + _NECK
+    body = np.flatnonzero(head.mean[head.triangles, 1].min(axis=1) > neck)
+    outside = np.setdiff1d(np.arange(len(head.triangles)), [*inside, *body])
     projected = view.project(vertices).astype(np.float32)
     shown = _shown(vertices, projected, head.triangles, registered.rotation, image.shape[:2])
     height, width = image.shape[:2]

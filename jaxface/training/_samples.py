@@ -207,7 +207,7 @@ def sample_negative(
     config: SampleConfig = SampleConfig(),
 ) -> np.ndarray:
     """A picture (h, w, 3) uint8 without a face."""
-    photograph = _faceless(rng, sampler, people)
+    photograph = faceless(rng, sampler, people)
     picture = random_background(rng, config.size, config.size, photograph=photograph)
     return degrade(rng, picture, strength=config.degrade)
 
@@ -243,7 +243,7 @@ def _random_place(
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """A background, and the size and the middle of the face on it, px."""
     size = config.size
-    canvas = random_background(rng, size, size, photograph=_faceless(rng, sampler, None))
+    canvas = random_background(rng, size, size, photograph=faceless(rng, sampler, None))
     middle = size * (0.5 + rng.uniform(-config.shift, config.shift, 2)) - 0.5
     return canvas, size * rng.uniform(*config.face), middle
 
@@ -281,11 +281,9 @@ def _extra_light(rng: np.random.Generator) -> np.ndarray | None:
     return np.array([1 + 0.6 * towards[2], *towards], np.float32)
 
 
-def _faceless(rng: np.random.Generator, sampler: Sampler, people: np.ndarray | None) -> np.ndarray:
+def faceless(rng: np.random.Generator, sampler: Sampler, people: np.ndarray | None) -> np.ndarray:
     """Part of a photograph of the training people, without the face."""
     people = sampler.of_split("train") if people is None else people
-    if len(people) == 0:
-        people = sampler.people
     person = int(people[rng.integers(len(people))])
     portraits = sampler.tools.portraits
     return faceless_part(rng, portraits.image(person), portraits.mesh[person])
