@@ -103,7 +103,7 @@ def _add_noise(rng: np.random.Generator, picture: np.ndarray, strength: float) -
 
 def _compress(picture: np.ndarray, quality: int) -> np.ndarray:
     stored = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(stored, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR))
 
 
 def occlude(

@@ -116,14 +116,14 @@ def _paint(
     vertices: np.ndarray, projected: np.ndarray, picture: np.ndarray, own: np.ndarray
 ) -> np.ndarray:
     """Colours (n, 3) for what the photograph does not show: means of the nearest shown places."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     soft = cv2.GaussianBlur(picture, (0, 0), _PAINT_BLUR)
     height, width = picture.shape[:2]
     column = np.clip(np.rint(projected[:, 0]), 0, width - 1).astype(int)
     row = np.clip(np.rint(projected[:, 1]), 0, height - 1).astype(int)
     good = np.flatnonzero(own[: PARTS["head"][1]] > 0.7)
-    near = cKDTree(vertices[good]).query(vertices, _PAINT_NEIGHBOURS)[1]
+    near = KDTree(vertices[good]).query(vertices, _PAINT_NEIGHBOURS)[1]
     paint = soft[row[good], column[good]].astype(np.float32)[near].mean(axis=1)
     for name, colour in _INSIDE.items():
         start, end = PARTS[name]
@@ -138,6 +138,7 @@ def _filled(image: np.ndarray, matte: np.ndarray) -> np.ndarray:
     _, labels = cv2.distanceTransformWithLabels(
         (~inside).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
+    labels = labels.astype(np.int64)
     rows = np.zeros(labels.max() + 1, np.int64)
     rows[labels[inside]] = np.flatnonzero(inside)
     return image.reshape(-1, 3)[rows[labels]]
@@ -229,10 +230,10 @@ def _look_up(
     picture: np.ndarray, place: np.ndarray, pixel: np.ndarray, height: int, width: int
 ) -> np.ndarray:
     """Colours (k, 3) of a picture at places (k, 2), px, which pixels of a (h, w) view show."""
-    full = np.zeros((height * width, 2), np.float32)
-    full[pixel] = place
-    full = full.reshape(height, width, 2)
-    found = cv2.remap(picture, full, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = np.zeros((2, height * width), np.float32)
+    x[pixel], y[pixel] = place.T
+    maps = x.reshape(height, width), y.reshape(height, width)
+    found = cv2.remap(picture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return found.reshape(-1, 3)[pixel]
 
 
