@@ -26,6 +26,9 @@ _DARKENING = 45.0  # mm behind the lips at which the inside of the mouth has los
 _PAINT_BLUR = 6.0  # px
 _PAINT_NEIGHBOURS = 24
 _BEHIND = 3.0  # mm
+_FOLD = 8.0  # mm that a fold of lids or lips may lie behind what is shown
+_FEATURES = slice(36, 68)  # landmarks of eyes and mouth
+_AROUND = 9.0  # mm
 _INTERIOR = ("mouth_socket", "gums", "teeth")
 _OPEN_GAP = 1.5  # mm between the lips from which the inside of the mouth is drawn
 # RGB of what the photograph does not show of the mouth.
@@ -58,11 +61,11 @@ def prepare_portrait(tools: Tools, registered: Registered) -> Textured:
     body = np.flatnonzero(head.mean[head.triangles, 1].min(axis=1) > neck)
     outside = np.setdiff1d(np.arange(len(head.triangles)), [*inside, *body])
     projected = view.project(vertices).astype(np.float32)
-    shown = _shown(vertices, projected, head.triangles, registered.rotation, image.shape[:2])
+    shown, open_ = _shown(vertices, projected, head.triangles, registered.rotation, image.shape[:2])
     height, width = image.shape[:2]
     matte = cv2.resize(registered.foreground, (width, height), interpolation=cv2.INTER_LINEAR)
     picture = _filled(image, matte)
-    mix = _mix(head, shown)
+    mix = _mix(head, shown, open_ & _around_features(head))
     return Textured(
         registered=registered,
         vertices=vertices,
@@ -83,19 +86,40 @@ def _shown(
     triangles: np.ndarray,
     rotation: np.ndarray,
     shape: tuple[int, int],
-) -> np.ndarray:
-    """How well the photograph shows each vertex: the cosine of its surface, 0 if hidden."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """How well the photograph shows each vertex (n,): the cosine of its surface, 0 if hidden.
+
+    Also whether it is at least near to what the photograph shows (n,), as folds of the lids are.
+    """
     facing = -(normals(vertices, triangles) @ rotation.T)[:, 2]
     fragments = rasterize(projected, triangles, *shape)
     near = seen(projected, fragments.depth, slack=_BEHIND)
     height, width = shape
     within = (projected[:, 0] < width) & (projected[:, 1] < height) & (projected.min(1) > -1e9)
     within &= (projected[:, 0] >= 0) & (projected[:, 1] >= 0)
-    return np.where(near & within, np.maximum(facing, 0), 0)
+    fold = seen(projected, fragments.depth, slack=_FOLD)
+    return np.where(near & within, np.maximum(facing, 0), 0), fold & within
 
 
-def _mix(head: HeadModel, shown: np.ndarray) -> np.ndarray:
-    """Weights (n, 2) of a vertex's own texture and of its mirror image's, without sharp seams."""
+def _around_features(head: HeadModel) -> np.ndarray:
+    """Vertices (n,) bool of the lids, eyeballs and lips, whose folds must not be painted over."""
+    from scipy.spatial import KDTree
+
+    distance, _ = KDTree(head.mean[head.landmarks[_FEATURES]]).query(head.mean)
+    close = np.asarray(distance) < _AROUND
+    for name in _INTERIOR:
+        start, end = PARTS[name]
+        close[start:end] = False
+    return close
+
+
+def _mix(head: HeadModel, shown: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Weights (n, 2) of a vertex's own texture and of its mirror image's, without sharp seams.
+
+    Args:
+        shown: (n,) cosines.
+        kept: (n,) bool, vertices that take their own texture whatever their cosine.
+    """
     good = np.clip(shown / _GOOD, 0, 1)
     pairs = np.concatenate([head.triangles, head.triangles[:, [1, 2, 0]]])
     first, second = pairs[:, 0], pairs[:, 1]
@@ -109,6 +133,7 @@ def _mix(head: HeadModel, shown: np.ndarray) -> np.ndarray:
     for name in _INTERIOR:  # little of it shows, between the lips: no rim to spare
         start, end = PARTS[name]
         own[start:end] = shown[start:end] > 0
+    own[kept] = 1
     return np.stack([own, (1 - own) * own[head.mirrored]], axis=1).astype(np.float32)
 
 

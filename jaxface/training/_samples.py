@@ -307,7 +307,7 @@ def _portrait_eyes(textured: Textured) -> tuple[np.ndarray, np.ndarray]:
 def _random_light(rng: np.random.Generator) -> np.ndarray:
     """Two sources (2, 7), as `draw_head` takes them."""
     sources = []
-    for strength, even in ((rng.uniform(0.4, 0.9), 0.1), (rng.uniform(0.35, 0.6), 0.8)):
+    for strength, even in ((rng.uniform(0.4, 0.9), 0.1), (rng.uniform(0.45, 0.75), 0.8)):
         towards = rng.normal(size=3) * [1, 0.7, 0.4] + [0, -0.3, -0.6]
         colour = strength * rng.uniform(0.9, 1.1, 3)
         sources.append([*(towards / np.linalg.norm(towards)), *colour, even])
