@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,9 +35,12 @@ from .fit import (
     PartConfig,
     SVRExperts,
     Validator,
+    fit_config,
+    prepare_clnf,
+    strip_clnf,
 )
 
-FORMAT = 1  # of the manifest; raise it with every change that old files do not survive
+FORMAT = 2  # of the manifest; raise it with every change that old files do not survive
 _CLASSES = {
     cls.__name__: cls
     for cls in (
@@ -94,7 +98,8 @@ def save_model(
     folder = models_dir() if directory is None else directory
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, np.ndarray] = {}
-    structure = _encode(model, "", tensors)
+    bare = eqx.tree_at(lambda m: m.clnf, model, strip_clnf(model.clnf))
+    structure = _encode(bare, "", tensors)
     stored = folder / f"{model.info.name}.safetensors"
     data = safetensors.numpy.save(tensors)
     manifest = {
@@ -121,7 +126,9 @@ def load_model(name_or_path: str | Path = "openface") -> Model:
     Raises:
         ModelFileError: there is no such model, or its files are damaged.
     """
-    return _load(_resolve(name_or_path))
+    model = _load(_resolve(name_or_path))
+    clnf = prepare_clnf(model.clnf, fit_config(model.clnf))
+    return eqx.tree_at(lambda m: m.clnf, model, clnf)
 
 
 def installed_models(directory: Path | None = None) -> list[InstalledModel]:

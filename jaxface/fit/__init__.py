@@ -27,6 +27,7 @@ from ._pdm import project as project
 from ._pdm import shape_2d as shape_2d
 from ._pdm import shape_3d as shape_3d
 from ._prepare import prepare_clnf as prepare_clnf
+from ._prepare import strip_clnf as strip_clnf
 from ._refit import fit_pdm_to_landmarks as fit_pdm_to_landmarks
 from ._responses import response_maps as response_maps
 from ._rlms import ResponseFrame as ResponseFrame
