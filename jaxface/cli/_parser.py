@@ -101,7 +101,7 @@ def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    train = commands.add_parser("train", help="make training data")
+    train = commands.add_parser("train", help="make training data and train a model")
     actions = train.add_subparsers(dest="train_command", metavar="ACTION", required=True)
     data = actions.add_parser(
         "data",
@@ -109,10 +109,33 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Registers the morphable head to all portraits (OUT/registration, which later "
         "runs reuse) and writes sheets of samples: OUT/*.png.",
     )
-    data.add_argument(
+    for name, what in _TRAINED:
+        part = actions.add_parser(
+            name,
+            help=f"train {what}",
+            description=f"Trains {what}: OUT/parts/{name}*.safetensors, with figures as JSON and "
+            "loss curves as OUT/*.png. Goes on where an interrupted run stopped.",
+        )
+        part.add_argument(
+            "--share", type=float, default=1.0, help="of the usual number of pictures (default: 1)"
+        )
+        _add_training_options(part)
+    _add_training_options(data)
+
+
+_TRAINED = (
+    ("pdm", "the shape model"),
+    ("experts", "the patch experts (after pdm)"),
+    ("validator", "the validator of landmarks (after pdm)"),
+    ("eyes", "the eye models"),
+)
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--data", required=True, metavar="DIR", help="folder of portraits/ and ict-facekit/"
     )
-    data.add_argument("--out", required=True, metavar="DIR", help="created if need be")
-    data.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
-    data.add_argument("--people", type=int, metavar="N", help="only the first N people")
-    data.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("--out", required=True, metavar="DIR", help="created if need be")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    parser.add_argument("--people", type=int, metavar="N", help="only the first N people")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")

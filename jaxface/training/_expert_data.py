@@ -108,11 +108,22 @@ def _cut(
 
 
 def cut_examples(
-    pdm: PDM, pictures: Pictures, rows: np.ndarray, starts: Starts, *, scale: float, window: int
+    pdm: PDM,
+    gray: np.ndarray,
+    landmarks: np.ndarray,
+    shown: np.ndarray,
+    rows: np.ndarray,
+    starts: Starts,
+    *,
+    scale: float,
+    window: int,
 ) -> Examples:
     """Areas around the landmarks of starts, and where the labels lie in the response maps.
 
     Args:
+        gray: (p, h, w) uint8 pictures.
+        landmarks: (p, n, 2) labels, px.
+        shown: (p, n) bool.
         rows: picture of each start.
         scale: of the patch experts, px per mm.
         window: side of the response maps.
@@ -124,19 +135,14 @@ def cut_examples(
     for chunk in _chunks(count):
         picture = rows[chunk % count]
         part = starts.take(chunk % count)
-        parameters = PDMParameters(
-            scale=jnp.asarray(part.scale),
-            rotation=jnp.asarray(part.rotation),
-            translation=jnp.asarray(part.translation),
-            local=jnp.asarray(part.local),
-        )
-        gray = jnp.asarray(pictures.gray[picture], jnp.float32)
-        labels = jnp.asarray(pictures.landmarks[picture])
-        cut, where = _cut(pdm, gray, parameters, labels, scale, window)
+        parameters = part.parameters()
+        image = jnp.asarray(gray[picture], jnp.float32)
+        labels = jnp.asarray(landmarks[picture])
+        cut, where = _cut(pdm, image, parameters, labels, scale, window)
         used = chunk < count
         areas[:, chunk[used]] = np.rint(cut).astype(np.uint8)[used].transpose(1, 0, 2, 3)
         places[:, chunk[used]] = np.asarray(where)[used].transpose(1, 0, 2)
-    present = pictures.visible[rows].T.astype(np.float32)
+    present = shown[rows].T.astype(np.float32)
     return Examples(areas, places, present)
 
 

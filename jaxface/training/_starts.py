@@ -5,8 +5,10 @@ Rows are pictures; everything is NumPy and follows the generator.
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 
+from .._types import PDMParameters
 from ..fit import PDM
 from ._camera import euler_to_matrix, matrix_to_euler
 from ._pictures import Pictures
@@ -29,6 +31,15 @@ class Starts:
         """Some of the starts."""
         return Starts(
             self.scale[rows], self.rotation[rows], self.translation[rows], self.local[rows]
+        )
+
+    def parameters(self) -> PDMParameters:
+        """As the fit takes them, with a leading axis."""
+        return PDMParameters(
+            scale=jnp.asarray(self.scale),
+            rotation=jnp.asarray(self.rotation),
+            translation=jnp.asarray(self.translation),
+            local=jnp.asarray(self.local),
         )
 
 

@@ -30,7 +30,7 @@ from ._starts import NoiseConfig
 
 VIEWS = (0, -20, -45, -70, 70, 45, 20)  # yaw, degrees
 MIRROR_VIEW = (0, 6, 5, 4, 3, 2, 1)
-_TRAINED = 4  # views, the first of `VIEWS`
+TRAINED_VIEWS = 4  # views, the first of `VIEWS`
 _REACH = (11.0, 14.0, 14.0, 22.0)  # degrees of yaw around a trained view's centre
 _SHOWN = 0.5  # share of the pictures of a view that must show a landmark
 _HELD_BACK = 0.1  # share of the examples, of other pictures, that measure an expert
@@ -106,11 +106,14 @@ def train_experts(
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    shown = [_shown(source, view) for view in range(_TRAINED)]
-    trained = [
-        [_train_view(pdm, source, place, config, s, v, shown[v], progress) for v in range(_TRAINED)]
-        for s in range(len(config.plans))
-    ]
+    shown = [_shown(source, view) for view in range(TRAINED_VIEWS)]
+    trained = []
+    for scale in range(len(config.plans)):
+        views = [
+            _train_view(pdm, source, place, config, scale, view, shown[view], progress)
+            for view in range(TRAINED_VIEWS)
+        ]
+        trained.append(views)
     scales = zip(config.plans, trained, strict=True)
     return tuple(assemble(plan.scale, views) for plan, views in scales), trained
 
@@ -172,7 +175,17 @@ def _examples(
     centre, reach = np.radians(VIEWS[view]), np.radians(_REACH[view])
     count = int(config.examples * (1 + _HELD_BACK))
     rows, starts = starts_in_view(pdm, source, centre, reach, count, rng, plan.noise)
-    cut = cut_examples(pdm, source.pictures, rows, starts, scale=plan.scale, window=plan.window)
+    pictures = source.pictures
+    cut = cut_examples(
+        pdm,
+        pictures.gray,
+        pictures.landmarks,
+        pictures.visible,
+        rows,
+        starts,
+        scale=plan.scale,
+        window=plan.window,
+    )
     # A picture and its mirror image lie half of all pictures apart.
     half = len(source.pictures) // 2
     back = (rows % max(half, 1)) % round(1 / _HELD_BACK) == 0
@@ -229,7 +242,7 @@ def mirror_experts(experts: Experts) -> Experts:
 def assemble(scale: float, trained: list[TrainedView]) -> CCNFExperts:
     """The experts of one scale in all views, as the fit takes them."""
     views = [*trained]
-    for view in range(_TRAINED, len(VIEWS)):
+    for view in range(TRAINED_VIEWS, len(VIEWS)):
         other = trained[MIRROR_VIEW[view]]
         mirrored = mirror_experts(other.experts)
         views.append(

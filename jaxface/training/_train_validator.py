@@ -213,14 +213,8 @@ def _warp_all(
     for first in range(0, count, _CHUNK):
         rows = np.arange(first, first + _CHUNK) % count
         part = starts.take(rows)
-        parameters = PDMParameters(
-            scale=jnp.asarray(part.scale),
-            rotation=jnp.asarray(part.rotation),
-            translation=jnp.asarray(part.translation),
-            local=jnp.asarray(part.local),
-        )
         gray = jnp.asarray(grays[chosen[rows]], jnp.float32)
-        warped, frame, found = (np.asarray(x) for x in _warp(pdm, blank, gray, parameters))
+        warped, frame, found = (np.asarray(x) for x in _warp(pdm, blank, gray, part.parameters()))
         error = np.full(len(rows), np.inf)
         if labels is not None:
             missed = np.linalg.norm(found - labels[0][rows], axis=-1).mean(axis=1)
