@@ -27,7 +27,7 @@ class ExpertConfig:
 
     neurons: int = 7
     batch: int = 64
-    epochs: int = 12
+    epochs: int = 8
     rate: float = 0.03  # of Adam; falls to a hundredth along a cosine
     target_sigma: float = 1.0  # px of the response map
     level: float = 10.0  # weight of the squared error beside the cross entropy

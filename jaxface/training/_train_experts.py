@@ -69,7 +69,7 @@ PLANS = (
 class TrainExpertsConfig:
     """Settings of the training of all experts."""
 
-    examples: int = 4000  # per view and scale
+    examples: int = 6000  # per view and scale
     seed: int = 0
     plans: tuple[ScalePlan, ...] = PLANS
     program: ExpertConfig = ExpertConfig()
@@ -107,13 +107,12 @@ def train_experts(
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     shown = [_shown(source, view) for view in range(TRAINED_VIEWS)]
-    trained = []
-    for scale in range(len(config.plans)):
-        views = [
-            _train_view(pdm, source, place, config, scale, view, shown[view], progress)
-            for view in range(TRAINED_VIEWS)
-        ]
-        trained.append(views)
+    trained: list[list[TrainedView]] = [[] for _ in config.plans]
+    for view in range(TRAINED_VIEWS):
+        for scale, views in enumerate(trained):
+            views.append(
+                _train_view(pdm, source, place, config, scale, view, shown[view], progress)
+            )
     scales = zip(config.plans, trained, strict=True)
     return tuple(assemble(plan.scale, views) for plan, views in scales), trained
 

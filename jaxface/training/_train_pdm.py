@@ -22,7 +22,7 @@ class PDMConfig:
 
     modes: int = 32
     heads: int = 4000  # made-up heads
-    per_portrait: int = 8  # expressions of each portrait
+    per_portrait: int = 6  # expressions of each portrait
     seed: int = 0
 
 

@@ -50,7 +50,7 @@ class ValidatorConfig:
     examples: int = 1500  # per level
     negatives: int = 2000
     batch: int = 64
-    epochs: int = 12
+    epochs: int = 8
     rate: float = 1e-3
     decay: float = 1e-4
     seed: int = 0
