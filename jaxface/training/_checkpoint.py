@@ -2,8 +2,9 @@
 
 import os
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def load_state(path: Path, like: T) -> tuple[T, list[np.ndarray]]:
         return jax.tree.unflatten(tree, found), list(file["curve"])
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes whole files only, so that an interrupted run leaves none that is cut short."""
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with open(partial, "wb") as file:

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt8
 
 SUPPORT = 11
+Arrays = Array | np.ndarray  # NumPy before and after training
 _HIGHEST = lax.Precision.HIGHEST
 _FLAT = np.float32(1e-3)  # squared grey levels of a whole patch: there is nothing to see
 _RATE_LEFT = 0.01  # share of the rate that is left at the end
@@ -37,17 +38,17 @@ class ExpertConfig:
 class Experts(eqx.Module):
     """Experts as they are trained: of one landmark, or with a leading axis of all of a view."""
 
-    weights: Float[Array, "*n k 11 11"]
-    bias: Float[Array, "*n k"]
-    log_alpha: Float[Array, "*n k"]
+    weights: Float[Arrays, "*n k 11 11"]
+    bias: Float[Arrays, "*n k"]
+    log_alpha: Float[Arrays, "*n k"]
 
 
 class Examples(NamedTuple):
     """Areas around starts, and where in the response map the landmark truly is."""
 
-    areas: UInt8[Array, "n a s s"]
-    places: Float[Array, "n a 2"]  # column and row, px of the map
-    present: Float[Array, "n a"]  # weight of the example; 0 where the landmark is hidden
+    areas: UInt8[Arrays, "n a s s"]
+    places: Float[Arrays, "n a 2"]  # column and row, px of the map
+    present: Float[Arrays, "n a"]  # weight of the example; 0 where the landmark is hidden
 
 
 class Progress(eqx.Module):
@@ -73,7 +74,7 @@ def start_training(key: PRNGKeyArray, landmarks: int, config: ExpertConfig) -> P
     return Progress(experts, optimiser, jnp.zeros((), jnp.int32))
 
 
-def raw_responses(expert: Experts, areas: Float[Array, "a s s"]) -> Float[Array, "a w w"]:
+def raw_responses(expert: Experts, areas: Float[Arrays, "a s s"]) -> Float[Array, "a w w"]:
     """Maps of one landmark, 0 to 1: what `ccnf_responses` gives without coupled pixels."""
     count, side, _ = areas.shape
     window = side - SUPPORT + 1
@@ -89,7 +90,7 @@ def raw_responses(expert: Experts, areas: Float[Array, "a s s"]) -> Float[Array,
     return jnp.einsum("k,arkc->arc", jax.nn.softmax(expert.log_alpha), fired, precision=_HIGHEST)
 
 
-def _toeplitz(weights: Float[Array, "k 11 11"], window: int) -> Float[Array, "r j"]:
+def _toeplitz(weights: Float[Arrays, "k 11 11"], window: int) -> Float[Array, "r j"]:
     """Matrix that takes 11 rows of an area to one row of each neuron's map."""
     side = window + SUPPORT - 1
     centred = weights - jnp.mean(weights, axis=(1, 2), keepdims=True)
@@ -100,7 +101,7 @@ def _toeplitz(weights: Float[Array, "k 11 11"], window: int) -> Float[Array, "r 
     return jnp.stack(shifted, axis=-1).reshape(SUPPORT * side, -1)
 
 
-def _inverse_norms(areas: Float[Array, "a s s"]) -> Float[Array, "a w w"]:
+def _inverse_norms(areas: Float[Arrays, "a s s"]) -> Float[Array, "a w w"]:
     """One over the length of each 11x11 patch without its mean; 0 where it is flat."""
     side = areas.shape[-1]
     offset = np.arange(side)[:, None] - np.arange(side - SUPPORT + 1)
@@ -111,7 +112,7 @@ def _inverse_norms(areas: Float[Array, "a s s"]) -> Float[Array, "a w w"]:
     return jnp.where(energy > _FLAT, lax.rsqrt(jnp.maximum(energy, _FLAT)), 0)
 
 
-def target_maps(places: Float[Array, "a 2"], window: int, sigma: float) -> Float[Array, "a w w"]:
+def target_maps(places: Float[Arrays, "a 2"], window: int, sigma: float) -> Float[Array, "a w w"]:
     """Gaussians of height 1 at places (column, row)."""
     cells = np.arange(window, dtype=np.float32)
     each = jnp.exp(np.float32(-0.5 / sigma**2) * (places[..., None] - cells) ** 2)

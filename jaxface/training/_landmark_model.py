@@ -6,7 +6,7 @@ output folder; pictures and checkpoints lie in its `cache`.
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -162,7 +162,7 @@ def _pdm(place: Workplace) -> PDM:
     return read_module(place.part("pdm"))
 
 
-def make_pdm(place: Workplace, config: LandmarkConfig, report: Report) -> dict[str, object]:
+def make_pdm(place: Workplace, config: LandmarkConfig, report: Report) -> Mapping[str, object]:
     """Trains and stores the PDM; returns its figures."""
     pdm, found = train_pdm(place.sampler, config.pdm)
     write_module(pdm, place.part("pdm"))
@@ -170,7 +170,7 @@ def make_pdm(place: Workplace, config: LandmarkConfig, report: Report) -> dict[s
     return _store_figures(place, "pdm", dataclasses.asdict(found))
 
 
-def make_experts(place: Workplace, config: LandmarkConfig, report: Report) -> dict[str, object]:
+def make_experts(place: Workplace, config: LandmarkConfig, report: Report) -> Mapping[str, object]:
     """Trains and stores the patch experts; needs the PDM. Returns their figures."""
     source = _face_pictures(place, config, report)
     experts, trained = train_experts(
@@ -207,7 +207,9 @@ def _draw_expert_curves(path: Path, trained: list[list[TrainedView]]) -> None:
     draw_curves(path, panels)
 
 
-def make_validator(place: Workplace, config: LandmarkConfig, report: Report) -> dict[str, object]:
+def make_validator(
+    place: Workplace, config: LandmarkConfig, report: Report
+) -> Mapping[str, object]:
     """Trains and stores the validator; needs the PDM. Returns its figures."""
     source, pdm = _face_pictures(place, config, report), _pdm(place)
     rng = np.random.default_rng([config.seed, 99])
@@ -231,7 +233,7 @@ def make_validator(place: Workplace, config: LandmarkConfig, report: Report) -> 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def make_eyes(place: Workplace, config: LandmarkConfig, report: Report) -> dict[str, object]:
+def make_eyes(place: Workplace, config: LandmarkConfig, report: Report) -> Mapping[str, object]:
     """Trains and stores both eye models; returns their figures."""
     large = SampleConfig(size=_SIZE, face=_LARGE_FACE, yaw=35.0)
     kinds = ((config.eye_portraits, "portrait", large, 0), (config.eye_heads, "head", large, 0))
@@ -255,7 +257,9 @@ def make_eyes(place: Workplace, config: LandmarkConfig, report: Report) -> dict[
     return _store_figures(place, "eyes", figures)
 
 
-def _store_figures(place: Workplace, name: str, figures: dict[str, object]) -> dict[str, object]:
+def _store_figures(
+    place: Workplace, name: str, figures: Mapping[str, object]
+) -> Mapping[str, object]:
     path = place.part(name).with_suffix(".json")
     path.write_text(json.dumps(figures, indent=1) + "\n")
     return figures

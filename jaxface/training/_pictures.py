@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,7 +121,9 @@ def _draw_shard(
 def _save(samples: list[Sample], path: Path) -> None:
     """Writes whole files only, so that an interrupted run leaves none that is cut short."""
     grays = [cv2.cvtColor(sample.image, cv2.COLOR_RGB2GRAY) for sample in samples]
-    arrays = {name: np.stack([getattr(s, name) for s in samples]) for name in _FIELDS}
+    arrays: dict[str, Any] = {}
+    for name in _FIELDS:
+        arrays[name] = np.stack([getattr(sample, name) for sample in samples])
     arrays["scale"] = np.array([s.scale for s in samples], np.float32)
     arrays["person"] = np.array([s.person for s in samples])
     partial = path.with_suffix(f".{os.getpid()}.partial")

@@ -110,7 +110,7 @@ def _start(pdm: PDM, landmarks: jax.Array) -> PDMParameters:
     """Parameters as a fit finds them from the main model's landmarks (e, 6, 2) of an eye."""
     target = jnp.zeros((landmarks.shape[0], POINTS, 2), landmarks.dtype)
     target = target.at[:, np.asarray(PART_POINTS)].set(landmarks)
-    present = np.isin(np.arange(POINTS), PART_POINTS)
+    present = jnp.asarray(np.isin(np.arange(POINTS), PART_POINTS))
     return jax.vmap(lambda points: fit_pdm_to_landmarks(pdm, points, present))(target)
 
 
@@ -164,8 +164,8 @@ def _as_experts(experts: Experts, scale: float, squared: np.ndarray) -> CCNFExpe
         component_windows=(),
         centres=jnp.zeros((1, 3), jnp.float32),
         visible=jnp.asarray(visible),
-        weights=weights[None] * visible[..., None, None, None],
-        bias=experts.bias[None] * visible[..., None],
+        weights=jnp.asarray(weights)[None] * visible[..., None, None, None],
+        bias=jnp.asarray(experts.bias)[None] * visible[..., None],
         alpha=alpha,
         beta=jnp.zeros((1, POINTS, 0), jnp.float32),
         confidence=jnp.asarray(trust / trust.sum() * visible.sum(), jnp.float32),
