@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,9 @@ from jaxtyping import Array, Float
 
 from .._types import Fit
 from ..fit import CLNF, FitConfig, fit_landmarks
+from ._camera import matrix_to_euler
+from ._pictures import Pictures
+from ._samples import Sampler
 
 REGIONS = {
     "jaw": slice(0, 17),
@@ -31,6 +35,38 @@ class FaceSet:
     visible: np.ndarray  # (f, 68) bool
     eye_distance: np.ndarray  # (f,) px between the outer corners, as if seen from the front
     yaw: np.ndarray  # (f,) degrees
+
+
+def photograph_faces(sampler: Sampler, people: np.ndarray, *, mesh_labels: bool = False) -> FaceSet:
+    """The unchanged photographs of registered people.
+
+    Args:
+        mesh_labels: take the data's own 68 mesh points for the truth, instead of the registered
+            head model's landmarks.
+    """
+    portraits, registered = sampler.tools.portraits, sampler.registered
+    grays = [cv2.cvtColor(portraits.image(int(p)), cv2.COLOR_RGB2GRAY) for p in people]
+    size = np.array([gray.shape for gray in grays])
+    height, width = size.max(axis=0)
+    padded = np.zeros((len(grays), height, width), np.uint8)
+    for row, gray in zip(padded, grays, strict=True):
+        row[: gray.shape[0], : gray.shape[1]] = gray
+    if mesh_labels:
+        landmarks = portraits.mesh[people][:, portraits.mesh_to_68, :2]
+    else:
+        landmarks = np.stack([registered[int(p)].landmarks for p in people])
+    yaw = [matrix_to_euler(registered[int(p)].rotation)[1] for p in people]
+    visible = np.ones(landmarks.shape[:2], bool)
+    distance = outer_eye_distance(landmarks)
+    return FaceSet(padded, size, landmarks, visible, distance, np.degrees(yaw))
+
+
+def picture_faces(pictures: Pictures) -> FaceSet:
+    """Faces of drawn pictures."""
+    size = np.tile([pictures.gray.shape[1:]], (len(pictures), 1))
+    distance = outer_eye_distance(pictures.landmarks_3d) * pictures.scale
+    yaw = np.degrees(pictures.rotation[:, 1])
+    return FaceSet(pictures.gray, size, pictures.landmarks, pictures.visible, distance, yaw)
 
 
 @dataclasses.dataclass(frozen=True)
