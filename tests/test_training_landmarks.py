@@ -344,9 +344,8 @@ def test_the_frontal_frame_is_an_affine_picture_of_the_mean_shape(pdm):
     mean = np.asarray(pdm.mean_shape)[:, :2]
     gray = jnp.asarray(np.tile(np.arange(200, dtype=np.float32), (200, 1)))
     size = jnp.array([200, 200])
-    warped, inside = warp_to_mean_shape(
-        blank, gray, jnp.asarray(mean + 100), jnp.asarray(0), size=size
-    )
+    warp = jax.jit(lambda at: warp_to_mean_shape(blank, gray, at, jnp.asarray(0), size=size))
+    warped, inside = warp(jnp.asarray(mean + 100))
     mask = frames.triangle_id[0] >= 0
     assert bool(inside) and mask.mean() > 0.3
     columns = np.tile(np.arange(SIDE), (SIDE, 1))[mask]
@@ -361,8 +360,9 @@ def test_a_mirrored_network_answers_to_mirrored_faces(pdm):
     net = start_net(jax.random.key(3), config)
     shape = blank_validator(pdm, face_triangles(pdm), config)
     faces = jnp.asarray(np.random.default_rng(14).normal(size=(2, SIDE, SIDE)), jnp.float32)
+    answer = jax.jit(lambda net, faces: logits(shape, net, faces))
     np.testing.assert_allclose(
-        logits(shape, mirror_net(net), faces[..., ::-1]), logits(shape, net, faces), atol=_FLOAT
+        answer(mirror_net(net), faces[..., ::-1]), answer(net, faces), atol=_FLOAT
     )
 
 
