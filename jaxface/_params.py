@@ -116,6 +116,42 @@ def save_model(
     return _record(stored, manifest)
 
 
+def write_module(module: eqx.Module, path: Path) -> None:
+    """Stores one Module, such as a trained part of a model, in one safetensors file.
+
+    Args:
+        path: its folder must exist; an older file is replaced.
+
+    Raises:
+        TypeError: it holds something other than known Modules, arrays and plain values.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    structure = json.dumps(_encode(module, "", tensors))
+    metadata = {"format": str(FORMAT), "structure": structure}
+    _replace(path, safetensors.numpy.save(tensors, metadata=metadata))
+
+
+def read_module(path: Path) -> Any:
+    """Reads a Module that `write_module` has stored.
+
+    Raises:
+        ModelFileError: the file is missing or damaged, or of another format.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as tensors:
+            metadata = tensors.metadata() or {}
+            if metadata.get("format") != str(FORMAT):
+                found = metadata.get("format")
+                raise ModelFileError(
+                    f"{path}: expected format {FORMAT}, found {found}. Train it again."
+                )
+            return _decode(json.loads(metadata["structure"]), tensors)
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{path}: is missing or damaged ({error}). Train it again.") from error
+
+
 def load_model(name_or_path: str | Path = "openface") -> Model:
     """Loads an installed model.
 

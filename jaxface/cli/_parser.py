@@ -16,7 +16,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Builds the parser.
 
     Returns:
-        A parser whose result has `command`, and `models_command` if that is "models".
+        A parser whose result has `command`, and `models_command` or `train_command` if that is
+        "models" or "train".
     """
     parser = argparse.ArgumentParser(
         prog="jaxface",
@@ -28,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_analyze(commands)
     _add_models(commands)
+    _add_train(commands)
     return parser
 
 
@@ -96,3 +98,44 @@ def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     listing = actions.add_parser("list", help="list the installed models")
     for action in (install, listing):
         action.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    train = commands.add_parser("train", help="make training data and train a model")
+    actions = train.add_subparsers(dest="train_command", metavar="ACTION", required=True)
+    data = actions.add_parser(
+        "data",
+        help="register the portraits and show samples",
+        description="Registers the morphable head to all portraits (OUT/registration, which later "
+        "runs reuse) and writes sheets of samples: OUT/*.png.",
+    )
+    for name, what in _TRAINED:
+        part = actions.add_parser(
+            name,
+            help=f"train {what}",
+            description=f"Trains {what}: OUT/parts/{name}*.safetensors, with figures as JSON and "
+            "loss curves as OUT/*.png. Goes on where an interrupted run stopped.",
+        )
+        part.add_argument(
+            "--share", type=float, default=1.0, help="of the usual number of pictures (default: 1)"
+        )
+        _add_training_options(part)
+    _add_training_options(data)
+
+
+_TRAINED = (
+    ("pdm", "the shape model"),
+    ("experts", "the patch experts (after pdm)"),
+    ("validator", "the validator of landmarks (after pdm)"),
+    ("eyes", "the eye models"),
+)
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", required=True, metavar="DIR", help="folder of portraits/ and ict-facekit/"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="created if need be")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    parser.add_argument("--people", type=int, metavar="N", help="only the first N people")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")

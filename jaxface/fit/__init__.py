@@ -51,4 +51,7 @@ from ._tracker import start_track as start_track
 from ._tracker import track_box as track_box
 from ._tracker import track_landmarks as track_landmarks
 from ._validator import Validator as Validator
+from ._validator import normalise_face as normalise_face
+from ._validator import run_validator as run_validator
 from ._validator import validate_landmarks as validate_landmarks
+from ._validator import warp_to_mean_shape as warp_to_mean_shape

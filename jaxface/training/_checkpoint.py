@@ -1,0 +1,42 @@
+"""Checkpoints of training runs: the leaves of a state and its loss curve in one file."""
+
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+T = TypeVar("T")
+
+
+def fingerprint(*settings: object) -> str:
+    """Short name of settings, so that a run never resumes one with other settings."""
+    return f"{zlib.crc32(repr(settings).encode()):08x}"
+
+
+def save_state(path: Path, state: object, curve: list[np.ndarray]) -> None:
+    """Stores a state, a tree of arrays, and the losses of its epochs."""
+    leaves = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+    write_arrays(path, {**leaves, "curve": np.array(curve)})
+
+
+def load_state(path: Path, like: T) -> tuple[T, list[np.ndarray]]:
+    """The state that an earlier run has left, or `like` and no losses."""
+    if not path.is_file():
+        return like, []
+    leaves, tree = jax.tree.flatten(like)
+    with np.load(path) as file:
+        found = [jnp.asarray(file[f"leaf{i}"]) for i in range(len(leaves))]
+        return jax.tree.unflatten(tree, found), list(file["curve"])
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes whole files only, so that an interrupted run leaves none that is cut short."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        np.savez(file, **arrays)
+    partial.replace(path)

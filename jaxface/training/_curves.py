@@ -1,0 +1,28 @@
+"""Loss curves as pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def draw_curves(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Draws losses over epochs.
+
+    Args:
+        path: of a PNG; its folder must exist.
+        panels: for each panel's title, the curves by name.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
+    for axes, (title, curves) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for name, losses in curves.items():
+            axes.plot(np.arange(1, len(losses) + 1), losses, label=name, marker=".")
+        axes.set(title=title, xlabel="epoch", ylabel="loss")
+        axes.grid(alpha=0.3)
+        if len(curves) > 1:
+            axes.legend(fontsize="small")
+    figure.savefig(path, dpi=100)
