@@ -34,7 +34,7 @@ def load_process(options: Options) -> Process:
         settings = dataclasses.replace(config, static_action_units=static)
         if source.mode == "image":
             return _ImageResults(model, source, settings, extras)
-        return _ClipResults(model, source, settings, extras)
+        return _ClipResults(model, source, settings, extras, options.at_once)
 
     return process
 
@@ -66,7 +66,7 @@ class _ImageResults:
 class _ClipResults:
     """Faces of a clip."""
 
-    def __init__(self, model: Model, source: Source, config: Config, extras: Extras):
+    def __init__(self, model: Model, source: Source, config: Config, extras: Extras, at_once: bool):
         self._clip = ClipAnalysis(
             model,
             source.frames,
@@ -75,6 +75,7 @@ class _ClipResults:
             faces=source.faces,
             config=config,
             extras=extras,
+            at_once=at_once,
         )
 
     def __iter__(self) -> Iterator[FaceRecord]:

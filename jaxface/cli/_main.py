@@ -134,6 +134,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         model=arguments.model,
         faces=arguments.faces,
         static=arguments.static,
+        at_once=arguments.at_once,
         wild=arguments.wild,
         multi_view=None if arguments.multi_view is None else bool(arguments.multi_view),
         fx=arguments.fx,

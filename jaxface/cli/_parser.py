@@ -69,6 +69,7 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add("--faces", choices=("one", "all"), help="default: all in images, one in videos")
     add("--static", action="store_true", help="action units without adapting to the person")
+    add("--at-once", action="store_true", help="track many frames of a clip at once: faster")
     add("--wild", action="store_true", help="larger search, for difficult images")
     add("--multi-view", type=int, choices=(0, 1), help="start from several head orientations")
     for name, what in (("f", "focal length"), ("c", "optical centre")):

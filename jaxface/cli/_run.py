@@ -43,6 +43,7 @@ class Options:
     model: str = "openface"
     faces: Faces | None = None  # None: all in images, one in videos
     static: bool = False
+    at_once: bool = False  # track many frames of a clip at once
     wild: bool = False
     multi_view: bool | None = None  # None: as `wild`
     fx: float | None = None
