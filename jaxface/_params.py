@@ -22,7 +22,7 @@ import safetensors.numpy
 
 from ._model import Model, ModelInfo
 from .analyze import ActionUnits, FaceAnalyser, LinearHeads
-from .detect import MTCNN, Conv, Dense, MaxPool, Net, PReLU
+from .detect import MTCNN, OPENFACE_FRAME, Conv, Dense, MaxPool, Net, PReLU
 from .fit import (
     CLNF,
     PDM,
@@ -36,7 +36,7 @@ from .fit import (
     Validator,
 )
 
-FORMAT = 1  # of the manifest; raise it with every change that old files do not survive
+FORMAT = 2  # of the manifest; raise it with every change that old files do not survive
 _CLASSES = {
     cls.__name__: cls
     for cls in (
@@ -170,6 +170,9 @@ def _load(path: Path) -> Model:
             f"{_AGAIN}"
         )
     try:
+        if manifest["format"] == 1:  # every detector was OpenFace's
+            detector = manifest["structure"]["fields"]["detector"]
+            detector["fields"]["landmark_frame"] = list(OPENFACE_FRAME)
         with safetensors.safe_open(path, framework="numpy") as tensors:
             model = _decode(manifest["structure"], tensors)
     except (KeyError, TypeError, safetensors.SafetensorError) as error:
@@ -195,7 +198,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ModelFileError(
             f"{manifest_path}: the manifest is damaged ({error!r}). {_AGAIN}"
         ) from error
-    if found != FORMAT:
+    if found not in (1, FORMAT):
         raise ModelFileError(f"{manifest_path}: expected format {FORMAT}, found {found}. {_AGAIN}")
     if missing:
         raise ModelFileError(f"{manifest_path}: the manifest lacks {sorted(missing)}. {_AGAIN}")

@@ -141,7 +141,7 @@ def test_damaged_tensors_are_refused(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "expected format 1, found 99"),
+        ({"format": 99}, "expected format 2, found 99"),
         ({"sha256": "0"}, "is damaged"),
         ({"structure": {"class": "Popen", "fields": {}}}, "does not describe.*Popen"),
         ({"structure": {"class": "MaxPool", "fields": {"kernel": 2}}}, "does not describe"),
@@ -160,7 +160,7 @@ def test_unreadable_manifest_is_refused(cache: Path) -> None:
     (cache / "openface.json").write_text("{")
     with pytest.raises(ModelFileError, match=r"openface\.json: the manifest is damaged"):
         load_model()
-    (cache / "openface.json").write_text('{"format": 1}')
+    (cache / "openface.json").write_text('{"format": 2}')
     with pytest.raises(ModelFileError, match="the manifest lacks.*sha256"):
         installed_models()
     (cache / "openface.json").unlink()

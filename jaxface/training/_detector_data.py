@@ -1,0 +1,201 @@
+"""Scenes and crops that the detector learns from, kept on disk as arrays."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from .._types import Image
+from ..detect import MTCNN, DetectConfig, corrected_squares, propose_boxes, refine_boxes
+from ._detector_clutter import Picture
+from ._detector_nets import SIDES
+from ._detector_scenes import Face, Scene, make_scene
+from ._mining import Crops, join, make_crops, random_squares
+from ._portraits import Portraits
+
+# Per scene: negatives, parts and positives kept, and squares tried near each face and anywhere.
+_MOST = {"pnet": (40, 16, 24), "rnet": (24, 8, 14), "onet": (12, 5, 10)}
+_NEAR = {"pnet": 16, "rnet": 8, "onet": 6}
+_ANYWHERE = {"pnet": 60, "rnet": 6, "onet": 2}
+# What passes when the next network's crops are sought: R-Net lets more pass than in use, for
+# its mistakes are what O-Net learns from.
+_MINING = DetectConfig(
+    min_face_size=24.0, thresholds=(0.6, 0.3, 0.7), proposals=1024, candidates=256, refined=64
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What scenes are composed of."""
+
+    faces: tuple[Face, ...]
+    patches: tuple[Picture, ...]  # no face in them
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenes:
+    """Pictures of one size."""
+
+    images: np.ndarray  # (n, s, s, 3) uint8, maybe on disk
+    landmarks: tuple[Float32[np.ndarray, "f 68 2"], ...]
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+
+def load_sources(portraits: Portraits, people: Iterable[int]) -> Sources:
+    """Photographs with their landmarks, and what lies below the chin and beside the head."""
+    faces, patches = [], []
+    for person in people:
+        image = portraits.image(int(person))
+        landmarks = portraits.mesh[person, portraits.mesh_to_68, :2].astype(np.float32)
+        faces.append(Face(image, landmarks))
+        low, high = landmarks.min(0), landmarks.max(0)
+        gap = 0.08 * (high - low)
+        below = image[int(high[1] + gap[1]) :]
+        left, right = image[:, : int(low[0] - gap[0])], image[:, int(high[0] + gap[0]) :]
+        patches += [part for part in (below, left, right) if min(part.shape[:2]) >= 40]
+    return Sources(tuple(faces), tuple(patches))
+
+
+def key_of(settings: object) -> str:
+    """Short name of settings, for files that depend on them."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def build_scenes(sources: Sources, count: int, size: int, *, seed: int, path: Path) -> Scenes:
+    """Composes scenes, or reads them where an earlier run has left them.
+
+    Args:
+        sources: what they are made of.
+        count: of scenes.
+        size: of each, px.
+        seed: decides everything.
+        path: `.npy` file of the pictures; the landmarks lie beside it.
+    """
+    labels = path.with_suffix(".labels.npz")
+    if not labels.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shape = (count, size, size, 3)
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        found = []
+        for index in tqdm(range(count), "scenes", unit="scene"):
+            scene = _scene(sources, size, seed, index)
+            images[index] = scene.image
+            found.append(scene.landmarks)
+        images.flush()
+        counts = np.array([len(landmarks) for landmarks in found])
+        np.savez(labels, counts=counts, landmarks=np.concatenate(found))
+    with np.load(labels) as stored:
+        ends = np.cumsum(stored["counts"])
+        landmarks = np.split(stored["landmarks"], ends[:-1])
+    return Scenes(np.load(path, mmap_mode="r"), tuple(landmarks))
+
+
+def _scene(sources: Sources, size: int, seed: int, index: int) -> Scene:
+    rng = np.random.default_rng([seed, index])
+    return make_scene(rng, sources.faces, sources.patches, size)
+
+
+@eqx.filter_jit
+def _mined(mtcnn: MTCNN, image: Image, name: str) -> tuple[jax.Array, jax.Array]:
+    """Squares that the network `name` is shown, and which of them exist."""
+    size = jnp.array(image.shape[:2], jnp.int32)
+    proposed = propose_boxes(mtcnn.pnet, image, size, _MINING)
+    assert proposed is not None
+    boxes = proposed[0]
+    if name == "onet":
+        boxes, _ = refine_boxes(mtcnn.rnet, image, size, boxes, _MINING)
+    return corrected_squares(boxes), boxes.valid
+
+
+def mine_squares(mtcnn: MTCNN, image: Picture, name: str) -> Float32[np.ndarray, "n 4"]:
+    """Squares of a picture that the networks before `name` take for faces."""
+    if name == "pnet":
+        return np.zeros((0, 4), np.float32)
+    squares, valid = _mined(mtcnn, jnp.asarray(image, jnp.float32), name)
+    return np.asarray(squares)[np.asarray(valid)]
+
+
+def build_crops(name: str, mtcnn: MTCNN, scenes: Scenes, *, seed: int, path: Path) -> Crops:
+    """Crops of all scenes for one network, or those that an earlier run has left.
+
+    Args:
+        name: "pnet", "rnet" or "onet".
+        mtcnn: the networks before it are trained.
+        scenes: pictures with faces.
+        seed: decides what is kept.
+        path: `.npz` file of the crops.
+    """
+    if not path.is_file():
+        mine = mine_squares
+        parts = [
+            _scene_crops(name, mtcnn, scenes, index, seed, mine)
+            for index in tqdm(range(len(scenes)), f"{name} crops", unit="scene")
+        ]
+        save_crops(path, join(parts))
+    return load_crops(path)
+
+
+def _scene_crops(
+    name: str,
+    mtcnn: MTCNN,
+    scenes: Scenes,
+    index: int,
+    seed: int,
+    mine: Callable[[MTCNN, Picture, str], Float32[np.ndarray, "n 4"]],
+) -> Crops:
+    rng = np.random.default_rng([seed, index])
+    image, landmarks = np.asarray(scenes.images[index]), scenes.landmarks[index]
+    tried = random_squares(
+        rng, landmarks, image.shape[:2], near=_NEAR[name], anywhere=_ANYWHERE[name]
+    )
+    squares = np.concatenate([mine(mtcnn, image, name), tried])
+    return make_crops(name, image, landmarks, squares, SIDES[name], rng=rng, most=_MOST[name])
+
+
+def save_crops(path: Path, crops: Crops) -> None:
+    """Writes crops to one file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.tmp.npz")
+    np.savez(temporary, **dataclasses.asdict(crops))
+    temporary.replace(path)
+
+
+def load_crops(path: Path) -> Crops:
+    """Reads what `save_crops` wrote."""
+    with np.load(path) as stored:
+        return Crops(*(stored[field.name] for field in dataclasses.fields(Crops)))
+
+
+def draw_batch(
+    crops: Crops, kinds: Sequence[np.ndarray], counts: Sequence[int], rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """A batch with fixed numbers of negatives, parts and positives.
+
+    Args:
+        crops: to draw from, with repetition.
+        kinds: their indices by kind.
+        counts: how many of each kind.
+        rng: decides.
+    Returns:
+        images, kinds, corrections and points.
+    """
+    index = np.concatenate(
+        [own[rng.integers(len(own), size=count)] for own, count in zip(kinds, counts, strict=True)]
+    )
+    return (
+        crops.images[index],
+        crops.kinds[index],
+        crops.corrections[index],
+        crops.points[index],
+    )

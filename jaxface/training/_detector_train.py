@@ -1,0 +1,235 @@
+"""Trains P-, R- and O-Net one after another, each on what the ones before it let through.
+
+Reference: Zhang et al., Joint Face Detection and Alignment using Multi-task Cascaded
+Convolutional Networks, 2016: the losses and the mining of hard examples. Differs: faces and
+places are synthesised, see `_detector_scenes`; boxes and points are learnt with an absolute
+error, Huber's near zero; each network's bias is set on validation scenes afterwards, so that
+the thresholds of `DetectConfig` need no tuning.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+
+from ..detect import MTCNN, DetectConfig, Net
+from ._curves import draw_curves
+from ._detector_data import (
+    Scenes,
+    build_crops,
+    build_scenes,
+    draw_batch,
+    key_of,
+    load_sources,
+)
+from ._detector_nets import NAMES, new_detector, run_batch
+from ._loop import Recipe, fit
+from ._mining import LANDMARK_FRAME, NEGATIVE, POSITIVE, Crops
+from ._portraits import load_portraits
+
+_HARD = 0.7  # share of the faces and non-faces of a batch, the worst ones, that count
+_NEAR = 0.05  # box sizes; errors below count less
+_SHARES = {"pnet": (0.5, 0.2, 0.3), "rnet": (0.5, 0.2, 0.3), "onet": (0.45, 0.15, 0.4)}
+_MIRRORED_POINTS = np.array([1, 0, 2, 4, 3])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectorRecipe:
+    """Sizes of the data and lengths of the training; the defaults made the shipped detector."""
+
+    scenes: int = 2600
+    validation_scenes: int = 260
+    scene_size: int = 320  # px
+    batches: tuple[int, int, int] = (1024, 384, 192)  # crops, per network
+    steps: tuple[int, int, int] = (4000, 2500, 3500)
+    misses: tuple[float, float, float] = (0.03, 0.015, 0.01)  # validation faces that may go
+
+
+def detector_loss(
+    net: Net,
+    batch: tuple[UInt8[Array, "b s s 3"], Int[Array, " b"], Array, Array],
+    key: PRNGKeyArray,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Loss of one batch of crops.
+
+    Args:
+        net: one of the three.
+        batch: crops (0 to 255), kinds, corrections, points; see `Crops`.
+        key: of mirroring and of changes of light.
+    Returns:
+        The sum of the losses of face scores, boxes and, where the network has them, points;
+        and each of them.
+    """
+    images, kinds, corrections, points = batch
+    mirror_key, light_key = jax.random.split(key)
+    mirrored = jax.random.bernoulli(mirror_key, 0.5, kinds.shape)
+    images = vary_light(images.astype(jnp.float32), light_key)
+    images, corrections, points = mirror(images, corrections, points, mirrored)
+    outputs = run_batch(net, (images - 127.5) / 128)
+    is_face = (kinds == POSITIVE).astype(jnp.int32)
+    scored = (kinds == POSITIVE) | (kinds == NEGATIVE)
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(outputs[:, :2], is_face)
+    parts = {"score": hard_mean(losses, scored, _HARD)}
+    shown = kinds != NEGATIVE
+    parts["box"] = _mean_error(outputs[:, 2:6], corrections, shown)
+    if outputs.shape[1] > 6:
+        flat = jnp.concatenate([points[..., 0], points[..., 1]], axis=1)
+        parts["points"] = _mean_error(outputs[:, 6:], flat, shown)
+    return parts["score"] + parts["box"] + parts.get("points", jnp.float32(0)), parts
+
+
+def hard_mean(
+    losses: Float[Array, " b"], counted: Float[Array, " b"], share: float
+) -> Float[Array, ""]:
+    """Mean of the largest `share` of those losses that count."""
+    ranked = jnp.sort(jnp.where(counted, losses, -1))[::-1]
+    most = jnp.ceil(share * jnp.sum(counted))
+    chosen = jnp.arange(len(losses)) < most
+    return jnp.sum(jnp.where(chosen, ranked, 0)) / jnp.maximum(most, 1)
+
+
+def _mean_error(
+    outputs: Float[Array, "b n"], targets: Float[Array, "b n"], shown: Float[Array, " b"]
+) -> Float[Array, ""]:
+    errors = optax.losses.huber_loss(outputs, targets, delta=_NEAR).mean(1) / _NEAR
+    return jnp.sum(jnp.where(shown, errors, 0)) * 4 / jnp.maximum(jnp.sum(shown), 1)
+
+
+def mirror(
+    images: Float[Array, "b s s 3"],
+    corrections: Float[Array, "b 4"],
+    points: Float[Array, "b 5 2"],
+    mirrored: Float[Array, " b"],
+) -> tuple[Float[Array, "b s s 3"], Float[Array, "b 4"], Float[Array, "b 5 2"]]:
+    """Mirrors some crops, with their boxes and points."""
+    images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    turned = corrections[:, jnp.array([2, 1, 0, 3])] * jnp.array([-1.0, 1, -1, 1])
+    corrections = jnp.where(mirrored[:, None], turned, corrections)
+    turned = points[:, _MIRRORED_POINTS] * jnp.array([-1.0, 1]) + jnp.array([1.0, 0])
+    return images, corrections, jnp.where(mirrored[:, None, None], turned, points)
+
+
+def vary_light(images: Float[Array, "b s s 3"], key: PRNGKeyArray) -> Float[Array, "b s s 3"]:
+    """Changes contrast, brightness and colours of each crop; makes some grey."""
+    keys = jax.random.split(key, 4)
+    count = (images.shape[0], 1, 1)
+    gain = jnp.exp(0.2 * jax.random.normal(keys[0], (*count, 1)))
+    cast = jnp.exp(0.06 * jax.random.normal(keys[1], (*count, 3)))
+    level = 12 * jax.random.normal(keys[2], (*count, 1))
+    grey = jax.random.bernoulli(keys[3], 0.15, (*count, 1))
+    images = jnp.where(grey, images.mean(-1, keepdims=True), images)
+    return jnp.clip(images * gain * cast + level, 0, 255)
+
+
+@jax.jit
+def _margins(net: Net, images: UInt8[Array, "b s s 3"]) -> Float[Array, " b"]:
+    outputs = run_batch(net, (images.astype(jnp.float32) - 127.5) / 128)
+    return outputs[:, 1] - outputs[:, 0]
+
+
+def face_margins(net: Net, crops: Crops, kind: int) -> np.ndarray:
+    """How much a network prefers face to non-face (difference of logits), on crops of a kind."""
+    images = crops.images[crops.kinds == kind]
+    blocks = [images[i : i + 256] for i in range(0, len(images), 256)]
+    return np.concatenate([np.asarray(_margins(net, block)) for block in blocks])
+
+
+def set_operating_point(net: Net, margins: np.ndarray, misses: float, threshold: float) -> Net:
+    """Shifts the face score so that `threshold` lets all but a share of these faces pass.
+
+    Args:
+        net: one of the three.
+        margins: of validation faces.
+        misses: share of them that may fail.
+        threshold: of `DetectConfig`.
+    """
+    wanted = np.log(threshold / (1 - threshold))
+    shift = wanted - np.quantile(margins, misses)
+    return eqx.tree_at(
+        lambda net: net.layers[-1].bias, net, replace_fn=lambda bias: bias.at[1].add(shift)
+    )
+
+
+def train_detector(
+    data: Path | str, out: Path | str, *, recipe: DetectorRecipe = DetectorRecipe(), seed: int = 0
+) -> MTCNN:
+    """Trains the detector; goes on where an interrupted run of the same recipe stopped.
+
+    Args:
+        data: folder that holds `portraits/`.
+        out: folder for checkpoints (`checkpoints/`), crops (`cache/`) and curves (PNG).
+        recipe: sizes and lengths.
+        seed: decides everything.
+    Returns:
+        The trained networks.
+    Raises:
+        FileNotFoundError: the data are not there.
+    """
+    out = Path(out)
+    folder = out / "cache" / f"detector-{key_of([dataclasses.asdict(recipe), seed])}"
+    scenes = _make_scenes(Path(data), folder, recipe, seed)
+    mtcnn = new_detector(jax.random.key(seed), LANDMARK_FRAME)
+    for index, name in enumerate(NAMES):
+        mtcnn = _train_net(index, name, mtcnn, scenes, recipe, folder, out, seed)
+    return mtcnn
+
+
+def _make_scenes(
+    data: Path, folder: Path, recipe: DetectorRecipe, seed: int
+) -> tuple[Scenes, Scenes]:
+    portraits = load_portraits(data)
+    made = []
+    counts = {"train": recipe.scenes, "validation": recipe.validation_scenes}
+    for index, (part, count) in enumerate(counts.items()):
+        sources = load_sources(portraits, portraits.split[part])
+        path = folder / f"{part}.npy"
+        own = 2 * seed + index
+        made.append(build_scenes(sources, count, recipe.scene_size, seed=own, path=path))
+    return made[0], made[1]
+
+
+def _train_net(
+    index: int,
+    name: str,
+    mtcnn: MTCNN,
+    scenes: tuple[Scenes, Scenes],
+    recipe: DetectorRecipe,
+    folder: Path,
+    out: Path,
+    seed: int,
+) -> MTCNN:
+    """Mines crops for one network, trains it and sets its operating point."""
+    crops, held = (
+        build_crops(name, mtcnn, own, seed=seed, path=folder / f"{name}-{part}.npz")
+        for part, own in zip(("train", "validation"), scenes, strict=True)
+    )
+    kinds = [np.flatnonzero(crops.kinds == kind) for kind in range(3)]
+    counts = [round(share * recipe.batches[index]) for share in _SHARES[name]]
+
+    def batches(step: int) -> tuple[np.ndarray, ...]:
+        return draw_batch(crops, kinds, counts, np.random.default_rng([seed, index, step]))
+
+    fitted = fit(
+        getattr(mtcnn, name),
+        detector_loss,
+        batches,
+        Recipe(steps=recipe.steps[index]),
+        checkpoint=folder / f"{name}-state.npz",
+        title=name,
+        seed=seed,
+    )
+    draw_curves(out / f"detector-{name}.png", fitted.losses, title=f"{name}: training loss")
+    margins = face_margins(fitted.model, held, POSITIVE)
+    threshold = DetectConfig().thresholds[index]
+    net = set_operating_point(fitted.model, margins, recipe.misses[index], threshold)
+    wrong = face_margins(net, held, NEGATIVE) > np.log(threshold / (1 - threshold))
+    print(
+        f"{name}: {recipe.misses[index]:.1%} of the faces and {1 - wrong.mean():.2%} of the "
+        f"rest are rejected ({len(held)} validation crops)"
+    )
+    return eqx.tree_at(lambda m: getattr(m, name), mtcnn, net)
