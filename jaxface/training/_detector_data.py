@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import equinox as eqx
@@ -17,13 +17,15 @@ from .._types import Image
 from ..detect import MTCNN, DetectConfig, corrected_squares, propose_boxes, refine_boxes
 from ._detector_clutter import Picture
 from ._detector_nets import SIDES
+from ._detector_renders import photograph, render_people
 from ._detector_scenes import Face, Scene, make_scene
 from ._mining import Crops, join, make_crops, random_squares
-from ._portraits import Portraits
+from ._registration import Tools, register_all
 
 # Per scene: negatives, parts and positives kept, and squares tried near each face and anywhere.
 _MOST = {"pnet": (40, 16, 24), "rnet": (24, 8, 14), "onet": (12, 5, 10)}
 _NEAR = {"pnet": 16, "rnet": 8, "onet": 6}
+_VIEWS_SEED = 0  # renderings are shared by all runs
 _ANYWHERE = {"pnet": 60, "rnet": 6, "onet": 2}
 # What passes when the next network's crops are sought: R-Net lets more pass than in use, for
 # its mistakes are what O-Net learns from.
@@ -51,19 +53,30 @@ class Scenes:
         return len(self.landmarks)
 
 
-def load_sources(portraits: Portraits, people: Iterable[int]) -> Sources:
-    """Photographs with their landmarks, and what lies below the chin and beside the head."""
-    faces, patches = [], []
-    for person in people:
-        image = portraits.image(int(person))
-        landmarks = portraits.mesh[person, portraits.mesh_to_68, :2].astype(np.float32)
-        faces.append(Face(image, landmarks))
-        low, high = landmarks.min(0), landmarks.max(0)
-        gap = 0.08 * (high - low)
-        below = image[int(high[1] + gap[1]) :]
-        left, right = image[:, : int(low[0] - gap[0])], image[:, int(high[0] + gap[0]) :]
-        patches += [part for part in (below, left, right) if min(part.shape[:2]) >= 40]
+def load_sources(tools: Tools, people: Sequence[int], views: int, *, cache: Path) -> Sources:
+    """Photographs and renderings of people, and parts of the photographs without a face.
+
+    Args:
+        tools: portraits and head model.
+        people: their numbers.
+        views: renderings of each; 0 for the photographs alone.
+        cache: folder for registrations and renderings.
+    """
+    registered = register_all(tools, cache / "registered", people=people)
+    faces = [photograph(tools, registered[int(person)]) for person in people]
+    patches = [patch for face in faces for patch in _patches(face)]
+    if views:
+        faces += render_people(tools, people, views, seed=_VIEWS_SEED, cache=cache)
     return Sources(tuple(faces), tuple(patches))
+
+
+def _patches(face: Face) -> list[Picture]:
+    """What lies below the chin and beside the head."""
+    low, high = face.landmarks.min(0), face.landmarks.max(0)
+    gap = 0.08 * (high - low)
+    below = face.image[int(high[1] + gap[1]) :]
+    left, right = face.image[:, : int(low[0] - gap[0])], face.image[:, int(high[0] + gap[0]) :]
+    return [part for part in (below, left, right) if min(part.shape[:2]) >= 40]
 
 
 def key_of(settings: object) -> str:

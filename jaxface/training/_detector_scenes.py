@@ -26,6 +26,8 @@ class Face:
 
     image: Picture
     landmarks: Float32[np.ndarray, "68 2"]  # px
+    matte: UInt8[np.ndarray, "h w"]  # 255 where the person is
+    whole: bool  # a photograph, whose own background may be shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,24 +39,21 @@ class Scene:
 
 
 def _head_mask(rng: Generator, face: Face) -> UInt8[np.ndarray, "h w"]:
-    """What of a photograph is pasted: an oval around the head, the bust too, or all of it."""
-    height, width = face.image.shape[:2]
+    """What of a picture is pasted: all, the person, or an oval around the head."""
     kind = rng.random()
-    if kind < 0.4:
-        return np.full((height, width), 255, np.uint8)
-    mask = np.zeros((height, width), np.uint8)
+    if face.whole and kind < 0.3:
+        return np.full(face.matte.shape, 255, np.uint8)
+    if kind < 0.75:
+        return face.matte
     low, high = face.landmarks.min(0), face.landmarks.max(0)
     size, middle = float((high - low).mean()), (low + high) / 2
     wide, tall = rng.uniform(0.6, 0.85) * size, rng.uniform(0.75, 1.05) * size
+    mask = np.zeros(face.matte.shape, np.uint8)
     center = (int(middle[0]), int(middle[1] - 0.15 * size))
     cv2.ellipse(mask, center, (int(wide), int(tall)), 0, 0, 360, 255, -1)
-    if kind < 0.75:
-        top, neck = int(high[1] - 0.05 * size), int(0.35 * size)
-        x = center[0]
-        bust = [(x - neck, top), (x + neck, top), (x + 4 * neck, height), (x - 4 * neck, height)]
-        cv2.fillPoly(mask, [np.array(bust, np.int32)], 255)
-    blur = int(rng.choice([1, 5, 15, 31]))
-    return cv2.GaussianBlur(mask, (blur, blur), 0)
+    blur = 2 * int(rng.choice([0.01, 0.04, 0.1]) * size) + 1
+    mask = cv2.GaussianBlur(mask, (blur, blur), 0)
+    return mask if face.whole else np.minimum(mask, face.matte)
 
 
 def _shrink(face: Face, mask: np.ndarray, ratio: float) -> tuple[Face, np.ndarray]:
@@ -64,7 +63,8 @@ def _shrink(face: Face, mask: np.ndarray, ratio: float) -> tuple[Face, np.ndarra
         scale = np.array(size, np.float32) / face.image.shape[1::-1]
         image = cv2.resize(face.image, size, interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
-        face = Face(image, (face.landmarks + np.float32(0.5)) * scale - np.float32(0.5))
+        landmarks = (face.landmarks + np.float32(0.5)) * scale - np.float32(0.5)
+        face = dataclasses.replace(face, image=image, landmarks=landmarks)
         ratio *= 2
     return face, mask
 

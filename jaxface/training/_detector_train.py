@@ -30,7 +30,7 @@ from ._detector_data import (
 from ._detector_nets import NAMES, new_detector, run_batch
 from ._loop import Recipe, fit
 from ._mining import LANDMARK_FRAME, NEGATIVE, POSITIVE, Crops
-from ._portraits import load_portraits
+from ._registration import load_tools
 
 _HARD = 0.7  # share of the faces and non-faces of a batch, the worst ones, that count
 _NEAR = 0.05  # box sizes; errors below count less
@@ -45,6 +45,7 @@ class DetectorRecipe:
     scenes: int = 2600
     validation_scenes: int = 260
     scene_size: int = 320  # px
+    views: int = 4  # renderings of each person
     batches: tuple[int, int, int] = (1024, 384, 192)  # crops, per network
     steps: tuple[int, int, int] = (4000, 2500, 3500)
     misses: tuple[float, float, float] = (0.03, 0.015, 0.01)  # validation faces that may go
@@ -182,11 +183,13 @@ def train_detector(
 def _make_scenes(
     data: Path, folder: Path, recipe: DetectorRecipe, seed: int
 ) -> tuple[Scenes, Scenes]:
-    portraits = load_portraits(data)
+    tools = load_tools(data)
     made = []
     counts = {"train": recipe.scenes, "validation": recipe.validation_scenes}
     for index, (part, count) in enumerate(counts.items()):
-        sources = load_sources(portraits, portraits.split[part])
+        sources = load_sources(
+            tools, tools.portraits.split[part], recipe.views, cache=folder.parent
+        )
         path = folder / f"{part}.npy"
         own = 2 * seed + index
         made.append(build_scenes(sources, count, recipe.scene_size, seed=own, path=path))
