@@ -111,6 +111,52 @@ def save_model(
     return _record(stored, manifest)
 
 
+def save_part(part: Any, path: Path) -> None:
+    """Stores a part of a model as `<path>.safetensors` and the manifest beside it.
+
+    float32 arrays are stored as float16; `load_part` widens them again.
+
+    Args:
+        part: one of the Modules that models consist of.
+        path: of the safetensors file.
+
+    Raises:
+        TypeError: the part holds something other than known Modules, arrays and plain values.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    structure = _encode(part, "", tensors)
+    single = [name for name, values in tensors.items() if values.dtype == np.float32]
+    tensors |= {name: tensors[name].astype(np.float16) for name in single}
+    data = safetensors.numpy.save(tensors)
+    manifest = {
+        "format": FORMAT,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "structure": structure,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, data)
+    _replace(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
+
+
+def load_part(path: Path) -> Any:
+    """Loads what `save_part` stored.
+
+    Raises:
+        ModelFileError: the files are missing or damaged.
+    """
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_bytes())
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+            raise ModelFileError(f"{path}: is damaged: its sha256 is not the manifest's")
+        with safetensors.safe_open(path, framework="numpy") as tensors:
+            return _decode(manifest["structure"], tensors)
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(f"{path}: no part of a model ({error})") from error
+
+
 def load_model(name_or_path: str | Path = "openface") -> Model:
     """Loads an installed model.
 
@@ -256,7 +302,9 @@ def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
     if not isinstance(described, dict):
         return described
     if "tensor" in described:
-        return jnp.asarray(tensors.get_tensor(described["tensor"]))
+        values = tensors.get_tensor(described["tensor"])
+        # Half precision saves space in files; nothing is computed in it.
+        return jnp.asarray(values.astype(np.float32) if values.dtype == np.float16 else values)
     if "items" in described:
         return {key: _decode(value, tensors) for key, value in described["items"]}
     fields = {name: _decode(value, tensors) for name, value in described["fields"].items()}

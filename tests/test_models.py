@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from jaxface._model import Model
 from jaxface._params import ModelFileError, installed_models, load_model, save_model
+from jaxface.detect import OPENFACE_FRAME
 from jaxface.openface import KINDS, import_models, read_model
 
 LANDMARK = "lib/local/LandmarkDetector/model"
@@ -153,6 +154,19 @@ def test_damaged_manifest_is_refused(cache: Path, change: dict, message: str) ->
     path = cache / "openface.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelFileError, match=message):
+        load_model()
+
+
+def test_files_of_format_1_still_load(cache: Path) -> None:
+    """They did not say where the landmarks lie in a detector's boxes: all were OpenFace's."""
+    path = cache / "openface.json"
+    manifest = json.loads(path.read_text()) | {"format": 1}
+    del manifest["structure"]["fields"]["detector"]["fields"]["landmark_frame"]
+    path.write_text(json.dumps(manifest))
+    assert load_model().detector.landmark_frame == OPENFACE_FRAME
+    manifest["format"] = 2
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelFileError, match="does not describe.*landmark_frame"):
         load_model()
 
 

@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "models":
             return _models(arguments)
+        if arguments.command == "train":
+            return _train(arguments)
         check_arguments(parser, arguments)
         return _analyze(arguments)
     except KeyboardInterrupt:
@@ -52,6 +54,19 @@ def _models(arguments: argparse.Namespace) -> int:
 
     try:
         return run_models(arguments)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        Reporter(debug=arguments.debug).fail(error)
+        return 1
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from ._report import Reporter
+    from ._train import run_train
+
+    try:
+        return run_train(arguments)
     except BrokenPipeError:
         raise
     except Exception as error:

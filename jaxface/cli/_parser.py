@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_analyze(commands)
     _add_models(commands)
+    _add_train(commands)
     return parser
 
 
@@ -96,3 +97,22 @@ def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     listing = actions.add_parser("list", help="list the installed models")
     for action in (install, listing):
         action.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    train = commands.add_parser("train", help="train parts of the default model")
+    parts = train.add_subparsers(dest="part", metavar="PART", required=True)
+    detector = parts.add_parser(
+        "detector",
+        help="train the face detector",
+        description="Writes DIR/base-detector.safetensors, a report and loss curves. An "
+        "interrupted run goes on where it stopped.",
+    )
+    add = detector.add_argument
+    add(
+        "--data", required=True, metavar="DIR", help="folder that holds portraits/ and ict-facekit/"
+    )
+    add("--out", required=True, metavar="DIR", help="output folder; created if need be")
+    add("--cache", metavar="DIR", help="folder for crops and checkpoints (default: OUT/cache)")
+    add("--seed", type=int, default=0, help="default: %(default)s")
+    add("--debug", action="store_true", help="show tracebacks")

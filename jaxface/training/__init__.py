@@ -1,5 +1,8 @@
 """Training of the default model: data synthesis from portraits and a morphable head."""
 
+from ._detector_report import evaluate_detector as evaluate_detector
+from ._detector_train import DetectorRecipe as DetectorRecipe
+from ._detector_train import train_detector as train_detector
 from ._head_model import HeadModel as HeadModel
 from ._head_model import load_head_model as load_head_model
 from ._portraits import Portraits as Portraits

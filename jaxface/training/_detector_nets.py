@@ -1,10 +1,9 @@
 """P-, R- and O-Net: their shapes, first weights and forward pass over batches."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ..detect import MTCNN, BoxFrame, Conv, Dense, MaxPool, Net, PReLU
 
@@ -30,17 +29,16 @@ _PLANS: dict[str, _Plan] = {
 }
 
 
-def new_net(name: str, key: PRNGKeyArray) -> Net:
+def new_net(name: str, rng: np.random.Generator) -> Net:
     """A network with random weights (He et al. 2015).
 
     Args:
         name: one of `NAMES`.
-        key: seed.
+        rng: decides them.
     """
     side, channels, layers = SIDES[name], 3, []
     plan = _PLANS[name]
     for index, (kind, size, kernel) in enumerate(plan):
-        key, own = jax.random.split(key)
         if kind == "pool":
             layers.append(MaxPool(kernel=size, stride=kernel))
             side = -(-(side - size) // kernel) + 1
@@ -49,7 +47,7 @@ def new_net(name: str, key: PRNGKeyArray) -> Net:
         inputs = float(np.prod(shape[1:]))
         last = index == len(plan) - 1
         spread = (2 / inputs) ** 0.5 * (0.1 if last else 1)
-        weight = spread * jax.random.normal(own, shape, jnp.float32)
+        weight = jnp.asarray(spread * rng.normal(size=shape), jnp.float32)
         layer = Conv if kind == "conv" else Dense
         layers.append(layer(weight=weight, bias=jnp.zeros(size, jnp.float32)))
         side, channels = (side - kernel + 1, size) if kind == "conv" else (1, size)
@@ -58,16 +56,17 @@ def new_net(name: str, key: PRNGKeyArray) -> Net:
     return Net(layers=tuple(layers))
 
 
-def new_detector(key: PRNGKeyArray, frame: BoxFrame) -> MTCNN:
+def new_detector(seed: int, frame: BoxFrame) -> MTCNN:
     """Three networks with random weights.
 
     Args:
-        key: seed.
+        seed: decides them.
         frame: where the landmarks lie in the boxes that they learn.
     """
-    keys = jax.random.split(key, len(NAMES))
-    nets = {name: new_net(name, own) for name, own in zip(NAMES, keys, strict=True)}
-    return MTCNN(**nets, landmark_frame=frame)
+    pnet, rnet, onet = (
+        new_net(name, np.random.default_rng([seed, index])) for index, name in enumerate(NAMES)
+    )
+    return MTCNN(pnet=pnet, rnet=rnet, onet=onet, landmark_frame=frame)
 
 
 def run_batch(net: Net, maps: Float[Array, "b h w c"]) -> Float[Array, "b o"]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import cv2
 import equinox as eqx
@@ -12,9 +13,10 @@ from jaxtyping import Float32
 from .._types import Detections
 from ..detect import MTCNN, DetectConfig, detect_faces
 from ._detector_clutter import Picture, make_clutter
-from ._detector_data import Sources
+from ._detector_data import Sources, load_sources
 from ._detector_scenes import Face, make_scene
 from ._mining import five_points, overlaps
+from ._registration import load_tools
 
 _CANVAS = (576, 576)  # px; holds a portrait, turned
 _SAME = 0.4  # overlap from which a detection is the face
@@ -233,3 +235,33 @@ def report(scores: dict[str, Score]) -> str:
             f"{score.false_per_100:.1f} | {shown} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def evaluate_detector(
+    mtcnn: MTCNN,
+    data: Path | str,
+    *,
+    cache: Path | str,
+    split: str = "test",
+    config: DetectConfig = DetectConfig(min_face_size=30.0),
+) -> str:
+    """Scores a detector on people held out of training, in all of `CONDITIONS`.
+
+    Args:
+        mtcnn: the detector.
+        data: folder that holds `portraits/` and `ict-facekit/`.
+        cache: folder of registrations.
+        split: the people.
+        config: of the detector.
+    Returns:
+        A Markdown table.
+    """
+    tools = load_tools(data)
+    people = tools.portraits.split[split]
+    sources = load_sources(tools, people, 0, cache=Path(cache))
+    return report(
+        {
+            name: score_detector(mtcnn, sources, spoil, config=config)
+            for name, spoil in CONDITIONS.items()
+        }
+    )

@@ -187,7 +187,7 @@ def degrade(rng: Generator, image: Picture) -> Picture:
     if rng.random() < 0.35:
         out = _blur(rng, out)
     gamma = np.exp(rng.normal(0, 0.35))
-    gain = rng.uniform(0.12, 0.6) if rng.random() < 0.3 else rng.uniform(0.7, 1.3)
+    gain = rng.uniform(0.15, 0.6) if rng.random() < 0.3 else rng.uniform(0.7, 1.3)
     cast = np.exp(rng.normal(0, 0.12, 3))
     values = 255 * (np.arange(256)[:, None] / 255) ** gamma * gain * cast + rng.normal(0, 10)
     out = cv2.LUT(out, np.clip(values, 0, 255).astype(np.uint8)[None])
