@@ -57,13 +57,19 @@ def eyeball(vertices: np.ndarray, eye: str) -> tuple[np.ndarray, float]:
     return centre, float(np.median(np.linalg.norm(shell - centre, axis=1)))
 
 
-def iris_points(centre: np.ndarray, radius: float, direction: np.ndarray) -> np.ndarray:
-    """Centre and ring (9, 3) of the iris of an eyeball that looks along a unit vector."""
+def iris_points(
+    centre: np.ndarray, radius: float, direction: np.ndarray, iris: float = IRIS_RADIUS
+) -> np.ndarray:
+    """Centre and ring (9, 3) of the iris, `iris` mm in radius, of an eyeball.
+
+    Args:
+        centre, radius: of the eyeball, mm.
+        direction: unit vector along which it looks.
+    """
     across = np.cross(direction, [0.0, 1.0, 0.0])
     across /= np.linalg.norm(across)
     up = np.cross(across, direction)
     angle = np.arange(RING_POINTS) * (2 * np.pi / RING_POINTS)
     ring = np.cos(angle)[:, None] * across + np.sin(angle)[:, None] * up
-    depth = np.sqrt(max(radius**2 - IRIS_RADIUS**2, 0.0))
-    points = centre + depth * direction + IRIS_RADIUS * ring
-    return np.concatenate([(centre + depth * direction)[None], points]).astype(np.float32)
+    middle = centre + np.sqrt(max(radius**2 - iris**2, 0.0)) * direction
+    return np.concatenate([middle[None], middle + iris * ring]).astype(np.float32)

@@ -40,6 +40,38 @@ class Fitted(Generic[Model]):
     losses: dict[str, list[float]]  # one per step
 
 
+def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
+    schedule = optax.warmup_cosine_decay_schedule(
+        recipe.rate / 10,
+        recipe.rate,
+        max(recipe.steps // 20, 1),
+        max(recipe.steps, 2),
+        recipe.rate / 100,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(5.0), optax.adamw(schedule, weight_decay=recipe.decay)
+    )
+
+
+def _step(
+    loss: Loss, optimizer: optax.GradientTransformation, static: PyTree
+) -> Callable[[PyTree, PyTree, PRNGKeyArray], tuple[PyTree, dict[str, Float[Array, ""]]]]:
+    """One compiled step: (state, batch, key) -> state and the losses."""
+
+    @jax.jit
+    def advance(state: PyTree, batch: PyTree, key: PRNGKeyArray) -> tuple[PyTree, dict]:
+        arrays, moments = state
+
+        def total(arrays: PyTree) -> tuple[Float[Array, ""], dict]:
+            return loss(eqx.combine(arrays, static), batch, key)
+
+        (value, parts), gradient = jax.value_and_grad(total, has_aux=True)(arrays)
+        updates, moments = optimizer.update(gradient, moments, arrays)
+        return (optax.apply_updates(arrays, updates), moments), {"loss": value, **parts}
+
+    return advance
+
+
 def fit(
     model: Model,
     loss: Loss,
@@ -67,16 +99,7 @@ def fit(
         ValueError: the checkpoint is of another model or recipe.
         FloatingPointError: the loss is no number any more.
     """
-    schedule = optax.warmup_cosine_decay_schedule(
-        recipe.rate / 10,
-        recipe.rate,
-        max(recipe.steps // 20, 1),
-        max(recipe.steps, 2),
-        recipe.rate / 100,
-    )
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(5.0), optax.adamw(schedule, weight_decay=recipe.decay)
-    )
+    optimizer = _optimizer(recipe)
     arrays, static = eqx.partition(model, eqx.is_array)
     state = arrays, optimizer.init(arrays)
     start, losses = 0, {}
@@ -88,17 +111,7 @@ def fit(
             raise ValueError(f"{checkpoint}: made with {facts['settings']}, not {settings}")
         start, losses = facts["step"], facts["losses"]
 
-    @jax.jit
-    def advance(state: PyTree, batch: PyTree, key: PRNGKeyArray) -> tuple[PyTree, dict]:
-        arrays, moments = state
-
-        def total(arrays: PyTree) -> tuple[Float[Array, ""], dict]:
-            return loss(eqx.combine(arrays, static), batch, key)
-
-        (value, parts), gradient = jax.value_and_grad(total, has_aux=True)(arrays)
-        updates, moments = optimizer.update(gradient, moments, arrays)
-        return (optax.apply_updates(arrays, updates), moments), {"loss": value, **parts}
-
+    advance = _step(loss, optimizer, static)
     root = jax.random.key(seed)
     bar = tqdm(range(start, recipe.steps), title, recipe.steps, initial=start, unit="step")
     for step in bar:

@@ -18,6 +18,7 @@ from ._registration import Registered, Tools
 _SHEET_DEPTH = 5.0  # mm behind the origin of the head frame: the plane of the ears
 _GOOD = 0.2  # cosine to the line of sight from which texture is as good as any
 _SMOOTHINGS = 2
+_CONTINUED = (0.8, 0.4)  # of the photograph's height and width: how far its border is repeated
 _TRACE = 0.01  # weights below are nothing
 _LIPS_BEHIND_NOSE = 15.0  # mm
 _DARKENING = 45.0  # mm behind the lips at which the inside of the mouth has lost most light
@@ -37,7 +38,7 @@ class Textured:
     registered: Registered
     vertices: np.ndarray  # (n, 3) mm
     picture: np.ndarray  # (h, w, 3) uint8; behind the person, the nearest colours of the person
-    sheet: np.ndarray  # (h, w, 4) uint8: the photograph and the person's matte
+    sheet: np.ndarray  # (H, W, 4) uint8: the photograph and the person's matte, continued
     outer: np.ndarray  # (t, 3) triangles without the inside of the mouth
     inner: np.ndarray  # (s, 3) those of the inside of the mouth
     place: np.ndarray  # (n, 4) px of `picture`: own place of a vertex, its mirror image's place
@@ -63,7 +64,7 @@ def prepare_portrait(tools: Tools, registered: Registered) -> Textured:
         registered=registered,
         vertices=vertices,
         picture=picture,
-        sheet=np.dstack([image, matte]),
+        sheet=_continued(np.dstack([image, matte])),
         outer=head.triangles[outside],
         inner=head.triangles[inside],
         place=np.concatenate([projected[:, :2], projected[head.mirrored, :2]], axis=1),
@@ -91,7 +92,7 @@ def _shown(
 
 
 def _mix(head: HeadModel, shown: np.ndarray) -> np.ndarray:
-    """Weights (n, 2) of each vertex's own texture and of its mirror image's, without sharp seams."""
+    """Weights (n, 2) of a vertex's own texture and of its mirror image's, without sharp seams."""
     good = np.clip(shown / _GOOD, 0, 1)
     pairs = np.concatenate([head.triangles, head.triangles[:, [1, 2, 0]]])
     first, second = pairs[:, 0], pairs[:, 1]
@@ -137,6 +138,17 @@ def _filled(image: np.ndarray, matte: np.ndarray) -> np.ndarray:
     rows = np.zeros(labels.max() + 1, np.int64)
     rows[labels[inside]] = np.flatnonzero(inside)
     return image.reshape(-1, 3)[rows[labels]]
+
+
+def _margins(height: int, width: int) -> tuple[int, int]:
+    """How far a sheet goes on below a photograph and to its sides, px."""
+    return int(_CONTINUED[0] * height), int(_CONTINUED[1] * width)
+
+
+def _continued(sheet: np.ndarray) -> np.ndarray:
+    """The sheet with its border repeated, so that a body does not end with the photograph."""
+    below, beside = _margins(*sheet.shape[:2])
+    return cv2.copyMakeBorder(sheet, 0, below, beside, beside, cv2.BORDER_REPLICATE)
 
 
 def _lift_irises(registered: Registered, projected: np.ndarray) -> np.ndarray:
@@ -242,7 +254,8 @@ def _draw_sheet(textured: Textured, view: View, background: np.ndarray) -> np.nd
     registered = textured.registered
     height, width = textured.sheet.shape[:2]
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    across = (corners - registered.translation) / registered.scale
+    beside = _margins(*textured.picture.shape[:2])[1]
+    across = (corners - [beside, 0] - registered.translation) / registered.scale
     # The plane is upright in the head frame, so depth along the old line of sight varies.
     normal = registered.rotation[:, 2]
     depth = (_SHEET_DEPTH - across @ normal[:2]) / normal[2]
