@@ -1,8 +1,5 @@
 """Training of the default model: data synthesis from portraits and a morphable head."""
 
-from ._detector_report import evaluate_detector as evaluate_detector
-from ._detector_train import DetectorRecipe as DetectorRecipe
-from ._detector_train import train_detector as train_detector
 from ._camera import View as View
 from ._contact_sheet import contact_sheet as contact_sheet
 from ._crowd import Scene as Scene
@@ -10,6 +7,9 @@ from ._crowd import SceneConfig as SceneConfig
 from ._crowd import sample_scene as sample_scene
 from ._degrade import degrade as degrade
 from ._degrade import occlude as occlude
+from ._detector_report import evaluate_detector as evaluate_detector
+from ._detector_train import DetectorRecipe as DetectorRecipe
+from ._detector_train import train_detector as train_detector
 from ._head_model import HeadModel as HeadModel
 from ._head_model import load_head_model as load_head_model
 from ._portraits import Portraits as Portraits
