@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from .._types import Image
 from ..detect import MTCNN, DetectConfig, corrected_squares, propose_boxes, refine_boxes
+from ._crowd import SceneConfig, sample_scene
 from ._detector_clutter import Picture
 from ._detector_nets import SIDES
 from ._detector_renders import photograph, render_people
-from ._detector_scenes import Face, Scene, make_scene
+from ._detector_scenes import Face, Scene
 from ._mining import Crops, join, make_crops, random_squares
 from ._registration import Tools, register_all
+from ._samples import Sampler
 
 # Per scene: negatives, parts and positives kept, and squares tried near each face and anywhere.
 _MOST = {"pnet": (40, 16, 24), "rnet": (24, 8, 14), "onet": (12, 5, 10)}
@@ -85,14 +87,13 @@ def key_of(settings: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def build_scenes(sources: Sources, count: int, size: int, *, seed: int, path: Path) -> Scenes:
+def build_scenes(make: Callable[[int], Scene], count: int, size: int, *, path: Path) -> Scenes:
     """Composes scenes, or reads them where an earlier run has left them.
 
     Args:
-        sources: what they are made of.
+        make: the scene of a number.
         count: of scenes.
         size: of each, px.
-        seed: decides everything.
         path: `.npy` file of the pictures; the landmarks lie beside it.
     """
     labels = path.with_suffix(".labels.npz")
@@ -102,7 +103,7 @@ def build_scenes(sources: Sources, count: int, size: int, *, seed: int, path: Pa
         images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
         found = []
         for index in tqdm(range(count), "scenes", unit="scene"):
-            scene = _scene(sources, size, seed, index)
+            scene = make(index)
             images[index] = scene.image
             found.append(scene.landmarks)
         images.flush()
@@ -114,9 +115,25 @@ def build_scenes(sources: Sources, count: int, size: int, *, seed: int, path: Pa
     return Scenes(np.load(path, mmap_mode="r"), tuple(landmarks))
 
 
-def _scene(sources: Sources, size: int, seed: int, index: int) -> Scene:
-    rng = np.random.default_rng([seed, index])
-    return make_scene(rng, sources.faces, sources.patches, size)
+def head_scene(sampler: Sampler, rng: np.random.Generator, size: int) -> Scene:
+    """A scene of made-up heads, profiles and odd skins among them.
+
+    Args:
+        sampler: draws them.
+        rng: decides everything.
+        size: px.
+    """
+    drawn = sample_scene(
+        sampler, rng, config=SceneConfig(height=size, width=size, heads=1.0, faces=(0, 6))
+    )
+    # Faces are drawn small ones first, so that a later head may hide an earlier face.
+    middle, extent = drawn.boxes.reshape(-1, 2, 2).mean(1), np.ptp(drawn.boxes.reshape(-1, 2, 2), 1)
+    shown = []
+    for index, place in enumerate(middle):
+        away = (place - middle[index + 1 :]) / extent[index + 1 :]
+        covered = (np.abs(away[:, 0]) < 0.8) & (away[:, 1] > -1.1) & (away[:, 1] < 1.6)
+        shown.append(not covered.any())
+    return Scene(drawn.image, drawn.landmarks[np.array(shown, bool)].astype(np.float32))
 
 
 @eqx.filter_jit

@@ -22,7 +22,7 @@ _PLANS: dict[str, _Plan] = {
         *(("dense", 128, 0), ("dense", 6, 0)),
     ),
     "onet": (
-        *(("conv", 24, 3), ("pool", 3, 2), ("conv", 48, 3), ("pool", 3, 2)),
+        *(("conv", 16, 3), ("pool", 3, 2), ("conv", 40, 3), ("pool", 3, 2)),
         *(("conv", 64, 3), ("pool", 2, 2), ("conv", 96, 2)),
         *(("dense", 192, 0), ("dense", 16, 0)),
     ),

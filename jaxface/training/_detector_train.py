@@ -24,13 +24,15 @@ from ._detector_data import (
     build_crops,
     build_scenes,
     draw_batch,
+    head_scene,
     key_of,
     load_sources,
 )
 from ._detector_nets import NAMES, new_detector, run_batch
+from ._detector_scenes import Scene, make_scene
 from ._loop import Recipe, fit
 from ._mining import LANDMARK_FRAME, NEGATIVE, POSITIVE, Crops
-from ._registration import load_tools
+from ._samples import load_sampler
 
 _HARD = 0.7  # share of the faces and non-faces of a batch, the worst ones, that count
 _NEAR = 0.05  # box sizes; errors below count less
@@ -42,12 +44,13 @@ _MIRRORED_POINTS = np.array([1, 0, 2, 4, 3])
 class DetectorRecipe:
     """Sizes of the data and lengths of the training; the defaults made the shipped detector."""
 
-    scenes: int = 2400
-    validation_scenes: int = 260
+    scenes: int = 1800  # of people
+    head_scenes: int = 400  # of made-up heads
+    validation_scenes: int = 240
     scene_size: int = 320  # px
     views: int = 4  # renderings of each person
-    batches: tuple[int, int, int] = (1024, 384, 192)  # crops, per network
-    steps: tuple[int, int, int] = (3000, 2200, 3000)
+    batches: tuple[int, int, int] = (1024, 320, 160)  # crops, per network
+    steps: tuple[int, int, int] = (3000, 1800, 2800)
     misses: tuple[float, float, float] = (0.1, 0.02, 0.01)  # validation faces that may go
 
 
@@ -189,16 +192,24 @@ def train_detector(
 def _make_scenes(
     data: Path, folder: Path, recipe: DetectorRecipe, seed: int
 ) -> tuple[Scenes, Scenes]:
-    tools = load_tools(data)
+    sampler = load_sampler(data, folder.parent / "registered", people=[])
+    tools, size = sampler.tools, recipe.scene_size
     made = []
     counts = {"train": recipe.scenes, "validation": recipe.validation_scenes}
     for index, (part, count) in enumerate(counts.items()):
         sources = load_sources(
             tools, tools.portraits.split[part], recipe.views, cache=folder.parent
         )
+
+        def make(number: int, part=part, sources=sources, index=index, count=count) -> Scene:
+            rng = np.random.default_rng([seed, index, number])
+            if number < count:
+                return make_scene(rng, sources.faces, sources.patches, size)
+            return head_scene(sampler, rng, size)
+
+        heads = recipe.head_scenes * count // recipe.scenes
         path = folder / f"{part}.npy"
-        own = 2 * seed + index
-        made.append(build_scenes(sources, count, recipe.scene_size, seed=own, path=path))
+        made.append(build_scenes(make, count + heads, size, path=path))
     return made[0], made[1]
 
 
