@@ -22,7 +22,7 @@ pytest.importorskip("optax", reason="needs jaxface[train]")
 from jaxface.training import _mining as mining  # noqa: E402
 from jaxface.training._checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from jaxface.training._curves import draw_curves  # noqa: E402
-from jaxface.training._detector_clutter import make_clutter  # noqa: E402
+from jaxface.training._detector_clutter import Picture, make_clutter  # noqa: E402
 from jaxface.training._detector_data import (  # noqa: E402
     Scenes,
     Sources,
@@ -299,7 +299,7 @@ def test_scenes_follow_from_their_seed(sources: Sources):
     assert not np.array_equal(made[0].image, made[2].image)
 
 
-def _parts(sources: Sources) -> tuple:
+def _parts(sources: Sources) -> tuple[tuple[Face, ...], tuple[Picture, ...]]:
     return sources.faces, sources.patches
 
 

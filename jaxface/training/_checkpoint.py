@@ -21,10 +21,12 @@ def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:
         facts: what JSON can hold.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    leaves = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts))}
+    arrays |= {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
     try:
-        np.savez(temporary, facts=np.array(json.dumps(facts)), **leaves)
+        np.savez(temporary, **arrays)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

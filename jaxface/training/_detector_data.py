@@ -55,7 +55,7 @@ class Scenes:
         return len(self.landmarks)
 
 
-def load_sources(tools: Tools, people: Sequence[int], views: int, *, cache: Path) -> Sources:
+def load_sources(tools: Tools, people: np.ndarray, views: int, *, cache: Path) -> Sources:
     """Photographs and renderings of people, and parts of the photographs without a face.
 
     Args:

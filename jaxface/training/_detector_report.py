@@ -216,7 +216,7 @@ def score_detector(
         found,
         false,
         float(np.mean(overlap)) if overlap else 0.0,
-        tuple(float(b) for b in bias),
+        (float(bias[0]), float(bias[1]), float(bias[2]), float(bias[3])),
         float(np.mean(point_errors)) if point_errors else 0.0,
     )
 
