@@ -8,6 +8,7 @@ the thresholds of `DetectConfig` need no tuning.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import equinox as eqx
@@ -21,6 +22,7 @@ from ..detect import MTCNN, DetectConfig, Net
 from ._curves import draw_curves
 from ._detector_data import (
     Scenes,
+    Sources,
     build_crops,
     build_scenes,
     draw_batch,
@@ -50,7 +52,7 @@ class DetectorRecipe:
     scene_size: int = 320  # px
     views: int = 4  # renderings of each person
     batches: tuple[int, int, int] = (1024, 320, 160)  # crops, per network
-    steps: tuple[int, int, int] = (3000, 1800, 2800)
+    steps: tuple[int, int, int] = (1800, 1300, 2000)
     misses: tuple[float, float, float] = (0.1, 0.02, 0.01)  # validation faces that may go
 
 
@@ -192,25 +194,26 @@ def train_detector(
 def _make_scenes(
     data: Path, folder: Path, recipe: DetectorRecipe, seed: int
 ) -> tuple[Scenes, Scenes]:
+    """Scenes of people to train on and of others to validate with."""
     sampler = load_sampler(data, folder.parent / "registered", people=[])
-    tools, size = sampler.tools, recipe.scene_size
-    made = []
-    counts = {"train": recipe.scenes, "validation": recipe.validation_scenes}
-    for index, (part, count) in enumerate(counts.items()):
-        sources = load_sources(
-            tools, tools.portraits.split[part], recipe.views, cache=folder.parent
-        )
 
-        def make(number: int, part=part, sources=sources, index=index, count=count) -> Scene:
-            rng = np.random.default_rng([seed, index, number])
+    def build(part: str, stream: int, count: int) -> Scenes:
+        @functools.cache
+        def sources() -> Sources:  # slow to load, and not needed where the scenes exist
+            people = sampler.tools.portraits.split[part]
+            return load_sources(sampler.tools, people, recipe.views, cache=folder.parent)
+
+        def make(number: int) -> Scene:
+            rng = np.random.default_rng([seed, stream, number])
             if number < count:
-                return make_scene(rng, sources.faces, sources.patches, size)
-            return head_scene(sampler, rng, size)
+                return make_scene(rng, sources().faces, sources().patches, recipe.scene_size)
+            return head_scene(sampler, rng, recipe.scene_size)
 
         heads = recipe.head_scenes * count // recipe.scenes
         path = folder / f"{part}.npy"
-        made.append(build_scenes(make, count + heads, size, path=path))
-    return made[0], made[1]
+        return build_scenes(make, count + heads, recipe.scene_size, path=path)
+
+    return build("train", 0, recipe.scenes), build("validation", 1, recipe.validation_scenes)
 
 
 def _train_net(
