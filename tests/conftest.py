@@ -33,6 +33,16 @@ def openface_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def training_dir() -> Path:
+    """`training/` of the shared data; skips where it is absent, but not where $CI is set."""
+    path = shared_dir() / "training"
+    if not path.is_dir():
+        stop = pytest.fail if os.environ.get("CI") else pytest.skip
+        stop(f"{path} is missing: set JAXFACE_SHARED to the folder that holds training/")
+    return path
+
+
+@pytest.fixture(scope="session")
 def model_dir(openface_dir: Path) -> Path:
     """Root of OpenFace's original model files, laid out as in its repository."""
     return openface_dir / "models" / "2.2.0" / "originals"

@@ -58,6 +58,17 @@ def _imports(path: Path) -> list[str]:
     return names
 
 
+def _imported_at_once(path: Path) -> list[str]:
+    """Names that importing a module imports."""
+    names = []
+    for node in _parse(path).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.append(node.module or "")
+    return names
+
+
 def _groups_imported(path: Path) -> set[str]:
     """Groups of jaxface that a module imports, its own left out."""
     parts = [name.split(".") for name in _imports(path)]
@@ -104,9 +115,25 @@ def test_subpackages_are_imported_by_their_public_names(path):
 
 
 @each_module
-def test_only_the_edge_imports_opencv(path):
+def test_only_the_host_edge_imports_opencv(path):
     roots = {name.split(".")[0] for name in _imports(path)}
     assert "cv2" not in roots or _group(path) in ("io", "output", "training")
+
+
+@each_module
+def test_only_the_command_line_imports_training(path):
+    assert "training" not in _groups_imported(path) or _group(path) == "cli"
+
+
+_TRAINING_ONLY = {"matplotlib", "optax", "scipy"}
+
+
+@each_module
+def test_what_only_training_needs_is_imported_on_demand(path):
+    roots = {name.split(".")[0] for name in _imports(path)}
+    assert not roots & _TRAINING_ONLY or _group(path) == "training"
+    top = {name.split(".")[0] for name in _imported_at_once(path)}
+    assert not top & _TRAINING_ONLY
 
 
 @each_module

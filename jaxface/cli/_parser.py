@@ -16,7 +16,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Builds the parser.
 
     Returns:
-        A parser whose result has `command`, and `models_command` if that is "models".
+        A parser whose result has `command`, and `models_command` or `part` if that is
+        "models" or "train".
     """
     parser = argparse.ArgumentParser(
         prog="jaxface",
@@ -100,19 +101,24 @@ def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    train = commands.add_parser("train", help="train parts of the default model")
+    train = commands.add_parser("train", help="train the default model")
     parts = train.add_subparsers(dest="part", metavar="PART", required=True)
+    data = parts.add_parser(
+        "data",
+        help="register the portraits and show samples",
+        description="Registers the morphable head to all portraits (OUT/registration, which later "
+        "runs reuse) and writes sheets of samples: OUT/*.png.",
+    )
+    data.add_argument("--people", type=int, metavar="N", help="only the first N people")
     detector = parts.add_parser(
         "detector",
         help="train the face detector",
-        description="Writes DIR/base-detector.safetensors, a report and loss curves. An "
-        "interrupted run goes on where it stopped.",
+        description="Writes OUT/base-detector.safetensors, a report and loss curves. An "
+        "interrupted run goes on where it stopped; OUT/cache (4 GB) may be deleted afterwards.",
     )
-    add = detector.add_argument
-    add(
-        "--data", required=True, metavar="DIR", help="folder that holds portraits/ and ict-facekit/"
-    )
-    add("--out", required=True, metavar="DIR", help="output folder; created if need be")
-    add("--cache", metavar="DIR", help="folder for crops and checkpoints (default: OUT/cache)")
-    add("--seed", type=int, default=0, help="default: %(default)s")
-    add("--debug", action="store_true", help="show tracebacks")
+    for part in (data, detector):
+        add = part.add_argument
+        add("--data", required=True, metavar="DIR", help="folder of portraits/ and ict-facekit/")
+        add("--out", required=True, metavar="DIR", help="created if need be")
+        add("--seed", type=int, default=0, help="default: %(default)s")
+        add("--debug", action="store_true", help="show tracebacks")

@@ -5,6 +5,7 @@ from ._contact_sheet import contact_sheet as contact_sheet
 from ._crowd import Scene as Scene
 from ._crowd import SceneConfig as SceneConfig
 from ._crowd import sample_scene as sample_scene
+from ._data import write_data as write_data
 from ._degrade import degrade as degrade
 from ._degrade import occlude as occlude
 from ._detector_report import evaluate_detector as evaluate_detector

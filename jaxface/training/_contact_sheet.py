@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from ._crowd import Scene
 from ._sample import Sample
 
 _SEEN, _HIDDEN, _IRIS, _LID, _BOX = (
@@ -43,6 +44,18 @@ def contact_sheet(
     cells += [blank] * (-len(cells) % columns)
     rows = [np.hstack(cells[first : first + columns]) for first in range(0, len(cells), columns)]
     return np.vstack(rows)
+
+
+def draw_scene(scene: Scene) -> np.ndarray:
+    """A scene (h, w, 3) uint8 with its boxes, red where doubtful, and landmarks."""
+    picture = scene.image.copy()
+    for box, doubtful in zip(np.rint(scene.boxes).astype(int), scene.doubtful, strict=True):
+        corners = box[:2].tolist(), box[2:].tolist()
+        cv2.rectangle(picture, *corners, _HIDDEN if doubtful else _BOX, 1)
+    points, shown = scene.landmarks.reshape(-1, 2), scene.visible.ravel()
+    for point, visible in zip(np.rint(points).astype(int).tolist(), shown, strict=True):
+        cv2.circle(picture, point, 0, _SEEN if visible else _HIDDEN, -1)
+    return picture
 
 
 def _cell(sample: Sample | np.ndarray, cell: int, labels: bool) -> np.ndarray:

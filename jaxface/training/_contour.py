@@ -18,6 +18,7 @@ CHIN = 8
 _REACH = 55.0  # mm that a landmark may slide
 _BEHIND = 1.0  # mm that a strip may run behind its landmark
 _POINTS = 24  # of a strip
+_SPREADS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,11 +93,13 @@ def landmarks_at_contour(
 
 def _even(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Spreads points (k, 3) evenly along the line through them, as it is seen (k, 2)."""
-    steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
-    length = np.concatenate([[0], np.cumsum(steps)])
-    wanted = np.linspace(0, length[-1], len(points))
-    columns = [np.interp(wanted, length, column) for column in points.T]
-    return np.stack(columns, axis=1)
+    both = np.concatenate([points, seen], axis=1)
+    for _ in range(_SPREADS):  # a new point cuts the old corners, so once is not quite even
+        steps = np.linalg.norm(np.diff(both[:, 3:], axis=0), axis=1)
+        length = np.concatenate([[0], np.cumsum(steps)])
+        wanted = np.linspace(0, length[-1], len(both))
+        both = np.stack([np.interp(wanted, length, column) for column in both.T], axis=1)
+    return both[:, :3]
 
 
 def _roll(rotation: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Which vertex of the head model each point of the 478-point face mesh stands for.
 
-The two meshes share 51 points by meaning (brows, nose, eyes, mouth). The head fitted to these
+The two meshes share 48 points by meaning (brows, nose, eyes, mouth). The head fitted to these
 lies close to the mean of all people's meshes; the nearest vertex of each mesh point then joins
 the fit, and so on until nothing moves.
 """
@@ -14,13 +14,19 @@ from ._fitting import Observed, fit_head, fit_pose
 from ._head_model import PARTS, HeadModel
 from ._portraits import Portraits
 
-_INNER = np.arange(17, 68)  # landmarks that both meshes define alike; the jaw is not among them
+# Landmarks that both meshes define alike: neither the jaw nor the bridge of the nose, along which
+# the mesh spaces its points otherwise.
+_INNER = np.array([*range(17, 27), *range(30, 68)])
 # Upper and lower edge of the brows on the mesh, in the order of landmarks 17 to 26. The markup's
 # points run along the middle of the hairs, and the mesh's upper edge lies above them.
 _BROW_TOP = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 _BROW_BOTTOM = (46, 53, 52, 65, 55, 285, 295, 282, 283, 276)
 _BROW_SHARE = 0.7  # of the way from the upper edge to the lower
 MESH_POINTS = 478
+# Inner lips: points at the same share of the way from the corner to the middle as the head's
+# landmarks; those of `mesh_to_68` lie nearer to the middle.
+_SHIFTED = {61: 81, 63: 311, 65: 402, 67: 178}
+_BROW_CLEARANCE = 7.0  # mm around the brows' landmarks in which no other point is paired
 _ROUNDS = 4
 _MOST = 12.0  # mm: a mesh point that lies farther from the head has no vertex
 SKIN_POINTS = 468  # mesh points on skin; those after them are irises
@@ -30,7 +36,7 @@ SKIN_POINTS = 468  # mesh points on skin; those after them are irises
 class Correspondence:
     """Pairs of mesh points and head vertices."""
 
-    mesh_points: np.ndarray  # (k,) rows of `with_brows`; the landmarks 17 to 67 come first
+    mesh_points: np.ndarray  # (k,) rows of `with_brows`; landmarks come first
     vertices: np.ndarray  # (k,)
 
 
@@ -55,13 +61,17 @@ def find_correspondence(
     Args:
         people: numbers of those who are averaged.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     points = portraits.mesh_to_68.copy()
     points[17:27] = MESH_POINTS + np.arange(10)
+    points[list(_SHIFTED)] = list(_SHIFTED.values())
     anchors = Correspondence(points[_INNER], head.landmarks[_INNER])
     mean = _mean_mesh(head, portraits, people, anchors)
     start, end = PARTS["face"]
+    brows = with_brows(mean)[MESH_POINTS:]
+    to_brows, _ = KDTree(brows).query(mean[:SKIN_POINTS])
+    crowded = np.asarray(to_brows) < _BROW_CLEARANCE
     pairs = anchors
     for _ in range(_ROUNDS):
         view = View(np.eye(3, dtype=np.float32), 1.0, np.zeros(2), np.zeros(3, np.float32))
@@ -69,13 +79,13 @@ def find_correspondence(
         vertices = head.vertices(fitted.identity, fitted.expression)
         turned = fitted.view.project(vertices[start:end])
         turned[:, 2] = turned[:, 2] * fitted.view.scale + fitted.depth
-        distance, nearest = cKDTree(turned).query(mean[:SKIN_POINTS])
-        free = distance < _MOST
+        distance, nearest = KDTree(turned).query(mean[:SKIN_POINTS])
+        free = (distance < _MOST) & ~crowded
         free[anchors.mesh_points[anchors.mesh_points < SKIN_POINTS]] = False
         rest = np.flatnonzero(free)
         pairs = Correspondence(
             np.concatenate([anchors.mesh_points, rest]),
-            np.concatenate([anchors.vertices, nearest[rest] + start]),
+            np.concatenate([anchors.vertices, np.asarray(nearest)[rest] + start]),
         )
     return pairs
 

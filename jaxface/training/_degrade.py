@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 
 _LEAST_CONTRAST = 20.0  # grey levels between the 10th and 90th percentile that light must leave
+_WHITE, _MOST_WHITE = 250, 0.15  # grey level, and the share of the picture that may become it
 _LEFT_EYE, _RIGHT_EYE = slice(42, 48), slice(36, 42)
 
 
@@ -21,8 +22,8 @@ def degrade(rng: np.random.Generator, image: np.ndarray, *, strength: float = 1.
     if strength <= 0:
         return image
     picture = _relight(rng, image.astype(np.float32), strength)
-    if np.ptp(np.percentile(picture[::4, ::4], (10, 90))) < _LEAST_CONTRAST:
-        picture = image.astype(np.float32)  # nobody could see anything
+    if _unreadable(picture, image):
+        picture = image.astype(np.float32)
     picture = _soften(rng, picture, strength)
     if rng.random() < 0.6 * strength:
         picture = _add_noise(rng, picture, strength)
@@ -54,6 +55,14 @@ def _relight(rng: np.random.Generator, picture: np.ndarray, strength: float) -> 
     if rng.random() < 0.12 * strength:
         picture = picture * np.float32(rng.uniform(0.2, 0.6))
     return picture.astype(np.float32)
+
+
+def _unreadable(picture: np.ndarray, before: np.ndarray) -> bool:
+    """Whether light has left nothing to see: too little contrast, or much more that is white."""
+    coarse = picture[::4, ::4]
+    white = (coarse > _WHITE).mean() - (before[::4, ::4] > _WHITE).mean()
+    low, high = np.percentile(coarse, (10, 90))
+    return bool(high - low < _LEAST_CONTRAST or white > _MOST_WHITE)
 
 
 def _soften(rng: np.random.Generator, picture: np.ndarray, strength: float) -> np.ndarray:
@@ -94,7 +103,7 @@ def _add_noise(rng: np.random.Generator, picture: np.ndarray, strength: float) -
 
 def _compress(picture: np.ndarray, quality: int) -> np.ndarray:
     stored = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(stored, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR))
 
 
 def occlude(

@@ -55,20 +55,20 @@ class Scenes:
         return len(self.landmarks)
 
 
-def load_sources(tools: Tools, people: np.ndarray, views: int, *, cache: Path) -> Sources:
+def load_sources(tools: Tools, people: np.ndarray, views: int, out: Path) -> Sources:
     """Photographs and renderings of people, and parts of the photographs without a face.
 
     Args:
         tools: portraits and head model.
         people: their numbers.
         views: renderings of each; 0 for the photographs alone.
-        cache: folder for registrations and renderings.
+        out: folder with registrations (`registration/`) and renderings (`cache/`).
     """
-    registered = register_all(tools, cache / "registered", people=people)
+    registered = register_all(tools, out / "registration", people=people)
     faces = [photograph(tools, registered[int(person)]) for person in people]
     patches = [patch for face in faces for patch in _patches(face)]
     if views:
-        faces += render_people(tools, people, views, seed=_VIEWS_SEED, cache=cache)
+        faces += render_people(tools, registered, views, seed=_VIEWS_SEED, cache=out / "cache")
     return Sources(tuple(faces), tuple(patches))
 
 

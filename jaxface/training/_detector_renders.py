@@ -1,6 +1,6 @@
 """Faces for the detector's scenes: photographs, and the same people turned and in other light."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,7 @@ from tqdm import tqdm
 from ._camera import View, euler_to_matrix
 from ._contour import landmarks_at_contour
 from ._detector_scenes import Face
-from ._registration import Registered, Tools, register_all
+from ._registration import Registered, Tools
 from ._rerender import Textured, draw_portrait, prepare_portrait
 
 _SIDE = 208  # px of a rendering; the networks see 48 px at most
@@ -86,13 +86,13 @@ def photograph(tools: Tools, registered: Registered) -> Face:
 
 
 def render_people(
-    tools: Tools, people: Iterable[int], views: int, *, seed: int, cache: Path
+    tools: Tools, people: Mapping[int, Registered], views: int, *, seed: int, cache: Path
 ) -> list[Face]:
     """Views of people at random poses, expressions and light, or those left by an earlier run.
 
     Args:
         tools: portraits and head model.
-        people: their numbers.
+        people: by number.
         views: of each.
         seed: decides everything.
         cache: folder for one file per person.
@@ -100,12 +100,11 @@ def render_people(
     folder = cache / f"views-{seed}-{views}"
     folder.mkdir(parents=True, exist_ok=True)
     faces = []
-    for person in tqdm(list(people), "views", unit="person"):
-        path = folder / f"{int(person):04d}.npz"
+    for person, registered in tqdm(people.items(), "views", unit="person"):
+        path = folder / f"{person:04d}.npz"
         if not path.is_file():
-            registered = register_all(tools, cache / "registered", people=[person])[int(person)]
             textured = prepare_portrait(tools, registered)
-            rng = np.random.default_rng([seed, int(person)])
+            rng = np.random.default_rng([seed, person])
             _save_views(path, [_render(rng, tools, textured) for _ in range(views)])
         faces += _load_views(path)
     return faces

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
+from .._params import load_part
 from .._types import Detections
 from ..detect import MTCNN, DetectConfig, detect_faces
 from ._detector_clutter import Picture, make_clutter
@@ -238,19 +239,19 @@ def report(scores: dict[str, Score]) -> str:
 
 
 def evaluate_detector(
-    mtcnn: MTCNN,
+    path: Path,
     data: Path | str,
+    out: Path | str,
     *,
-    cache: Path | str,
     split: str = "test",
     config: DetectConfig = DetectConfig(min_face_size=30.0),
 ) -> str:
     """Scores a detector on people held out of training, in all of `CONDITIONS`.
 
     Args:
-        mtcnn: the detector.
+        path: of the trained detector.
         data: folder that holds `portraits/` and `ict-facekit/`.
-        cache: folder of registrations.
+        out: folder that holds `registration/`.
         split: the people.
         config: of the detector.
     Returns:
@@ -258,7 +259,8 @@ def evaluate_detector(
     """
     tools = load_tools(data)
     people = tools.portraits.split[split]
-    sources = load_sources(tools, people, 0, cache=Path(cache))
+    sources = load_sources(tools, people, 0, Path(out))
+    mtcnn = load_part(path)
     return report(
         {
             name: score_detector(mtcnn, sources, spoil, config=config)

@@ -165,7 +165,6 @@ def train_detector(
     data: Path | str,
     out: Path | str,
     *,
-    cache: Path | str,
     recipe: DetectorRecipe = DetectorRecipe(),
     seed: int = 0,
 ) -> MTCNN:
@@ -173,8 +172,8 @@ def train_detector(
 
     Args:
         data: folder that holds `portraits/` and `ict-facekit/`.
-        out: folder for the loss curves (PNG).
-        cache: folder for registrations, renderings, scenes, crops and checkpoints (6 GB).
+        out: folder for loss curves (PNG), registrations (`registration/`), renderings, scenes,
+            crops and checkpoints (`cache/`, 4 GB).
         recipe: sizes and lengths.
         seed: decides everything.
     Returns:
@@ -183,8 +182,8 @@ def train_detector(
         FileNotFoundError: the data are not there.
     """
     out = Path(out)
-    folder = Path(cache) / f"detector-{key_of([dataclasses.asdict(recipe), seed])}"
-    scenes = _make_scenes(Path(data), folder, recipe, seed)
+    folder = out / "cache" / f"detector-{key_of([dataclasses.asdict(recipe), seed])}"
+    scenes = _make_scenes(Path(data), out, folder, recipe, seed)
     mtcnn = new_detector(seed, LANDMARK_FRAME)
     for index, name in enumerate(NAMES):
         mtcnn = _train_net(index, name, mtcnn, scenes, recipe, folder, out, seed)
@@ -192,16 +191,16 @@ def train_detector(
 
 
 def _make_scenes(
-    data: Path, folder: Path, recipe: DetectorRecipe, seed: int
+    data: Path, out: Path, folder: Path, recipe: DetectorRecipe, seed: int
 ) -> tuple[Scenes, Scenes]:
     """Scenes of people to train on and of others to validate with."""
-    sampler = load_sampler(data, folder.parent / "registered", people=[])
+    sampler = load_sampler(data, out / "registration", people=[])
 
     def build(part: str, stream: int, count: int) -> Scenes:
         @functools.cache
         def sources() -> Sources:  # slow to load, and not needed where the scenes exist
             people = sampler.tools.portraits.split[part]
-            return load_sources(sampler.tools, people, recipe.views, cache=folder.parent)
+            return load_sources(sampler.tools, people, recipe.views, out)
 
         def make(number: int) -> Scene:
             rng = np.random.default_rng([seed, stream, number])

@@ -77,7 +77,7 @@ def fit_head(
     mean = head.mean[vertices].astype(np.float64)
     modes = len(head.identity_basis)
     spread = np.concatenate([np.ones(modes), np.full(len(shapes), _EXPRESSION_SPREAD)])
-    coefficients = np.zeros(len(basis))
+    coefficients, shape = np.zeros(len(basis)), mean
     view, depth = (start, 0.0) if start is not None else fit_pose(observed, mean)
     for _ in range(_ROUNDS):
         coefficients = _solve(observed, view, depth, mean, basis, spread, modes)

@@ -136,6 +136,6 @@ def _parts(triangles: np.ndarray) -> np.ndarray:
 
 
 def _mirrored(mean: np.ndarray) -> np.ndarray:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    return cKDTree(mean).query(mean * np.array([-1, 1, 1], np.float32))[1]
+    return np.asarray(KDTree(mean).query(mean * np.array([-1, 1, 1], np.float32))[1])

@@ -7,7 +7,9 @@ and rendered heads share one definition.
 
 import dataclasses
 import os
+import zlib
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -20,8 +22,9 @@ from ._fitting import fit_head
 from ._head_model import HeadModel, load_head_model
 from ._portraits import Portraits, load_portraits
 
-_WIDTH = 12.0  # mm over which a bend fades
-_SMOOTH = 0.05  # how far a bend may miss its mesh point, against noise
+_FORMAT = 2  # of the files; to be raised when the fit or the matte changes
+_WIDTH = 8.0  # mm over which a bend fades
+_SMOOTH = 0.03  # how far a bend may miss its mesh point, against noise
 _IRISES = ((473, 478), (468, 473))  # mesh points of the left and the right iris; the centre first
 _AVERAGED = 200  # people in the mean mesh
 _GRABCUT_ROUNDS = 3
@@ -37,6 +40,14 @@ class Tools:
     pairs: Correspondence
     strips: JawStrips
     bend: np.ndarray  # (n, k) weight of each pair's displacement at each vertex
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """Changes with everything that registrations depend on, the code of the fit excepted."""
+        total = _FORMAT
+        for part in (self.bend[::97], *dataclasses.astuple(self.pairs), self.strips.share):
+            total = zlib.crc32(np.ascontiguousarray(part).tobytes(), total)
+        return total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,24 +180,29 @@ def register_all(
     found = {}
     for person in range(len(tools.portraits)) if people is None else people:
         path = folder / f"{int(person):04d}.npz"
-        if not path.is_file():
-            _save(register(tools, int(person)), path)
-        found[int(person)] = _load(path)
+        known = _load(path, tools.fingerprint) if path.is_file() else None
+        if known is None:
+            known = register(tools, int(person))
+            _save(known, path, tools.fingerprint)
+        found[int(person)] = known
         progress(1)
     return found
 
 
-def _save(registered: Registered, path: Path) -> None:
+def _save(registered: Registered, path: Path, fingerprint: int) -> None:
     """Writes whole files only, so that an interrupted run leaves none that is cut short."""
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with open(partial, "wb") as file:
-        np.savez_compressed(file, **dataclasses.asdict(registered))
+        np.savez_compressed(file, fingerprint=fingerprint, **dataclasses.asdict(registered))
     partial.replace(path)
 
 
-def _load(path: Path) -> Registered:
+def _load(path: Path, fingerprint: int) -> Registered | None:
+    """Reads a file; none if it was made from other data or by another version."""
     with np.load(path) as file:
         values = {name: file[name] for name in file.files}
+    if int(values.pop("fingerprint", -1)) != fingerprint:
+        return None
     for name, kind in (("person", int), ("scale", float), ("error", float)):
         values[name] = kind(values[name])
     return Registered(**values)

@@ -18,13 +18,17 @@ from ._registration import Registered, Tools
 _SHEET_DEPTH = 5.0  # mm behind the origin of the head frame: the plane of the ears
 _GOOD = 0.2  # cosine to the line of sight from which texture is as good as any
 _SMOOTHINGS = 2
-_CONTINUED = (0.8, 0.4)  # of the photograph's height and width: how far its border is repeated
+_CONTINUED = (0.3, 0.4)  # of the photograph's height and width: how far its border is repeated
+_NECK = 30.0  # mm below the chin at which the head ends and the sheet goes on
 _TRACE = 0.01  # weights below are nothing
 _LIPS_BEHIND_NOSE = 15.0  # mm
 _DARKENING = 45.0  # mm behind the lips at which the inside of the mouth has lost most light
 _PAINT_BLUR = 6.0  # px
 _PAINT_NEIGHBOURS = 24
 _BEHIND = 3.0  # mm
+_FOLD = 8.0  # mm that a fold of lids or lips may lie behind what is shown
+_FEATURES = slice(36, 68)  # landmarks of eyes and mouth
+_AROUND = 9.0  # mm
 _INTERIOR = ("mouth_socket", "gums", "teeth")
 _OPEN_GAP = 1.5  # mm between the lips from which the inside of the mouth is drawn
 # RGB of what the photograph does not show of the mouth.
@@ -53,13 +57,15 @@ def prepare_portrait(tools: Tools, registered: Registered) -> Textured:
     image = tools.portraits.image(registered.person)
     vertices = registered.vertices(tools)
     inside = np.concatenate([head.part_of(name) for name in _INTERIOR])
-    outside = np.setdiff1d(np.arange(len(head.triangles)), inside)
+    neck = head.mean[head.landmarks[8], 1] + _NECK
+    body = np.flatnonzero(head.mean[head.triangles, 1].min(axis=1) > neck)
+    outside = np.setdiff1d(np.arange(len(head.triangles)), [*inside, *body])
     projected = view.project(vertices).astype(np.float32)
-    shown = _shown(vertices, projected, head.triangles, registered.rotation, image.shape[:2])
+    shown, open_ = _shown(vertices, projected, head.triangles, registered.rotation, image.shape[:2])
     height, width = image.shape[:2]
     matte = cv2.resize(registered.foreground, (width, height), interpolation=cv2.INTER_LINEAR)
     picture = _filled(image, matte)
-    mix = _mix(head, shown)
+    mix = _mix(head, shown, open_ & _around_features(head))
     return Textured(
         registered=registered,
         vertices=vertices,
@@ -80,19 +86,40 @@ def _shown(
     triangles: np.ndarray,
     rotation: np.ndarray,
     shape: tuple[int, int],
-) -> np.ndarray:
-    """How well the photograph shows each vertex: the cosine of its surface, 0 if hidden."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """How well the photograph shows each vertex (n,): the cosine of its surface, 0 if hidden.
+
+    Also whether it is at least near to what the photograph shows (n,), as folds of the lids are.
+    """
     facing = -(normals(vertices, triangles) @ rotation.T)[:, 2]
     fragments = rasterize(projected, triangles, *shape)
     near = seen(projected, fragments.depth, slack=_BEHIND)
     height, width = shape
     within = (projected[:, 0] < width) & (projected[:, 1] < height) & (projected.min(1) > -1e9)
     within &= (projected[:, 0] >= 0) & (projected[:, 1] >= 0)
-    return np.where(near & within, np.maximum(facing, 0), 0)
+    fold = seen(projected, fragments.depth, slack=_FOLD)
+    return np.where(near & within, np.maximum(facing, 0), 0), fold & within
 
 
-def _mix(head: HeadModel, shown: np.ndarray) -> np.ndarray:
-    """Weights (n, 2) of a vertex's own texture and of its mirror image's, without sharp seams."""
+def _around_features(head: HeadModel) -> np.ndarray:
+    """Vertices (n,) bool of the lids, eyeballs and lips, whose folds must not be painted over."""
+    from scipy.spatial import KDTree
+
+    distance, _ = KDTree(head.mean[head.landmarks[_FEATURES]]).query(head.mean)
+    close = np.asarray(distance) < _AROUND
+    for name in _INTERIOR:
+        start, end = PARTS[name]
+        close[start:end] = False
+    return close
+
+
+def _mix(head: HeadModel, shown: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Weights (n, 2) of a vertex's own texture and of its mirror image's, without sharp seams.
+
+    Args:
+        shown: (n,) cosines.
+        kept: (n,) bool, vertices that take their own texture whatever their cosine.
+    """
     good = np.clip(shown / _GOOD, 0, 1)
     pairs = np.concatenate([head.triangles, head.triangles[:, [1, 2, 0]]])
     first, second = pairs[:, 0], pairs[:, 1]
@@ -106,6 +133,7 @@ def _mix(head: HeadModel, shown: np.ndarray) -> np.ndarray:
     for name in _INTERIOR:  # little of it shows, between the lips: no rim to spare
         start, end = PARTS[name]
         own[start:end] = shown[start:end] > 0
+    own[kept] = 1
     return np.stack([own, (1 - own) * own[head.mirrored]], axis=1).astype(np.float32)
 
 
@@ -113,14 +141,14 @@ def _paint(
     vertices: np.ndarray, projected: np.ndarray, picture: np.ndarray, own: np.ndarray
 ) -> np.ndarray:
     """Colours (n, 3) for what the photograph does not show: means of the nearest shown places."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     soft = cv2.GaussianBlur(picture, (0, 0), _PAINT_BLUR)
     height, width = picture.shape[:2]
     column = np.clip(np.rint(projected[:, 0]), 0, width - 1).astype(int)
     row = np.clip(np.rint(projected[:, 1]), 0, height - 1).astype(int)
     good = np.flatnonzero(own[: PARTS["head"][1]] > 0.7)
-    near = cKDTree(vertices[good]).query(vertices, _PAINT_NEIGHBOURS)[1]
+    near = KDTree(vertices[good]).query(vertices, _PAINT_NEIGHBOURS)[1]
     paint = soft[row[good], column[good]].astype(np.float32)[near].mean(axis=1)
     for name, colour in _INSIDE.items():
         start, end = PARTS[name]
@@ -135,6 +163,7 @@ def _filled(image: np.ndarray, matte: np.ndarray) -> np.ndarray:
     _, labels = cv2.distanceTransformWithLabels(
         (~inside).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
+    labels = labels.astype(np.int64)
     rows = np.zeros(labels.max() + 1, np.int64)
     rows[labels[inside]] = np.flatnonzero(inside)
     return image.reshape(-1, 3)[rows[labels]]
@@ -226,10 +255,10 @@ def _look_up(
     picture: np.ndarray, place: np.ndarray, pixel: np.ndarray, height: int, width: int
 ) -> np.ndarray:
     """Colours (k, 3) of a picture at places (k, 2), px, which pixels of a (h, w) view show."""
-    full = np.zeros((height * width, 2), np.float32)
-    full[pixel] = place
-    full = full.reshape(height, width, 2)
-    found = cv2.remap(picture, full, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = np.zeros((2, height * width), np.float32)
+    x[pixel], y[pixel] = place.T
+    maps = x.reshape(height, width), y.reshape(height, width)
+    found = cv2.remap(picture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return found.reshape(-1, 3)[pixel]
 
 

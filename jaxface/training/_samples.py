@@ -207,7 +207,7 @@ def sample_negative(
     config: SampleConfig = SampleConfig(),
 ) -> np.ndarray:
     """A picture (h, w, 3) uint8 without a face."""
-    photograph = _faceless(rng, sampler, people)
+    photograph = faceless(rng, sampler, people)
     picture = random_background(rng, config.size, config.size, photograph=photograph)
     return degrade(rng, picture, strength=config.degrade)
 
@@ -243,7 +243,7 @@ def _random_place(
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """A background, and the size and the middle of the face on it, px."""
     size = config.size
-    canvas = random_background(rng, size, size, photograph=_faceless(rng, sampler, None))
+    canvas = random_background(rng, size, size, photograph=faceless(rng, sampler, None))
     middle = size * (0.5 + rng.uniform(-config.shift, config.shift, 2)) - 0.5
     return canvas, size * rng.uniform(*config.face), middle
 
@@ -281,11 +281,9 @@ def _extra_light(rng: np.random.Generator) -> np.ndarray | None:
     return np.array([1 + 0.6 * towards[2], *towards], np.float32)
 
 
-def _faceless(rng: np.random.Generator, sampler: Sampler, people: np.ndarray | None) -> np.ndarray:
+def faceless(rng: np.random.Generator, sampler: Sampler, people: np.ndarray | None) -> np.ndarray:
     """Part of a photograph of the training people, without the face."""
     people = sampler.of_split("train") if people is None else people
-    if len(people) == 0:
-        people = sampler.people
     person = int(people[rng.integers(len(people))])
     portraits = sampler.tools.portraits
     return faceless_part(rng, portraits.image(person), portraits.mesh[person])
@@ -309,7 +307,7 @@ def _portrait_eyes(textured: Textured) -> tuple[np.ndarray, np.ndarray]:
 def _random_light(rng: np.random.Generator) -> np.ndarray:
     """Two sources (2, 7), as `draw_head` takes them."""
     sources = []
-    for strength, even in ((rng.uniform(0.4, 0.9), 0.1), (rng.uniform(0.35, 0.6), 0.8)):
+    for strength, even in ((rng.uniform(0.4, 0.9), 0.1), (rng.uniform(0.45, 0.75), 0.8)):
         towards = rng.normal(size=3) * [1, 0.7, 0.4] + [0, -0.3, -0.6]
         colour = strength * rng.uniform(0.9, 1.1, 3)
         sources.append([*(towards / np.linalg.norm(towards)), *colour, even])

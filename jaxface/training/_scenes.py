@@ -103,7 +103,7 @@ def _clutter(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 def _cut(rng: np.random.Generator, photograph: np.ndarray, height: int, width: int) -> np.ndarray:
     """A part of a photograph, turned and mirrored at random."""
-    picture = np.rot90(photograph, rng.integers(4))
+    picture = np.rot90(photograph, int(rng.integers(4)))
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
     available = picture.shape[:2]
