@@ -15,7 +15,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from ..detect import MTCNN, DetectConfig, Net
@@ -77,9 +76,9 @@ def detector_loss(
     images = vary_light(images.astype(jnp.float32), light_key)
     images, corrections, points = mirror(images, corrections, points, mirrored)
     outputs = run_batch(net, (images - 127.5) / 128)
-    is_face = (kinds == POSITIVE).astype(jnp.int32)
     scored = (kinds == POSITIVE) | (kinds == NEGATIVE)
-    losses = optax.losses.softmax_cross_entropy_with_integer_labels(outputs[:, :2], is_face)
+    margin = outputs[:, 1] - outputs[:, 0]
+    losses = jax.nn.softplus(jnp.where(kinds == POSITIVE, -margin, margin))  # cross entropy
     parts = {"score": hard_mean(losses, scored, _HARD)}
     shown = kinds != NEGATIVE
     parts["box"] = _mean_error(outputs[:, 2:6], corrections, shown)
@@ -102,7 +101,9 @@ def hard_mean(
 def _mean_error(
     outputs: Float[Array, "b n"], targets: Float[Array, "b n"], shown: Float[Array, " b"]
 ) -> Float[Array, ""]:
-    errors = optax.losses.huber_loss(outputs, targets, delta=_NEAR).mean(1) / _NEAR
+    """Sum over a box's four edges, or as many points' coordinates, of Huber's error."""
+    apart = jnp.abs(outputs - targets)
+    errors = jnp.where(apart < _NEAR, apart**2 / (2 * _NEAR), apart - _NEAR / 2).mean(1)
     return jnp.sum(jnp.where(shown, errors, 0)) * 4 / jnp.maximum(jnp.sum(shown), 1)
 
 

@@ -3,17 +3,19 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from ._checkpoint import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    import optax
 
 Model = TypeVar("Model")
 # Loss of a batch, and its parts to be drawn.
@@ -40,7 +42,9 @@ class Fitted(Generic[Model]):
     losses: dict[str, list[float]]  # one per step
 
 
-def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
+def _optimizer(recipe: Recipe) -> "optax.GradientTransformation":
+    import optax
+
     schedule = optax.warmup_cosine_decay_schedule(
         recipe.rate / 10,
         recipe.rate,
@@ -54,9 +58,11 @@ def _optimizer(recipe: Recipe) -> optax.GradientTransformation:
 
 
 def _step(
-    loss: Loss, optimizer: optax.GradientTransformation, static: PyTree
+    loss: Loss, optimizer: "optax.GradientTransformation", static: PyTree
 ) -> Callable[[PyTree, PyTree, PRNGKeyArray], tuple[PyTree, dict[str, Float[Array, ""]]]]:
     """One compiled step: (state, batch, key) -> state and the losses."""
+
+    import optax
 
     @jax.jit
     def advance(state: PyTree, batch: PyTree, key: PRNGKeyArray) -> tuple[PyTree, dict]:
