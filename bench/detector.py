@@ -39,7 +39,7 @@ _STILLS = ("sample1", "sample2", "sample3", "sample4", "sample5")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints one line per clip and one for the images."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Measures a detector on OpenFace's samples.")
     parser.add_argument("detector")
     parser.add_argument("--every", type=int, default=10, help="frames (default: %(default)s)")
     parser.add_argument("--min-face-size", type=float, default=60.0)

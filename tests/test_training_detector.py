@@ -210,8 +210,9 @@ def test_batches_give_what_single_crops_give(name: str, fresh: MTCNN):
 def test_operating_point_lets_the_wanted_share_pass(fresh: MTCNN):
     net = fresh.pnet
     images = np.random.default_rng(0).integers(0, 256, (400, 12, 12, 3), np.uint8)
-    empty = np.zeros((400, 4), np.float32), np.zeros((400, 5, 2), np.float32)
-    crops = mining.Crops(images, np.full(400, mining.POSITIVE, np.int8), *empty)
+    kinds = np.full(400, mining.POSITIVE, np.int8)
+    corrections, points = np.zeros((400, 4), np.float32), np.zeros((400, 5, 2), np.float32)
+    crops = mining.Crops(images, kinds, corrections, points)
     moved = set_operating_point(net, face_margins(net, crops, mining.POSITIVE), 0.1, 0.6)
     passed = face_margins(moved, crops, mining.POSITIVE) >= np.log(0.6 / 0.4)
     assert abs(passed.mean() - 0.9) < 0.005
