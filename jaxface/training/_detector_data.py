@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,7 +20,7 @@ from ._crowd import SceneConfig, sample_scene
 from ._detector_clutter import Picture
 from ._detector_nets import SIDES
 from ._detector_renders import photograph, render_people
-from ._detector_scenes import Face, Scene
+from ._detector_scenes import Face, Scene, divide_faces
 from ._mining import Crops, join, make_crops, random_squares
 from ._registration import Tools, register_all
 from ._samples import Sampler
@@ -27,6 +28,7 @@ from ._samples import Sampler
 # Per scene: negatives, parts and positives kept, and squares tried near each face and anywhere.
 _MOST = {"pnet": (40, 16, 24), "rnet": (24, 8, 14), "onet": (12, 5, 10)}
 _NEAR = {"pnet": 16, "rnet": 8, "onet": 6}
+_SEEN = 0.35  # share of a made-up head's landmarks; half are in profile
 _VIEWS_SEED = 0  # renderings are shared by all runs
 _ANYWHERE = {"pnet": 60, "rnet": 6, "onet": 2}
 # What passes when the next network's crops are sought: R-Net lets more pass than in use, for
@@ -50,6 +52,7 @@ class Scenes:
 
     images: np.ndarray  # (n, s, s, 3) uint8, maybe on disk
     landmarks: tuple[Float32[np.ndarray, "f 68 2"], ...]
+    ignored: tuple[Float32[np.ndarray, "g 68 2"], ...]  # see `Scene`
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -101,18 +104,24 @@ def build_scenes(make: Callable[[int], Scene], count: int, size: int, *, path: P
         path.parent.mkdir(parents=True, exist_ok=True)
         shape = (count, size, size, 3)
         images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        found = []
+        found: list[Scene] = []
         for index in tqdm(range(count), "scenes", unit="scene"):
             scene = make(index)
             images[index] = scene.image
-            found.append(scene.landmarks)
+            found.append(scene)
         images.flush()
-        counts = np.array([len(landmarks) for landmarks in found])
-        np.savez(labels, counts=counts, landmarks=np.concatenate(found))
+        np.savez(labels, **_pack(found, "landmarks"), **_pack(found, "ignored"))
     with np.load(labels) as stored:
-        ends = np.cumsum(stored["counts"])
-        landmarks = np.split(stored["landmarks"], ends[:-1])
-    return Scenes(np.load(path, mmap_mode="r"), tuple(landmarks))
+        landmarks, ignored = (
+            tuple(np.split(stored[name], np.cumsum(stored[f"{name}_counts"])[:-1]))
+            for name in ("landmarks", "ignored")
+        )
+    return Scenes(np.load(path, mmap_mode="r"), landmarks, ignored)
+
+
+def _pack(scenes: Sequence[Scene], name: str) -> dict[str, Any]:
+    faces = [getattr(scene, name) for scene in scenes]
+    return {name: np.concatenate(faces), f"{name}_counts": np.array([len(f) for f in faces])}
 
 
 def head_scene(sampler: Sampler, rng: np.random.Generator, size: int) -> Scene:
@@ -128,12 +137,12 @@ def head_scene(sampler: Sampler, rng: np.random.Generator, size: int) -> Scene:
     )
     # Faces are drawn small ones first, so that a later head may hide an earlier face.
     middle, extent = drawn.boxes.reshape(-1, 2, 2).mean(1), np.ptp(drawn.boxes.reshape(-1, 2, 2), 1)
-    shown = []
+    shown = [bool(seen > _SEEN) for seen in drawn.visible.mean(1)]
     for index, place in enumerate(middle):
         away = (place - middle[index + 1 :]) / extent[index + 1 :]
         covered = (np.abs(away[:, 0]) < 0.8) & (away[:, 1] > -1.1) & (away[:, 1] < 1.6)
-        shown.append(not covered.any())
-    return Scene(drawn.image, drawn.landmarks[np.array(shown, bool)].astype(np.float32))
+        shown[index] &= not covered.any()
+    return divide_faces(drawn.image, list(drawn.landmarks), shown)
 
 
 @eqx.filter_jit
@@ -190,7 +199,16 @@ def _scene_crops(
         rng, landmarks, image.shape[:2], near=_NEAR[name], anywhere=_ANYWHERE[name]
     )
     squares = np.concatenate([mine(mtcnn, image, name), tried])
-    return make_crops(name, image, landmarks, squares, SIDES[name], rng=rng, most=_MOST[name])
+    return make_crops(
+        name,
+        image,
+        landmarks,
+        scenes.ignored[index],
+        squares,
+        SIDES[name],
+        rng=rng,
+        most=_MOST[name],
+    )
 
 
 def save_crops(path: Path, crops: Crops) -> None:

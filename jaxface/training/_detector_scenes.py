@@ -17,6 +17,8 @@ Generator = np.random.Generator
 _COUNTS = (0, 1, 2, 4, 8, 14)  # faces tried per scene
 _ODDS = (0.12, 0.36, 0.2, 0.16, 0.1, 0.06)
 _COVERED = 0.15  # share of a face that a later one may hide
+_LIKE = 0.8  # correlation of a face with itself unspoilt, below which it is ignored
+_CONTRAST = 6.0  # grey levels; standard deviation of 12 x 12 means, below which it is ignored
 _SMALLEST = 20.0  # px, width of the landmarks' box
 
 
@@ -36,6 +38,8 @@ class Scene:
 
     image: Picture
     landmarks: Float32[np.ndarray, "f 68 2"]  # px
+    # Faces that hardly show: neither to be found nor to be rejected.
+    ignored: Float32[np.ndarray, "g 68 2"]
 
 
 def _head_mask(rng: Generator, face: Face) -> UInt8[np.ndarray, "h w"]:
@@ -228,5 +232,43 @@ def make_scene(
     for landmarks in taken:
         if rng.random() < 0.15:
             _occlude(rng, image, landmarks)
-    found = np.stack(taken) if taken else np.zeros((0, 68, 2))
-    return Scene(degrade(rng, image), found.astype(np.float32))
+    spoilt = degrade(rng, image)
+    return divide_faces(
+        spoilt, taken, [_likeness(image, spoilt, landmarks) > _LIKE for landmarks in taken]
+    )
+
+
+def divide_faces(image: Picture, faces: Sequence[np.ndarray], shown: Sequence[bool]) -> Scene:
+    """A scene that ignores what is not shown, and what has hardly any contrast.
+
+    Args:
+        image: the picture.
+        faces: landmarks (68, 2) of each face, px.
+        shown: of each face.
+    """
+    clear = [
+        bool(seen) and float(_thumbnail(image, landmarks).std()) > _CONTRAST
+        for landmarks, seen in zip(faces, shown, strict=True)
+    ]
+    split = [
+        [f for f, c in zip(faces, clear, strict=True) if c is wanted] for wanted in (True, False)
+    ]
+    seen, ignored = (np.array(part, np.float32).reshape(-1, 68, 2) for part in split)
+    return Scene(image, seen, ignored)
+
+
+def _thumbnail(image: Picture, landmarks: np.ndarray) -> Float32[np.ndarray, "12 12"]:
+    """A face at P-Net's resolution, grey."""
+    low = np.maximum(landmarks.min(0), 0).astype(int)
+    high = np.maximum(landmarks.max(0).astype(int) + 1, low + 1)
+    part = image[low[1] : high[1], low[0] : high[0]].mean(-1, dtype=np.float32)
+    if part.size == 0:
+        return np.zeros((12, 12), np.float32)
+    return cv2.resize(part, (12, 12), interpolation=cv2.INTER_AREA)
+
+
+def _likeness(clean: Picture, spoilt: Picture, landmarks: np.ndarray) -> float:
+    """Correlation of a face with what it was before the picture was spoilt."""
+    a, b = (_thumbnail(image, landmarks).ravel() for image in (clean, spoilt))
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6))

@@ -20,6 +20,7 @@ LANDMARK_FRAME: BoxFrame = (0.0, _ABOVE / _HEIGHT, 1.0, 1 / _HEIGHT)
 
 NEGATIVE, PART, POSITIVE = 0, 1, 2
 _LIMITS = {NEGATIVE: (0.0, 0.3), PART: (0.4, 0.62), POSITIVE: (0.62, 1.01)}  # overlap, from, below
+_TOUCHED = 0.3  # share of the smaller of two boxes
 _CELL = 12  # px that a P-Net cell sees, 11 of which it calls its box
 
 
@@ -67,21 +68,38 @@ def overlaps(
     return shared / (a[:, 2:].prod(1)[:, None] + b[:, 2:].prod(1) - shared)
 
 
+def _contained(
+    a: Float32[np.ndarray, "n 4"], b: Float32[np.ndarray, "m 4"]
+) -> Float32[np.ndarray, "n m"]:
+    """Intersection over the smaller of two boxes."""
+    low = np.maximum(a[:, None, :2], b[:, :2])
+    high = np.minimum((a[:, :2] + a[:, 2:])[:, None], b[:, :2] + b[:, 2:])
+    area = [box[:, 2:].prod(1) for box in (a, b)]
+    return np.maximum(high - low, 0).prod(-1) / np.minimum(area[0][:, None], area[1])
+
+
 def match(
-    squares: Float32[np.ndarray, "n 4"], landmarks: Float32[np.ndarray, "f 68 2"]
+    squares: Float32[np.ndarray, "n 4"],
+    landmarks: Float32[np.ndarray, "f 68 2"],
+    ignored: Float32[np.ndarray, "g 68 2"] = np.zeros((0, 68, 2), np.float32),
 ) -> tuple[Int8[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Sorts squares by their overlap with the squares around the faces.
 
+    Args:
+        squares: x y w h, px.
+        landmarks: of the faces.
+        ignored: landmarks of faces that are neither; what touches them is left out.
     Returns:
         NEGATIVE, PART, POSITIVE, or -1 for those between; and the face that each overlaps most.
     """
-    if not len(landmarks):
-        return np.full(len(squares), NEGATIVE, np.int8), np.zeros(len(squares), np.int64)
     shared = overlaps(squares, square_around(face_boxes(landmarks)))
-    nearest, best = shared.argmax(1), shared.max(1)
+    best = shared.max(1, initial=0)
+    nearest = shared.argmax(1) if len(landmarks) else np.zeros(len(squares), np.int64)
     kinds = np.full(len(squares), -1, np.int8)
     for kind, (low, high) in _LIMITS.items():
         kinds[(best >= low) & (best < high)] = kind
+    touched = _contained(squares, square_around(face_boxes(ignored))) > _TOUCHED
+    kinds[(kinds == NEGATIVE) & touched.any(1)] = -1
     return kinds, nearest
 
 
@@ -177,6 +195,7 @@ def make_crops(
     name: str,
     image: UInt8[np.ndarray, "h w 3"],
     landmarks: Float32[np.ndarray, "f 68 2"],
+    ignored: Float32[np.ndarray, "g 68 2"],
     squares: Float32[np.ndarray, "n 4"],
     side: int,
     *,
@@ -189,13 +208,14 @@ def make_crops(
         name: "pnet", "rnet" or "onet".
         image: the picture.
         landmarks: of its faces.
+        ignored: of faces that hardly show.
         squares: candidates; those that are neither face, part nor clearly something else go.
         side: of the crops, px.
         rng: decides which are kept.
         most: negatives, parts and positives kept.
     """
     claimed = cell_box(squares) if name == "pnet" else squares
-    kinds, nearest = match(claimed, landmarks)
+    kinds, nearest = match(claimed, landmarks, ignored)
     index = choose(rng, kinds, most)
     kinds, nearest = kinds[index], nearest[index]
     images = np.zeros((len(index), side, side, 3), np.uint8)
