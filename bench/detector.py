@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 
 from bench.runs import Data, find_data, golden_run, load, open_clip  # noqa: E402
 from jaxface import read_image  # noqa: E402
-from jaxface._params import load_part  # noqa: E402
+from jaxface._params import read_module  # noqa: E402
 from jaxface.detect import DetectConfig, detect_faces  # noqa: E402
 from jaxface.output import Table  # noqa: E402
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     data = find_data()
     named = arguments.detector == "openface"
-    detector = load(data, "openface").detector if named else load_part(Path(arguments.detector))
+    detector = load(data, "openface").detector if named else read_module(Path(arguments.detector))
     config = DetectConfig(min_face_size=arguments.min_face_size)
     detect = jax.jit(lambda image: detect_faces(detector, image, config=config))
     rows = [_compare(detect, name, _frames(data, name, arguments.every)) for name in _RUNS]

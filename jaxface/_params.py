@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +35,9 @@ from .fit import (
     PartConfig,
     SVRExperts,
     Validator,
+    fit_config,
+    prepare_clnf,
+    strip_clnf,
 )
 
 FORMAT = 2  # of the manifest; raise it with every change that old files do not survive
@@ -94,7 +98,8 @@ def save_model(
     folder = models_dir() if directory is None else directory
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, np.ndarray] = {}
-    structure = _encode(model, "", tensors)
+    bare = eqx.tree_at(lambda m: m.clnf, model, strip_clnf(model.clnf))
+    structure = _encode(bare, "", tensors)
     stored = folder / f"{model.info.name}.safetensors"
     data = safetensors.numpy.save(tensors)
     manifest = {
@@ -111,50 +116,40 @@ def save_model(
     return _record(stored, manifest)
 
 
-def save_part(part: Any, path: Path) -> None:
-    """Stores a part of a model as `<path>.safetensors` and the manifest beside it.
-
-    float32 arrays are stored as float16; `load_part` widens them again.
+def write_module(module: eqx.Module, path: Path) -> None:
+    """Stores one Module, such as a trained part of a model, in one safetensors file.
 
     Args:
-        part: one of the Modules that models consist of.
-        path: of the safetensors file.
+        path: its folder must exist; an older file is replaced.
 
     Raises:
-        TypeError: the part holds something other than known Modules, arrays and plain values.
+        TypeError: it holds something other than known Modules, arrays and plain values.
     """
     tensors: dict[str, np.ndarray] = {}
-    structure = _encode(part, "", tensors)
-    single = [name for name, values in tensors.items() if values.dtype == np.float32]
-    tensors |= {name: tensors[name].astype(np.float16) for name in single}
-    data = safetensors.numpy.save(tensors)
-    manifest = {
-        "format": FORMAT,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "structure": structure,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, data)
-    _replace(path.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
+    structure = json.dumps(_encode(module, "", tensors))
+    metadata = {"format": str(FORMAT), "structure": structure}
+    _replace(path, safetensors.numpy.save(tensors, metadata=metadata))
 
 
-def load_part(path: Path) -> Any:
-    """Loads what `save_part` stored.
+def read_module(path: Path) -> Any:
+    """Reads a Module that `write_module` has stored.
 
     Raises:
-        ModelFileError: the files are missing or damaged.
+        ModelFileError: the file is missing or damaged, or of another format.
     """
     try:
-        manifest = json.loads(path.with_suffix(".json").read_bytes())
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
-            raise ModelFileError(f"{path}: is damaged: its sha256 is not the manifest's")
         with safetensors.safe_open(path, framework="numpy") as tensors:
-            return _decode(manifest["structure"], tensors)
-    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+            metadata = tensors.metadata() or {}
+            if metadata.get("format") != str(FORMAT):
+                found = metadata.get("format")
+                raise ModelFileError(
+                    f"{path}: expected format {FORMAT}, found {found}. Train it again."
+                )
+            return _decode(json.loads(metadata["structure"]), tensors)
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{path}: no part of a model ({error})") from error
+        raise ModelFileError(f"{path}: is missing or damaged ({error}). Train it again.") from error
 
 
 def load_model(name_or_path: str | Path = "openface") -> Model:
@@ -167,7 +162,9 @@ def load_model(name_or_path: str | Path = "openface") -> Model:
     Raises:
         ModelFileError: there is no such model, or its files are damaged.
     """
-    return _load(_resolve(name_or_path))
+    model = _load(_resolve(name_or_path))
+    clnf = prepare_clnf(model.clnf, fit_config(model.clnf))
+    return eqx.tree_at(lambda m: m.clnf, model, clnf)
 
 
 def installed_models(directory: Path | None = None) -> list[InstalledModel]:
@@ -216,9 +213,6 @@ def _load(path: Path) -> Model:
             f"{_AGAIN}"
         )
     try:
-        if manifest["format"] == 1:  # every detector was OpenFace's
-            detector = manifest["structure"]["fields"]["detector"]
-            detector["fields"]["landmark_frame"] = list(OPENFACE_FRAME)
         with safetensors.safe_open(path, framework="numpy") as tensors:
             model = _decode(manifest["structure"], tensors)
     except (KeyError, TypeError, safetensors.SafetensorError) as error:
@@ -244,7 +238,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ModelFileError(
             f"{manifest_path}: the manifest is damaged ({error!r}). {_AGAIN}"
         ) from error
-    if found not in (1, FORMAT):
+    if found != FORMAT:
         raise ModelFileError(f"{manifest_path}: expected format {FORMAT}, found {found}. {_AGAIN}")
     if missing:
         raise ModelFileError(f"{manifest_path}: the manifest lacks {sorted(missing)}. {_AGAIN}")
@@ -308,4 +302,7 @@ def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
     if "items" in described:
         return {key: _decode(value, tensors) for key, value in described["items"]}
     fields = {name: _decode(value, tensors) for name, value in described["fields"].items()}
+    if described["class"] == MTCNN.__name__:
+        # Files from before the field hold OpenFace's networks.
+        fields.setdefault("landmark_frame", OPENFACE_FRAME)
     return _CLASSES[described["class"]](**fields)

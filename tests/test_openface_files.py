@@ -112,7 +112,7 @@ def test_views_and_visibility(kind: str, request: pytest.FixtureRequest) -> None
 def test_ccnf_experts(clnf: Model) -> None:
     inner, left, right = clnf.clnf.parts
     for experts in (*ccnf_experts(clnf.clnf.main), *ccnf_experts(inner.model)):
-        assert experts.component_windows == (7, 9, 11, 15) and experts.sigmas == {}
+        assert experts.component_windows == (7, 9, 11, 15) and experts.banks == {}
         assert experts.weights.shape[2:] == (7, 11, 11) and experts.beta.shape[2] == 3
         visible = np.asarray(experts.visible)
         for leaf in (experts.weights, experts.bias, experts.alpha, experts.beta):

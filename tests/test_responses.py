@@ -7,10 +7,12 @@ import pytest
 
 from jaxface.fit import (
     CCNFExperts,
+    FitConfig,
     LandmarkModel,
     align_to_reference,
     areas_of_interest,
     nearest_view,
+    prepare_clnf,
     response_frame,
     response_maps,
     shape_2d,
@@ -153,7 +155,8 @@ def test_clm_responses_on_a_face_match_the_reference(openface_clm, golden_dir):
 @pytest.mark.parametrize("window", [13, 5])
 def test_windows_without_components_have_a_diagonal_sigma(openface_model, window):
     """Window 13 of `wild` and 5: the files hold no Sigma components for these."""
-    experts = openface_model.main.experts[1]
+    config = FitConfig(windows_init=(11, window, 7))
+    experts = prepare_clnf(openface_model, config).main.experts[1]
     assert isinstance(experts, CCNFExperts) and window not in experts.component_windows
     areas = _random_areas(68, window + 10)
     found = jax.jit(response_maps)(experts, areas, 0)
@@ -164,7 +167,7 @@ def test_windows_without_components_have_a_diagonal_sigma(openface_model, window
 
 def test_a_window_that_was_not_prepared_raises(openface_model):
     experts = openface_model.main.experts[1]
-    with pytest.raises(ValueError, match="no Sigma matrices for window 15"):
+    with pytest.raises(ValueError, match="not prepared for window 15"):
         response_maps(experts, jnp.zeros((68, 25, 25)), jnp.asarray(0))
 
 

@@ -12,7 +12,7 @@ from jaxface.training._fitting import Observed, fit_head
 from jaxface.training._head_model import normals
 from jaxface.training._raster import rasterize, seen
 
-_TOL = dict(rtol=0, atol=1e-5)  # float32 rotations
+_TOL = 1e-5  # float32 rotations
 _CENTRE = np.zeros(3, np.float32)
 
 
@@ -55,8 +55,10 @@ def test_data_that_is_missing_is_named(tmp_path):
 def test_rotations_are_the_package_s(angles):
     rotation = np.array(angles, np.float32)
     matrix = euler_to_matrix(rotation)
-    np.testing.assert_allclose(matrix, package_euler_to_matrix(jnp.asarray(rotation)), **_TOL)
-    np.testing.assert_allclose(matrix_to_euler(matrix), rotation, **_TOL)
+    np.testing.assert_allclose(
+        matrix, package_euler_to_matrix(jnp.asarray(rotation)), rtol=0, atol=_TOL
+    )
+    np.testing.assert_allclose(matrix_to_euler(matrix), rotation, rtol=0, atol=_TOL)
 
 
 def test_perspective_enlarges_what_is_near():

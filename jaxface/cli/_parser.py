@@ -16,7 +16,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Builds the parser.
 
     Returns:
-        A parser whose result has `command`, and `models_command` or `part` if that is
+        A parser whose result has `command`, and `models_command` or `train_command` if that is
         "models" or "train".
     """
     parser = argparse.ArgumentParser(
@@ -101,24 +101,49 @@ def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    train = commands.add_parser("train", help="train the default model")
-    parts = train.add_subparsers(dest="part", metavar="PART", required=True)
-    data = parts.add_parser(
+    train = commands.add_parser("train", help="make training data and train a model")
+    actions = train.add_subparsers(dest="train_command", metavar="ACTION", required=True)
+    data = actions.add_parser(
         "data",
         help="register the portraits and show samples",
         description="Registers the morphable head to all portraits (OUT/registration, which later "
         "runs reuse) and writes sheets of samples: OUT/*.png.",
     )
-    data.add_argument("--people", type=int, metavar="N", help="only the first N people")
-    detector = parts.add_parser(
+    for name, what in _TRAINED:
+        part = actions.add_parser(
+            name,
+            help=f"train {what}",
+            description=f"Trains {what}: OUT/parts/{name}*.safetensors, with figures as JSON and "
+            "loss curves as OUT/*.png. Goes on where an interrupted run stopped.",
+        )
+        part.add_argument(
+            "--share", type=float, default=1.0, help="of the usual number of pictures (default: 1)"
+        )
+        _add_training_options(part)
+    detector = actions.add_parser(
         "detector",
         help="train the face detector",
-        description="Writes OUT/base-detector.safetensors, a report and loss curves. An "
-        "interrupted run goes on where it stopped; OUT/cache (4 GB) may be deleted afterwards.",
+        description="Trains the face detector: OUT/parts/detector.safetensors, its figures as "
+        "OUT/detector.md and loss curves as OUT/detector-*.png. Goes on where an interrupted run "
+        "stopped; OUT/cache (4 GB) may be deleted afterwards.",
     )
-    for part in (data, detector):
-        add = part.add_argument
-        add("--data", required=True, metavar="DIR", help="folder of portraits/ and ict-facekit/")
-        add("--out", required=True, metavar="DIR", help="created if need be")
-        add("--seed", type=int, default=0, help="default: %(default)s")
-        add("--debug", action="store_true", help="show tracebacks")
+    _add_training_options(detector)
+    _add_training_options(data)
+
+
+_TRAINED = (
+    ("pdm", "the shape model"),
+    ("experts", "the patch experts (after pdm)"),
+    ("validator", "the validator of landmarks (after pdm)"),
+    ("eyes", "the eye models"),
+)
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", required=True, metavar="DIR", help="folder of portraits/ and ict-facekit/"
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="created if need be")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default: 0)")
+    parser.add_argument("--people", type=int, metavar="N", help="only the first N people")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -1,6 +1,8 @@
-"""The command `jaxface train`."""
+"""The commands `jaxface train ...`."""
 
 import argparse
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from tqdm import tqdm
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Trains one part of the default model, or shows the data.
+    """Makes training data, or trains a part of the model.
 
     Args:
         arguments: of the command "train".
@@ -16,14 +18,14 @@ def run_train(arguments: argparse.Namespace) -> int:
         The exit status.
     Raises:
         FileNotFoundError: the training data is incomplete.
-        ModuleNotFoundError: a package that only training needs is missing.
+        ModelFileError: a part that this one needs has not been trained.
         OSError: a file cannot be written.
     """
-    {"data": _show_data, "detector": _train_detector}[arguments.part](arguments)
-    return 0
+    special = {"data": _data, "detector": _detector}
+    return special.get(arguments.train_command, _part)(arguments)
 
 
-def _show_data(arguments: argparse.Namespace) -> None:
+def _data(arguments: argparse.Namespace) -> int:
     """Registers the portraits and writes sheets of samples."""
     from ..training import load_tools, write_data
 
@@ -45,15 +47,38 @@ def _show_data(arguments: argparse.Namespace) -> None:
         )
     for path in written:
         print(path)
+    return 0
 
 
-def _train_detector(arguments: argparse.Namespace) -> None:
-    from .._params import save_part
-    from ..training import evaluate_detector, train_detector
+def _detector(arguments: argparse.Namespace) -> int:
+    """Trains the face detector and prints its figures."""
+    from ..training import DetectorRecipe, evaluate_detector, train_detector
 
     out = Path(arguments.out)
-    path = out / "base-detector.safetensors"
-    save_part(train_detector(arguments.data, out, seed=arguments.seed), path)
+    recipe = DetectorRecipe()
+    if arguments.people is not None:
+        recipe = dataclasses.replace(recipe, people=arguments.people)
+    path = train_detector(arguments.data, out, recipe=recipe, seed=arguments.seed)
     table = evaluate_detector(path, arguments.data, out)
-    path.with_suffix(".md").write_text(table)
+    (out / "detector.md").write_text(table)
     print(f"{table}\n{path}")
+    return 0
+
+
+def _part(arguments: argparse.Namespace) -> int:
+    """Trains one part of the landmark model and prints its figures."""
+    from ..training import MAKERS, landmark_config, open_workplace, planned_steps
+
+    place = open_workplace(arguments.data, arguments.out, people=arguments.people)
+    config = landmark_config(seed=arguments.seed, share=arguments.share)
+    steps = planned_steps(arguments.train_command, config)
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=sum(steps.values()), disable=quiet, file=sys.stderr) as bar:
+
+        def advance(step: str, done: int) -> None:
+            bar.set_description(step, refresh=False)
+            bar.update(done)
+
+        figures = MAKERS[arguments.train_command](place, config, advance)
+    print(json.dumps(figures, indent=1))
+    return 0

@@ -27,6 +27,7 @@ from ._pdm import project as project
 from ._pdm import shape_2d as shape_2d
 from ._pdm import shape_3d as shape_3d
 from ._prepare import prepare_clnf as prepare_clnf
+from ._prepare import strip_clnf as strip_clnf
 from ._refit import fit_pdm_to_landmarks as fit_pdm_to_landmarks
 from ._responses import response_maps as response_maps
 from ._rlms import ResponseFrame as ResponseFrame
@@ -37,4 +38,7 @@ from ._tracker import start_track as start_track
 from ._tracker import track_box as track_box
 from ._tracker import track_landmarks as track_landmarks
 from ._validator import Validator as Validator
+from ._validator import normalise_face as normalise_face
+from ._validator import run_validator as run_validator
 from ._validator import validate_landmarks as validate_landmarks
+from ._validator import warp_to_mean_shape as warp_to_mean_shape

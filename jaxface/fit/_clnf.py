@@ -17,7 +17,7 @@ from ._model import CLNF, LandmarkModel, Part
 from ._pdm import shape_2d, zero_parameters
 from ._refit import fit_pdm_to_landmarks
 from ._responses import patch_confidences, response_maps
-from ._rlms import ResponseFrame, run_passes
+from ._rlms import ResponseFrame, nu_rlms
 from ._validator import validate_landmarks
 
 _TOO_SMALL = np.float32(0.25)  # px per mm: the fit ends, a face of less than about 30 px
@@ -80,11 +80,9 @@ def _fit_scale(
     last: Bool[Array, ""] | bool,
 ) -> ScaleFit:
     frame, view = response_frame(model, gray, fit.parameters, scale=scale, window=config.window)
-    passes, likelihood = run_passes(
-        model.pdm, frame, fit.parameters, config=config, rigid=(True, False)
-    )
-    rigid_scale, moved = passes.scale[0], jax.tree.map(lambda leaf: leaf[1], passes)
-    scored = last | (rigid_scale < _SMALL)
+    turned, _ = nu_rlms(model.pdm, frame, fit.parameters, config=config, rigid=True)
+    moved, likelihood = nu_rlms(model.pdm, frame, turned, config=config, rigid=False)
+    scored = last | (turned.scale < _SMALL)
     return ScaleFit(
         parameters=moved,
         likelihood=jnp.where(scored, likelihood, fit.likelihood),

@@ -10,6 +10,13 @@ from jaxtyping import Array, Bool, Float, Int
 SUPPORT = 11
 
 
+class Bank(eqx.Module):
+    """CCNF experts of one view, laid out for response maps of one size w; see `build_banks`."""
+
+    rows: Float[Array, "n r j"]  # r = 11 (w + 10), j = k w
+    sigma: Float[Array, "n s s"] | None  # s = w**2; None where the pixels are not coupled
+
+
 class CCNFExperts(eqx.Module):
     """Continuous conditional neural field experts (Baltrusaitis 2014)."""
 
@@ -22,7 +29,7 @@ class CCNFExperts(eqx.Module):
     alpha: Float[Array, "v n k"]
     beta: Float[Array, "v n b"]  # b = 3, or 0 where the files give no Sigma components
     confidence: Float[Array, "v n"]  # 0 where invisible
-    sigmas: dict[int, Float[Array, "v n s s"]]  # by window, s = window**2; see prepare_sigmas
+    banks: dict[int, tuple[Bank, ...]]  # by window and view; computed, see prepare_clnf
 
 
 class SVRExperts(eqx.Module):

@@ -10,10 +10,10 @@ from .._types import Box, PDMParameters
 from ..ops import euler_to_matrix, matrix_to_euler, small_product
 
 _HIGHEST = lax.Precision.HIGHEST
-# _CROSS[d, k, e] is the sign of a[d] * b[e] in component k of the cross product of a and b.
-_CROSS = np.zeros((3, 3, 3), np.float32)
+# CROSS[d, k, e] is the sign of a[d] * b[e] in component k of the cross product of a and b.
+CROSS = np.zeros((3, 3, 3), np.float32)
 for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
-    _CROSS[_i, _k, _j], _CROSS[_j, _k, _i] = 1, -1
+    CROSS[_i, _k, _j], CROSS[_j, _k, _i] = 1, -1
 
 
 class PDM(eqx.Module):
@@ -104,7 +104,7 @@ def rigid_jacobian(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Flo
     """
     rows = euler_to_matrix(parameters.rotation)[:2]
     # The derivative by omega is the cross product of the point with the row of the rotation.
-    turned = parameters.scale * jnp.sum(rows[:, None] * _CROSS[:, None], axis=-1)  # d a k
+    turned = parameters.scale * jnp.sum(rows[:, None] * CROSS[:, None], axis=-1)  # d a k
     by_shape = jnp.concatenate([rows.T[..., None], turned], axis=-1)
     moved = jnp.sum(shape[:, :, None, None] * by_shape, axis=1)
     shift = jnp.broadcast_to(jnp.eye(2, dtype=shape.dtype), (shape.shape[0], 2, 2))
@@ -129,7 +129,7 @@ def update_parameters(parameters: PDMParameters, delta: Float[Array, " k"]) -> P
         Specification 02, B.5.
     """
     omega = delta[1:4]
-    cross = jnp.sum(omega[:, None, None] * _CROSS, axis=0)
+    cross = jnp.sum(omega[:, None, None] * CROSS, axis=0)
     cosine = lax.rsqrt(1 + jnp.sum(omega * omega))
     square = small_product(cross, cross)
     step = jnp.eye(3, dtype=delta.dtype) + cosine * cross + cosine**2 / (1 + cosine) * square

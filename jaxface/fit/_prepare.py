@@ -1,19 +1,18 @@
 """Host-side preparation of a landmark model for a configuration."""
 
 import equinox as eqx
-import jax.numpy as jnp
 
-from ._ccnf import compute_sigmas
+from ._ccnf import build_banks
 from ._config import FitConfig
 from ._experts import CCNFExperts, PatchExperts
 from ._model import CLNF, LandmarkModel
 
 
 def prepare_clnf(clnf: CLNF, config: FitConfig) -> CLNF:
-    """Adds the Sigma matrices that CCNF experts need for the windows of a configuration.
+    """Lays out CCNF experts for the windows of a configuration.
 
-    `load_model` brings those of the default configuration; others (`wild`) take seconds. Other
-    kinds of experts need nothing.
+    `load_model` does it for the default configuration; others (`wild`) take a second. Other kinds
+    of experts need nothing.
 
     Args:
         clnf: any landmark model.
@@ -23,28 +22,44 @@ def prepare_clnf(clnf: CLNF, config: FitConfig) -> CLNF:
     """
     scales = zip(config.windows_init, config.windows_track, strict=False)
     windows = [{first, second} for first, second in scales]
+    main = _prepare(clnf.main, windows)
+    parts = [_prepare(part.model, [{w} for w in part.config.windows]) for part in clnf.parts]
+    return _replace_models(clnf, main, parts)
+
+
+def strip_clnf(clnf: CLNF) -> CLNF:
+    """Drops what `prepare_clnf` adds: it is large, and soon computed again."""
+    parts = [_strip(part.model) for part in clnf.parts]
+    return _replace_models(clnf, _strip(clnf.main), parts)
+
+
+def _replace_models(clnf: CLNF, main: LandmarkModel, models: list[LandmarkModel]) -> CLNF:
     parts = tuple(
-        eqx.tree_at(
-            lambda p: p.model,
-            part,
-            _prepare(part.model, [{window} for window in part.config.windows]),
-        )
-        for part in clnf.parts
+        eqx.tree_at(lambda p: p.model, part, model)
+        for part, model in zip(clnf.parts, models, strict=True)
     )
-    return eqx.tree_at(lambda c: (c.main, c.parts), clnf, (_prepare(clnf.main, windows), parts))
+    return eqx.tree_at(lambda c: (c.main, c.parts), clnf, (main, parts))
+
+
+def _strip(model: LandmarkModel) -> LandmarkModel:
+    experts = tuple(
+        eqx.tree_at(lambda e: e.banks, e, {}) if isinstance(e, CCNFExperts) else e
+        for e in model.experts
+    )
+    return eqx.tree_at(lambda m: m.experts, model, experts)
 
 
 def _prepare(model: LandmarkModel, windows: list[set[int]]) -> LandmarkModel:
     experts = tuple(
-        _add_sigmas(experts, wanted)
+        _add_banks(experts, wanted - {0})
         for experts, wanted in zip(model.experts, windows, strict=False)
     )
     return eqx.tree_at(lambda m: m.experts, model, experts + model.experts[len(experts) :])
 
 
-def _add_sigmas(experts: PatchExperts, windows: set[int]) -> PatchExperts:
+def _add_banks(experts: PatchExperts, windows: set[int]) -> PatchExperts:
     if not isinstance(experts, CCNFExperts):
         return experts
-    missing = (windows & set(experts.component_windows)) - experts.sigmas.keys()
-    new = {window: jnp.asarray(compute_sigmas(experts, window)) for window in sorted(missing)}
-    return eqx.tree_at(lambda e: e.sigmas, experts, {**experts.sigmas, **new})
+    missing = sorted(windows - experts.banks.keys())
+    new = {window: build_banks(experts, window) for window in missing}
+    return eqx.tree_at(lambda e: e.banks, experts, {**experts.banks, **new})

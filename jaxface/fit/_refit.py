@@ -8,9 +8,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import Landmarks, PDMParameters
 from ..ops import solve_spd
-from ._pdm import PDM, extents, full_jacobian, project, shape_2d, shape_3d, update_parameters
+from ._normal_equations import full_step, lay_out_modes, project_rows
+from ._pdm import PDM, extents, shape_2d, update_parameters
 
-_HIGHEST = lax.Precision.HIGHEST
 _DAMPING = np.float32(0.75)
 _MISSES = 3  # the fit ends at the third step that does not improve by 0.1 %
 # OpenFace allows 1000; real and wrong starts alike end within 17 (specification 02, B.7).
@@ -56,34 +56,32 @@ def fit_pdm_to_landmarks(
 def _fit(
     pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"], misses: Int[Array, ""]
 ) -> PDMParameters:
-    keep = present[:, None]
-    precision = jnp.concatenate([jnp.zeros(6, landmarks.dtype), 1 / pdm.eigenvalues])
+    modes = lay_out_modes(pdm, present.astype(landmarks.dtype))
+    target = jnp.where(present, landmarks.T, 0)
 
-    def error(shape, parameters):
-        residual = jnp.where(keep, project(shape, parameters) - landmarks, 0)
-        return jnp.sqrt(jnp.sum(residual * residual))
+    def residual(shape, parameters):
+        return jnp.where(present, target - project_rows(shape, parameters), 0)
 
     def running(carry):
         return (carry[2] < _MISSES) & (carry[3] < _MAX_STEPS)
 
     def body(carry):
         parameters, previous, misses, steps = carry
-        shape = shape_3d(pdm, parameters.local)
-        residual = jnp.where(keep, landmarks - project(shape, parameters), 0)
-        jacobian = jnp.where(keep[..., None], full_jacobian(pdm, shape, parameters), 0)
-        gradient = jnp.einsum("nak,na->k", jacobian, residual, precision=_HIGHEST)
-        pull = jnp.concatenate([jnp.zeros(6, landmarks.dtype), parameters.local])
-        flat = jacobian.reshape(-1, precision.shape[0])
-        hessian = jnp.dot(flat.T, flat, precision=_HIGHEST) + jnp.diag(precision)
-        delta = _DAMPING * solve_spd(hessian, gradient - precision * pull)
+        shape = modes.shape(parameters.local)
+        away = residual(shape, parameters)
+        delta = _DAMPING * full_step(modes, shape, parameters, away, 1 / pdm.eigenvalues)
         parameters = update_parameters(parameters, delta)
-        current = error(shape, parameters)
+        current = _length(residual(shape, parameters))
         misses = misses + (np.float32(0.999) * previous < current)
         return parameters, current, misses, steps + 1
 
     start = _start(pdm, landmarks, present)
-    first = error(shape_3d(pdm, start.local), start)
+    first = _length(residual(modes.shape(start.local), start))
     return lax.while_loop(running, body, (start, first, misses, 0))[0]
+
+
+def _length(residual: Float[Array, "2 n"]) -> Float[Array, ""]:
+    return jnp.sqrt(jnp.sum(residual * residual))
 
 
 def _objective(

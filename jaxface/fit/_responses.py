@@ -1,6 +1,8 @@
 """Response maps of any kind of patch expert."""
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ._ccnf import ccnf_responses
@@ -23,11 +25,19 @@ def response_maps(
     Reference:
         Specification 02, C.4 to C.7.
     """
+    return lane_responses(experts, areas[None], jnp.asarray(view)[None])[0]
+
+
+def lane_responses(
+    experts: PatchExperts, areas: Float[Array, "b n s s"], views: Int[Array, " b"]
+) -> Float[Array, "b n w w"]:
+    """`response_maps` of several faces, each in a view of its own."""
     if isinstance(experts, CCNFExperts):
-        return ccnf_responses(experts, areas, view)
+        return ccnf_responses(experts, areas, views)
     if isinstance(experts, CENExperts):
-        return cen_responses(experts, areas, view)
-    return svr_responses(experts, areas, view)
+        # One face after the other: the networks are too large to gather for all at once.
+        return lax.map(lambda face: cen_responses(experts, *face), (areas, views))
+    return jax.vmap(lambda area, view: svr_responses(experts, area, view))(areas, views)
 
 
 def patch_confidences(experts: PatchExperts, view: Int[Array, ""]) -> Float[Array, " n"]:

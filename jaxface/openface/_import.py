@@ -2,11 +2,8 @@
 
 from pathlib import Path, PurePosixPath
 
-import equinox as eqx
-
 from .._model import Model, ModelInfo
 from .._params import InstalledModel, ModelFileError, save_model
-from ..fit import fit_config, prepare_clnf
 from ._action_units import read_analyser
 from ._checksums import SHA256
 from ._landmark_model import read_clnf
@@ -100,15 +97,9 @@ def import_models(
         if wanted or len(source.missing(experts)) < len(experts):
             models.append((_read(source, kind), source))
     return [
-        save_model(_prepare(model), dest, files=source.files, modified=source.modified)
+        save_model(model, dest, files=source.files, modified=source.modified)
         for model, source in models
     ]
-
-
-def _prepare(model: Model) -> Model:
-    """Computes once, at import, what the default configuration needs."""
-    clnf = prepare_clnf(model.clnf, fit_config(model.clnf))
-    return eqx.tree_at(lambda m: m.clnf, model, clnf)
 
 
 def _find_shared_cache() -> Path:

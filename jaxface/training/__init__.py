@@ -13,6 +13,12 @@ from ._detector_train import DetectorRecipe as DetectorRecipe
 from ._detector_train import train_detector as train_detector
 from ._head_model import HeadModel as HeadModel
 from ._head_model import load_head_model as load_head_model
+from ._landmark_model import MAKERS as MAKERS
+from ._landmark_model import LandmarkConfig as LandmarkConfig
+from ._landmark_model import assemble_clnf as assemble_clnf
+from ._landmark_model import landmark_config as landmark_config
+from ._landmark_model import open_workplace as open_workplace
+from ._landmark_model import planned_steps as planned_steps
 from ._portraits import Portraits as Portraits
 from ._portraits import load_portraits as load_portraits
 from ._portraits import split_of as split_of

@@ -1,7 +1,8 @@
-"""Half-finished work on disk, so that a training run can be interrupted and go on."""
+"""Checkpoints of training runs: the leaves of a state and its loss curve in one file."""
 
-import json
 import os
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,44 +13,30 @@ import numpy as np
 T = TypeVar("T")
 
 
-def save_checkpoint(path: Path, tree: Any, facts: dict[str, Any]) -> None:
-    """Writes the arrays of a tree and some facts; replaces an older file in one step.
-
-    Args:
-        path: ends in `.npz`.
-        tree: any pytree of arrays.
-        facts: what JSON can hold.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts))}
-    arrays |= {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
-    temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
-    try:
-        np.savez(temporary, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def fingerprint(*settings: object) -> str:
+    """Short name of settings, so that a run never resumes one with other settings."""
+    return f"{zlib.crc32(repr(settings).encode()):08x}"
 
 
-def load_checkpoint(path: Path, like: T) -> tuple[T, dict[str, Any]] | None:
-    """Reads a checkpoint.
+def save_state(path: Path, state: object, curve: list[np.ndarray]) -> None:
+    """Stores a state, a tree of arrays, and the losses of its epochs."""
+    leaves = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+    write_arrays(path, {**leaves, "curve": np.array(curve)})
 
-    Args:
-        path: of the file.
-        like: a tree of the same structure and shapes.
-    Returns:
-        The tree and the facts; None if there is no file.
-    Raises:
-        ValueError: the file holds another tree.
-    """
+
+def load_state(path: Path, like: T) -> tuple[T, list[np.ndarray]]:
+    """The state that an earlier run has left, or `like` and no losses."""
     if not path.is_file():
-        return None
-    leaves, structure = jax.tree.flatten(like)
-    with np.load(path) as stored:
-        found = [stored[f"leaf{i}"] for i in range(len(stored.files) - 1)]
-        facts = json.loads(str(stored["facts"]))
-    shapes = [leaf.shape for leaf in found]
-    if shapes != [np.shape(leaf) for leaf in leaves]:
-        raise ValueError(f"{path}: holds another network; delete it to start anew")
-    return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in found]), facts
+        return like, []
+    leaves, tree = jax.tree.flatten(like)
+    with np.load(path) as file:
+        found = [jnp.asarray(file[f"leaf{i}"]) for i in range(len(leaves))]
+        return jax.tree.unflatten(tree, found), list(file["curve"])
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Writes whole files only, so that an interrupted run leaves none that is cut short."""
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        np.savez(file, **arrays)
+    partial.replace(path)

@@ -1,6 +1,7 @@
 """Scenes with several small faces, as a detector meets them."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def _wall(
 ) -> np.ndarray:
     """A background on which pieces of other backgrounds hang."""
     height, width = config.height, config.width
-    photograph = faceless(rng, sampler, people)
+    photograph = functools.partial(faceless, rng, sampler, people)
     canvas = random_background(rng, height, width, photograph=photograph)
     for _ in range(rng.integers(0, _PIECES + 1)):
         high = int(height * rng.uniform(0.08, 0.6))

@@ -1,32 +1,28 @@
 """Loss curves as pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 
-def draw_curves(path: Path, curves: Mapping[str, Sequence[float]], *, title: str) -> None:
-    """Draws losses over training steps, on a logarithmic axis, smoothed.
+def draw_curves(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Draws losses over epochs.
 
     Args:
-        path: of the PNG.
-        curves: a loss per step, by name.
-        title: above the picture.
+        path: of a PNG; its folder must exist.
+        panels: for each panel's title, the curves by name.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, values in curves.items():
-        losses = np.asarray(values, np.float64)
-        width = max(len(losses) // 100, 1)
-        smooth = np.convolve(losses, np.full(width, 1 / width), "valid")
-        axes.plot(np.arange(len(smooth)) + width / 2, smooth, label=name)
-    axes.set(xlabel="step", ylabel="loss", yscale="log", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(5 * len(panels), 3.5), layout="constrained")
+    for axes, (title, curves) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for name, losses in curves.items():
+            axes.plot(np.arange(1, len(losses) + 1), losses, label=name, marker=".")
+        axes.set(title=title, xlabel="epoch", ylabel="loss")
+        axes.grid(alpha=0.3)
+        if len(curves) > 1:
+            axes.legend(fontsize="small")
     figure.savefig(path, dpi=100)

@@ -124,16 +124,20 @@ def _pack(scenes: Sequence[Scene], name: str) -> dict[str, Any]:
     return {name: np.concatenate(faces), f"{name}_counts": np.array([len(f) for f in faces])}
 
 
-def head_scene(sampler: Sampler, rng: np.random.Generator, size: int) -> Scene:
+def head_scene(sampler: Sampler, rng: np.random.Generator, people: np.ndarray, size: int) -> Scene:
     """A scene of made-up heads, profiles and odd skins among them.
 
     Args:
         sampler: draws them.
         rng: decides everything.
+        people: whose photographs may stand behind.
         size: px.
     """
     drawn = sample_scene(
-        sampler, rng, config=SceneConfig(height=size, width=size, heads=1.0, faces=(0, 6))
+        sampler,
+        rng,
+        people=people,
+        config=SceneConfig(height=size, width=size, heads=1.0, faces=(0, 6)),
     )
     # Faces are drawn small ones first, so that a later head may hide an earlier face.
     middle, extent = drawn.boxes.reshape(-1, 2, 2).mean(1), np.ptp(drawn.boxes.reshape(-1, 2, 2), 1)

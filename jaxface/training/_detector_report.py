@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from .._params import load_part
+from .._params import read_module
 from .._types import Detections
 from ..detect import MTCNN, DetectConfig, detect_faces
 from ._detector_clutter import Picture, make_clutter
@@ -269,7 +269,7 @@ def evaluate_detector(
     tools = load_tools(data)
     people = tools.portraits.split[split]
     sources = load_sources(tools, people, 0, Path(out))
-    mtcnn = load_part(path)
+    mtcnn = read_module(path)
     return report(
         {
             name: score_detector(mtcnn, sources, spoil, config=config)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
-from ._checkpoint import load_checkpoint, save_checkpoint
+from ._checkpoint import load_state, save_state
 
 if TYPE_CHECKING:
     import optax
@@ -39,7 +39,7 @@ class Fitted(Generic[Model]):
     """A trained model and the losses on the way."""
 
     model: Model
-    losses: dict[str, list[float]]  # one per step
+    losses: dict[str, np.ndarray]  # one per step
 
 
 def _optimizer(recipe: Recipe) -> "optax.GradientTransformation":
@@ -84,6 +84,7 @@ def fit(
     batches: Callable[[int], PyTree[np.ndarray]],
     recipe: Recipe,
     *,
+    parts: tuple[str, ...],
     checkpoint: Path,
     title: str,
     seed: int,
@@ -98,37 +99,32 @@ def fit(
         loss: (model, batch, key) -> loss and its parts.
         batches: the batch of a step.
         recipe: how long and how fast.
-        checkpoint: file that the state is kept in.
+        parts: names of the loss's parts.
+        checkpoint: file that the state is kept in; named after all settings by the caller.
         title: of the progress bar.
         seed: of the keys given to `loss`.
     Raises:
-        ValueError: the checkpoint is of another model or recipe.
         FloatingPointError: the loss is no number any more.
     """
     optimizer = _optimizer(recipe)
     arrays, static = eqx.partition(model, eqx.is_array)
     state = arrays, optimizer.init(arrays)
-    start, losses = 0, {}
-    settings = {"seed": seed, **dataclasses.asdict(recipe)}
-    stored = load_checkpoint(checkpoint, state)
-    if stored is not None:
-        state, facts = stored
-        if facts["settings"] != settings:
-            raise ValueError(f"{checkpoint}: made with {facts['settings']}, not {settings}")
-        start, losses = facts["step"], facts["losses"]
+    state, curve = load_state(checkpoint, state)
+    names = ("loss", *parts)
 
     advance = _step(loss, optimizer, static)
     root = jax.random.key(seed)
-    bar = tqdm(range(start, recipe.steps), title, recipe.steps, initial=start, unit="step")
+    bar = tqdm(
+        range(len(curve), recipe.steps), title, recipe.steps, initial=len(curve), unit="step"
+    )
     for step in bar:
         state, found = advance(state, batches(step), jax.random.fold_in(root, jnp.uint32(step)))
-        for name, value in found.items():
-            losses.setdefault(name, []).append(float(value))
-        if not np.isfinite(losses["loss"][-1]):
-            raise FloatingPointError(f"{title}: the loss is {losses['loss'][-1]} in step {step}")
+        curve.append(np.array([found[name] for name in names], np.float32))
+        if not np.isfinite(curve[-1][0]):
+            raise FloatingPointError(f"{title}: the loss is {curve[-1][0]} in step {step}")
         if step % 20 == 0:
-            bar.set_postfix(loss=f"{np.mean(losses['loss'][-50:]):.4f}", refresh=False)
+            bar.set_postfix(loss=f"{np.mean(curve[-50:], axis=0)[0]:.4f}", refresh=False)
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-            facts = {"settings": settings, "step": step + 1, "losses": losses}
-            save_checkpoint(checkpoint, state, facts)
+            save_state(checkpoint, state, curve)
+    losses = dict(zip(names, np.array(curve).T, strict=True))
     return Fitted(eqx.combine(state[0], static), losses)

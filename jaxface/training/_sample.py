@@ -13,8 +13,8 @@ MIRRORED = np.array(
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )
-_LIDS_MIRRORED = (LID_POINTS // 2 - np.arange(LID_POINTS)) % LID_POINTS
-_IRIS_MIRRORED = np.array([0, *(1 + (RING_POINTS // 2 - np.arange(RING_POINTS)) % RING_POINTS)])
+MIRRORED_LIDS = (LID_POINTS // 2 - np.arange(LID_POINTS)) % LID_POINTS
+MIRRORED_IRIS = np.array([0, *(1 + (RING_POINTS // 2 - np.arange(RING_POINTS)) % RING_POINTS)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +62,8 @@ def mirrored(sample: Sample, mirrored_expression: np.ndarray) -> Sample:
         rotation=sample.rotation * np.array([1, -1, -1], np.float32),
         box=tight_box(landmarks),
         expression=sample.expression[mirrored_expression],
-        irises=flip(sample.irises)[::-1, _IRIS_MIRRORED],
-        lids=flip(sample.lids)[::-1, _LIDS_MIRRORED],
+        irises=flip(sample.irises)[::-1, MIRRORED_IRIS],
+        lids=flip(sample.lids)[::-1, MIRRORED_LIDS],
         gaze=(sample.gaze * np.array([-1, 1, 1], np.float32))[::-1],
     )
 

@@ -4,6 +4,7 @@ All randomness comes from the generator that the caller passes, so a seed gives 
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,8 @@ def sample_negative(
     config: SampleConfig = SampleConfig(),
 ) -> np.ndarray:
     """A picture (h, w, 3) uint8 without a face."""
-    photograph = faceless(rng, sampler, people)
+    people = sampler.of_split("train") if people is None else people
+    photograph = functools.partial(faceless, rng, sampler, people)
     picture = random_background(rng, config.size, config.size, photograph=photograph)
     return degrade(rng, picture, strength=config.degrade)
 
@@ -243,7 +245,8 @@ def _random_place(
 ) -> tuple[np.ndarray, float, np.ndarray]:
     """A background, and the size and the middle of the face on it, px."""
     size = config.size
-    canvas = random_background(rng, size, size, photograph=faceless(rng, sampler, None))
+    photograph = functools.partial(faceless, rng, sampler, sampler.of_split("train"))
+    canvas = random_background(rng, size, size, photograph=photograph)
     middle = size * (0.5 + rng.uniform(-config.shift, config.shift, 2)) - 0.5
     return canvas, size * rng.uniform(*config.face), middle
 
@@ -281,9 +284,8 @@ def _extra_light(rng: np.random.Generator) -> np.ndarray | None:
     return np.array([1 + 0.6 * towards[2], *towards], np.float32)
 
 
-def faceless(rng: np.random.Generator, sampler: Sampler, people: np.ndarray | None) -> np.ndarray:
-    """Part of a photograph of the training people, without the face."""
-    people = sampler.of_split("train") if people is None else people
+def faceless(rng: np.random.Generator, sampler: Sampler, people: np.ndarray) -> np.ndarray:
+    """Part of a photograph of one of the people, without the face."""
     person = int(people[rng.integers(len(people))])
     portraits = sampler.tools.portraits
     return faceless_part(rng, portraits.image(person), portraits.mesh[person])

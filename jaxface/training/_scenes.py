@@ -1,5 +1,7 @@
 """Pictures without faces: procedural textures, clutter, and what is no face in the photographs."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -8,16 +10,20 @@ _FACE_MARGIN = 0.15  # of the face's size: kept free around it when photographs 
 
 
 def random_background(
-    rng: np.random.Generator, height: int, width: int, *, photograph: np.ndarray | None = None
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    *,
+    photograph: Callable[[], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Draws a picture (h, w, 3) uint8 that shows no face.
 
     Args:
-        photograph: (a, b, 3) uint8 without a face, used for some of the pictures.
+        photograph: reads a picture (a, b, 3) uint8 without a face; called for some of the pictures.
     """
     kind = rng.random()
     if photograph is not None and kind < 0.3:
-        picture = _cut(rng, photograph, height, width)
+        picture = _cut(rng, photograph(), height, width)
     elif kind < 0.45:
         picture = _gradient(rng, height, width)
     elif kind < 0.7:

@@ -1,0 +1,109 @@
+"""How well a landmark model fits faces whose landmarks are known."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._types import Fit
+from ..fit import CLNF, FitConfig, fit_landmarks
+
+REGIONS = {
+    "jaw": slice(0, 17),
+    "brows": slice(17, 27),
+    "nose": slice(27, 36),
+    "eyes": slice(36, 48),
+    "mouth": slice(48, 68),
+}
+_OUTER_EYES = (36, 45)
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceSet:
+    """Faces in grey pictures of one size."""
+
+    gray: np.ndarray  # (f, h, w) uint8, padded with zeros
+    size: np.ndarray  # (f, 2) height and width, px
+    landmarks: np.ndarray  # (f, 68, 2) px
+    visible: np.ndarray  # (f, 68) bool
+    eye_distance: np.ndarray  # (f,) px between the outer corners, as if seen from the front
+    yaw: np.ndarray  # (f,) degrees
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """Distances from the truth, percent of the distance of the outer corners of the eyes."""
+
+    each: np.ndarray  # (f, 68); NaN where a landmark is hidden
+    confidence: np.ndarray  # (f,)
+    success: np.ndarray  # (f,)
+
+    def mean(self) -> np.ndarray:
+        """Mean over the landmarks of each face (f,)."""
+        return np.nanmean(self.each, axis=1)
+
+    def summary(self) -> dict[str, float]:
+        """Mean, percentiles, and means by region."""
+        mean = self.mean()
+        figures = {
+            "mean": float(mean.mean()),
+            "median": float(np.median(mean)),
+            "p95": float(np.percentile(mean, 95)),
+            "under 5 %": float((mean < 5).mean() * 100),
+        }
+        regions = {name: float(np.nanmean(self.each[:, part])) for name, part in REGIONS.items()}
+        return {**figures, **regions}
+
+
+def jittered_boxes(
+    landmarks: np.ndarray, rng: np.random.Generator, *, shift: float = 0.04, stretch: float = 0.06
+) -> np.ndarray:
+    """Boxes (f, 4) tight around landmarks (f, 68, 2), moved and stretched by normal noise.
+
+    Args:
+        shift, stretch: standard deviations, of the box's size.
+    """
+    low, high = landmarks.min(axis=1), landmarks.max(axis=1)
+    size, middle = high - low, (low + high) / 2
+    middle = middle + shift * size * rng.normal(size=middle.shape)
+    half = size * np.exp(stretch * rng.normal(size=size.shape)) / 2
+    return np.concatenate([middle - half, middle + half], axis=1).astype(np.float32)
+
+
+@eqx.filter_jit
+def _fit(clnf: CLNF, gray: Float[Array, "h w"], box: Array, size: Array, config: FitConfig) -> Fit:
+    return fit_landmarks(clnf, gray, box, size=size, config=config)
+
+
+def fit_faces(clnf: CLNF, faces: FaceSet, boxes: np.ndarray, config: FitConfig) -> Fit:
+    """Fits all faces, one by one; leaves are NumPy arrays with a leading axis.
+
+    Args:
+        clnf: prepared for `config`.
+        boxes: (f, 4) px.
+    """
+    fits = [
+        jax.tree.map(
+            np.asarray,
+            _fit(clnf, jnp.asarray(gray, jnp.float32), jnp.asarray(box), jnp.asarray(size), config),
+        )
+        for gray, box, size in zip(faces.gray, boxes, faces.size, strict=True)
+    ]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *fits)
+
+
+def landmark_errors(fits: Fit, faces: FaceSet) -> Errors:
+    """Errors of fits against the labels of visible landmarks."""
+    missed = np.linalg.norm(np.asarray(fits.landmarks) - faces.landmarks, axis=-1)
+    percent = 100 * missed / faces.eye_distance[:, None]
+    each = np.where(faces.visible, percent, np.nan)
+    return Errors(each, np.asarray(fits.confidence), np.asarray(fits.success))
+
+
+def outer_eye_distance(landmarks: np.ndarray) -> np.ndarray:
+    """Distance (f,) between the outer corners of the eyes of landmarks (f, 68, 2 or 3)."""
+    first, second = _OUTER_EYES
+    return np.linalg.norm(landmarks[:, first] - landmarks[:, second], axis=-1)
