@@ -157,17 +157,12 @@ def test_damaged_manifest_is_refused(cache: Path, change: dict, message: str) ->
         load_model()
 
 
-def test_files_of_format_1_still_load(cache: Path) -> None:
-    """They did not say where the landmarks lie in a detector's boxes: all were OpenFace's."""
+def test_files_without_a_landmark_frame_hold_openfaces_detector(cache: Path) -> None:
     path = cache / "openface.json"
-    manifest = json.loads(path.read_text()) | {"format": 1}
+    manifest = json.loads(path.read_text())
     del manifest["structure"]["fields"]["detector"]["fields"]["landmark_frame"]
     path.write_text(json.dumps(manifest))
     assert load_model().detector.landmark_frame == OPENFACE_FRAME
-    manifest["format"] = 2
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(ModelFileError, match="does not describe.*landmark_frame"):
-        load_model()
 
 
 def test_unreadable_manifest_is_refused(cache: Path) -> None:
