@@ -97,7 +97,7 @@ def render_people(
         seed: decides everything.
         cache: folder for one file per person.
     """
-    folder = cache / f"views-{seed}-{views}"
+    folder = cache / f"views-{tools.fingerprint}-{seed}-{views}"
     folder.mkdir(parents=True, exist_ok=True)
     faces = []
     for person, registered in tqdm(people.items(), "views", unit="person"):
