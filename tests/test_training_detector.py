@@ -200,7 +200,8 @@ def test_mirrored_labels_are_the_labels_of_mirrored_faces():
     turned = mirror_landmarks(landmarks[0] * (-1, 1) + (width, 0)).astype(np.float32)[None]
     wanted = mining.label(square, turned, inclusive=False)
     image = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
-    found = mirror(*map(jnp.asarray, (image, corrections, points)), jnp.array([True]))
+    given = jnp.asarray(image), jnp.asarray(corrections), jnp.asarray(points)
+    found = mirror(*given, jnp.array([True]))
     assert np.array_equal(found[0], image[:, :, ::-1])
     assert np.max(np.abs(found[1] - wanted[0])) <= _NET_TOL
     assert np.max(np.abs(found[2] - wanted[1])) <= _NET_TOL
