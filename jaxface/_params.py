@@ -23,7 +23,7 @@ import safetensors.numpy
 
 from ._model import Model, ModelInfo
 from .analyze import ActionUnits, FaceAnalyser, LinearHeads
-from .detect import MTCNN, Conv, Dense, MaxPool, Net, PReLU
+from .detect import MTCNN, OPENFACE_FRAME, Conv, Dense, MaxPool, Net, PReLU
 from .fit import (
     CLNF,
     PDM,
@@ -296,8 +296,13 @@ def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
     if not isinstance(described, dict):
         return described
     if "tensor" in described:
-        return jnp.asarray(tensors.get_tensor(described["tensor"]))
+        values = tensors.get_tensor(described["tensor"])
+        # Half precision saves space in files; nothing is computed in it.
+        return jnp.asarray(values.astype(np.float32) if values.dtype == np.float16 else values)
     if "items" in described:
         return {key: _decode(value, tensors) for key, value in described["items"]}
     fields = {name: _decode(value, tensors) for name, value in described["fields"].items()}
+    if described["class"] == MTCNN.__name__:
+        # Files from before the field hold OpenFace's networks.
+        fields.setdefault("landmark_frame", OPENFACE_FRAME)
     return _CLASSES[described["class"]](**fields)

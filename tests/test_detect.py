@@ -1,5 +1,6 @@
 """The detector against OpenFace's detections and against the NumPy version."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -201,6 +202,25 @@ def test_reverse_mode_gives_finite_gradients(mtcnn: MTCNN, sample5: np.ndarray):
     value, gradient = jax.jit(jax.value_and_grad(loss))(image)
     assert value > 0
     assert np.all(np.isfinite(gradient)) and np.any(gradient)
+
+
+def test_frame_moves_the_boxes_alone(mtcnn: MTCNN, sample5: np.ndarray):
+    plain = detect_on_canvas(
+        dataclasses.replace(mtcnn, landmark_frame=(0.0, 0.0, 1.0, 1.0)), sample5
+    )
+    found = detect_on_canvas(mtcnn, sample5)
+    assert np.array_equal(found.points, plain.points) and np.array_equal(found.valid, plain.valid)
+    low, high = plain.boxes[0, :2], plain.boxes[0, 2:]
+    x, y, width, height = mtcnn.landmark_frame
+    start = low + np.array([x, y]) * (high - low)
+    assert np.max(np.abs(found.boxes[0, :2] - start)) <= _BOX_TOL
+    extent = np.array([width, height]) * (high - low)
+    assert np.max(np.abs(found.boxes[0, 2:] - start - extent)) <= _BOX_TOL
+
+
+def test_an_empty_frame_is_refused(mtcnn: MTCNN):
+    with pytest.raises(ValueError, match="landmark_frame: expected positive sizes, got 0 x 1"):
+        dataclasses.replace(mtcnn, landmark_frame=(0.0, 0.0, 0.0, 1.0))
 
 
 def make_detections(boxes: list[list[float]], valid: list[bool]) -> Detections:

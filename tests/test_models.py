@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from jaxface._model import Model
 from jaxface._params import ModelFileError, installed_models, load_model, save_model
+from jaxface.detect import OPENFACE_FRAME
 from jaxface.openface import KINDS, import_models, read_model
 
 LANDMARK = "lib/local/LandmarkDetector/model"
@@ -154,6 +155,14 @@ def test_damaged_manifest_is_refused(cache: Path, change: dict, message: str) ->
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelFileError, match=message):
         load_model()
+
+
+def test_files_without_a_landmark_frame_hold_openfaces_detector(cache: Path) -> None:
+    path = cache / "openface.json"
+    manifest = json.loads(path.read_text())
+    del manifest["structure"]["fields"]["detector"]["fields"]["landmark_frame"]
+    path.write_text(json.dumps(manifest))
+    assert load_model().detector.landmark_frame == OPENFACE_FRAME
 
 
 def test_unreadable_manifest_is_refused(cache: Path) -> None:

@@ -275,6 +275,7 @@ def test_mtcnn(clnf: Model) -> None:
         "Conv PReLU MaxPool Conv PReLU MaxPool Conv PReLU Dense PReLU Dense".split()
     )
     assert len(nets.onet.layers) == 14
+    assert nets.landmark_frame == (-0.0075, 0.2459, 1.0323, 0.7751)
     weights = [
         layer.weight.shape
         for net in (nets.pnet, nets.rnet, nets.onet)

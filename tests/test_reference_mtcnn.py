@@ -39,7 +39,8 @@ def make_net(net: Net) -> reference.Net:
 
 
 def make_detector(mtcnn: MTCNN) -> reference.MTCNN:
-    return reference.MTCNN(*(make_net(net) for net in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet)))
+    nets = (make_net(net) for net in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet))
+    return reference.MTCNN(*nets, landmark_frame=mtcnn.landmark_frame)
 
 
 @pytest.fixture(scope="session")

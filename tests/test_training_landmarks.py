@@ -344,7 +344,8 @@ def test_the_frontal_frame_is_an_affine_picture_of_the_mean_shape(pdm):
     mean = np.asarray(pdm.mean_shape)[:, :2]
     gray = jnp.asarray(np.tile(np.arange(200, dtype=np.float32), (200, 1)))
     size = jnp.array([200, 200])
-    warp = jax.jit(lambda at: warp_to_mean_shape(blank, gray, at, jnp.asarray(0), size=size))
+    padded = jnp.pad(gray, 1)
+    warp = jax.jit(lambda at: warp_to_mean_shape(blank, padded, at, jnp.asarray(0), size=size))
     warped, inside = warp(jnp.asarray(mean + 100))
     mask = frames.triangle_id[0] >= 0
     assert bool(inside) and mask.mean() > 0.3

@@ -121,6 +121,14 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             "--share", type=float, default=1.0, help="of the usual number of pictures (default: 1)"
         )
         _add_training_options(part)
+    detector = actions.add_parser(
+        "detector",
+        help="train the face detector",
+        description="Trains the face detector: OUT/parts/detector.safetensors, its figures as "
+        "OUT/detector.md and loss curves as OUT/detector-*.png. Goes on where an interrupted run "
+        "stopped; OUT/cache (4 GB) may be deleted afterwards.",
+    )
+    _add_training_options(detector)
     _add_training_options(data)
 
 

@@ -1,8 +1,10 @@
 """The commands `jaxface train ...`."""
 
 import argparse
+import dataclasses
 import json
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -19,7 +21,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         ModelFileError: a part that this one needs has not been trained.
         OSError: a file cannot be written.
     """
-    return _data(arguments) if arguments.train_command == "data" else _part(arguments)
+    special = {"data": _data, "detector": _detector}
+    return special.get(arguments.train_command, _part)(arguments)
 
 
 def _data(arguments: argparse.Namespace) -> int:
@@ -44,6 +47,21 @@ def _data(arguments: argparse.Namespace) -> int:
         )
     for path in written:
         print(path)
+    return 0
+
+
+def _detector(arguments: argparse.Namespace) -> int:
+    """Trains the face detector and prints its figures."""
+    from ..training import DetectorRecipe, evaluate_detector, train_detector
+
+    out = Path(arguments.out)
+    recipe = DetectorRecipe()
+    if arguments.people is not None:
+        recipe = dataclasses.replace(recipe, people=arguments.people)
+    path = train_detector(arguments.data, out, recipe=recipe, seed=arguments.seed)
+    table = evaluate_detector(path, arguments.data, out)
+    (out / "detector.md").write_text(table)
+    print(f"{table}\n{path}")
     return 0
 
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ._nets import BoxFrame
+
 _BLOCK = 32  # boxes resolved together; blocks without live boxes cost nothing
 
 
@@ -164,18 +166,19 @@ def square(boxes: Float[Array, "n 4"]) -> Float[Array, "n 4"]:
     return jnp.trunc(jnp.concatenate([low, side, side], axis=1))
 
 
-def landmark_box(boxes: Float[Array, "n 4"]) -> Float[Array, "n 4"]:
-    """Boxes tight around the 68 landmarks, from MTCNN's face boxes.
+def landmark_box(boxes: Float[Array, "n 4"], frame: BoxFrame) -> Float[Array, "n 4"]:
+    """Boxes tight around the 68 landmarks, from the boxes that the networks were trained on.
 
     Args:
         boxes: x y w h, px.
+        frame: where the landmarks lie in such a box, x y w h in box sizes.
     Returns:
         x0 y0 x1 y1, px.
     Reference:
         specification 01, A.10.12.
     """
-    shift = jnp.array([-0.0075, 0.2459], jnp.float32)
-    stretch = jnp.array([1.0323, 0.7751], jnp.float32)
+    shift = jnp.array(frame[:2], jnp.float32)
+    stretch = jnp.array(frame[2:], jnp.float32)
     low, extent = boxes[:, :2], boxes[:, 2:]
     new_low = low + shift * extent
     return jnp.concatenate([new_low, new_low + stretch * extent], axis=1)

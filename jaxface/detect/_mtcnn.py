@@ -216,7 +216,7 @@ def _classify(
     net: Net, stage: _Stage, image: Image, size: Int[Array, "2"], boxes: Boxes
 ) -> tuple[Boxes, Float[Array, "n o"]]:
     """Squares the corrected boxes and gives them the network's scores and corrections."""
-    squared = square(correct(boxes))
+    squared = corrected_squares(boxes)
     valid = boxes.valid & _touches(squared, size)
     boxes = eqx.tree_at(lambda b: (b.boxes, b.valid), boxes, (squared, valid))
     raw = _run_net(net, stage, image, size, boxes)
@@ -266,6 +266,63 @@ def _pad(detections: Detections, faces: int) -> Detections:
     )
 
 
+def propose_boxes(
+    pnet: Net, image: Image, size: Int[Array, "2"], config: DetectConfig
+) -> tuple[Boxes, Bool[Array, ""]] | None:
+    """P-Net's boxes over the threshold, best first, none overlapping much.
+
+    Args:
+        pnet: the network.
+        image: RGB, 0 to 255; the picture is the top-left corner.
+        size: true height and width of the picture, px.
+        config: thresholds and capacities.
+    Returns:
+        Boxes before their correction, and whether some were cut; None where the array is too
+        small for any face.
+    Reference:
+        specification 01, A.10, steps 1 and 2.
+    """
+    height, width = image.shape[:2]
+    layout = plan_pyramid(height, width, config.min_face_size, config.factor)
+    if not layout.levels:
+        return None
+    found, levels, scan, lost = _propose(pnet, layout, image, size, config)
+    boxes, cut = _suppress_proposals(found, levels, scan, config.candidates)
+    return boxes, lost | cut
+
+
+def refine_boxes(
+    rnet: Net, image: Image, size: Int[Array, "2"], proposed: Boxes, config: DetectConfig
+) -> tuple[Boxes, Bool[Array, ""]]:
+    """Those of P-Net's boxes that R-Net calls faces.
+
+    Args:
+        rnet: the network.
+        image: RGB, 0 to 255; the picture is the top-left corner.
+        size: true height and width of the picture, px.
+        proposed: what `propose_boxes` gave.
+        config: thresholds and capacities.
+    Returns:
+        Squares that R-Net saw, with its scores and corrections, and whether some were cut.
+    Reference:
+        specification 01, A.10, steps 3 to 6.
+    """
+    boxes, _ = _classify(rnet, _RNET, image, size, proposed)
+    boxes = _over(boxes, config.thresholds[1])
+    place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
+    order, kept = select(boxes.boxes, boxes.scores, place, boxes.valid, 0.7)
+    return _first(boxes, order, kept, config.refined)
+
+
+def corrected_squares(boxes: Boxes) -> Float[Array, "n 4"]:
+    """The squares that the next network looks at, x y w h, integral px.
+
+    Reference:
+        specification 01, A.7 and A.8.
+    """
+    return square(correct(boxes))
+
+
 def detect_faces(
     mtcnn: MTCNN,
     image: Image,
@@ -295,32 +352,22 @@ def detect_faces(
     """
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"image: expected one picture [h, w, 3], got shape {image.shape}")
-    height, width = image.shape[:2]
-    layout = plan_pyramid(height, width, config.min_face_size, config.factor)
-    if not layout.levels:
-        return no_faces(config)
-    canvas = jnp.array([height, width], jnp.int32)
+    canvas = jnp.array(image.shape[:2], jnp.int32)
     size = canvas if size is None else jnp.clip(size.astype(jnp.int32), 0, canvas)
     image = image.astype(jnp.float32)
+    proposed = propose_boxes(mtcnn.pnet, image, size, config)
+    if proposed is None:
+        return no_faces(config)
+    refined, cut = refine_boxes(mtcnn.rnet, image, size, proposed[0], config)
+    lost = proposed[1] | cut
 
-    found, levels, scan, lost = _propose(mtcnn.pnet, layout, image, size, config)
-    boxes, cut = _suppress_proposals(found, levels, scan, config.candidates)
-    lost |= cut
-
-    boxes, _ = _classify(mtcnn.rnet, _RNET, image, size, boxes)
-    boxes = _over(boxes, config.thresholds[1])
-    place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
-    order, kept = select(boxes.boxes, boxes.scores, place, boxes.valid, 0.7)
-    boxes, cut = _first(boxes, order, kept, config.refined)
-    lost |= cut
-
-    boxes, raw = _classify(mtcnn.onet, _ONET, image, size, boxes)
+    boxes, raw = _classify(mtcnn.onet, _ONET, image, size, refined)
     boxes = _over(boxes, config.thresholds[2])
     place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
     final = correct(boxes, inclusive=True)
     order, kept = select(final, boxes.scores, place, boxes.valid, 0.7, minimum=True)
     points = _points(boxes.boxes, raw[:, 6:])
-    boxes = eqx.tree_at(lambda b: b.boxes, boxes, landmark_box(final))
+    boxes = eqx.tree_at(lambda b: b.boxes, boxes, landmark_box(final, mtcnn.landmark_frame))
     faces, cut = _first(boxes, order, kept, config.faces)
     points = points[order[: faces.valid.shape[0]]]
     detections = Detections(faces.boxes, faces.scores, points, faces.valid, lost | cut)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
-from ..detect import MTCNN, Conv, Dense, MaxPool, Net, PReLU
+from ..detect import MTCNN, OPENFACE_FRAME, Conv, Dense, MaxPool, Net, PReLU
 from ..fit import Validator
 from ._matrices import Array, BinaryReader, Reader, fail
 from ._source import LANDMARK, Source
@@ -32,6 +32,7 @@ def read_mtcnn(source: Source) -> MTCNN:
         pnet=_read_net(source, folder / names["PNet"], outputs=6),
         rnet=_read_net(source, folder / names["RNet"], outputs=6),
         onet=_read_net(source, folder / names["ONet"], outputs=16),
+        landmark_frame=OPENFACE_FRAME,
     )
 
 

@@ -32,6 +32,7 @@ class MTCNN:
     pnet: Net
     rnet: Net
     onet: Net
+    landmark_frame: tuple[float, float, float, float]  # landmarks in a box, x y w h in box sizes
 
 
 @dataclasses.dataclass
@@ -100,7 +101,7 @@ def detect(
     order = [over[i] for i in chosen]
     fractions = onet_raw[order, 6:].reshape(-1, 2, 5).transpose(0, 2, 1)
     points = onet_boxes[order, None, :2] + onet_boxes[order, None, 2:] * fractions
-    final, scores = landmark_boxes(boxes[chosen]), candidates.scores[order]
+    final, scores = landmark_boxes(boxes[chosen], model.landmark_frame), candidates.scores[order]
     return Result(levels, rnet_boxes, rnet_raw, onet_boxes, onet_raw, final, scores, points)
 
 
@@ -287,8 +288,9 @@ def passing(scores: Floats32, threshold: float) -> list[int]:
     return [i for i, score in enumerate(scores) if score >= np.float32(threshold)]
 
 
-def landmark_boxes(boxes: Floats32) -> Floats32:
+def landmark_boxes(boxes: Floats32, frame: tuple[float, float, float, float]) -> Floats32:
     """Boxes tight around the 68 landmarks: specification 01, A.10.12."""
     x, y, width, height = boxes.astype(np.float64).T
-    moved = x - 0.0075 * width, y + 0.2459 * height, 1.0323 * width, 0.7751 * height
+    left, top, wide, high = frame
+    moved = x + left * width, y + top * height, wide * width, high * height
     return np.stack(moved, axis=1).astype(np.float32)

@@ -8,6 +8,9 @@ from ._crowd import sample_scene as sample_scene
 from ._data import write_data as write_data
 from ._degrade import degrade as degrade
 from ._degrade import occlude as occlude
+from ._detector_report import evaluate_detector as evaluate_detector
+from ._detector_train import DetectorRecipe as DetectorRecipe
+from ._detector_train import train_detector as train_detector
 from ._head_model import HeadModel as HeadModel
 from ._head_model import load_head_model as load_head_model
 from ._landmark_model import MAKERS as MAKERS

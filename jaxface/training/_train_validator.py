@@ -24,6 +24,7 @@ from ..fit import (
     shape_2d,
     warp_to_mean_shape,
 )
+from ..ops import pad_border
 from ._checkpoint import fingerprint, load_state, save_state
 from ._expert_data import Source
 from ._face_frame import MIRROR_FRAME, SIDE, YAWS, FaceFrames, face_frames
@@ -161,7 +162,7 @@ def _warp(
         frame = jnp.argmin(jnp.sum((validator.centres - start.rotation) ** 2, axis=-1))
         size = jnp.asarray(gray.shape)
         return (
-            *warp_to_mean_shape(validator, gray, landmarks, frame, size=size)[:1],
+            *warp_to_mean_shape(validator, pad_border(gray), landmarks, frame, size=size)[:1],
             frame,
             landmarks,
         )
@@ -282,7 +283,7 @@ def logits(shape: Validator, net: Net, faces: Float[Array, "f 60 60"]) -> Float[
         shape,
         (tuple(w[None] for w in net.weights), tuple(b[None] for b in net.biases)),
     )
-    return jax.vmap(lambda face: run_validator(one, face, jnp.zeros((), jnp.int32)))(faces)
+    return run_validator(one, faces, jnp.zeros((), jnp.int32))
 
 
 @eqx.filter_jit

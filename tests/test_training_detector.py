@@ -1,0 +1,463 @@
+"""Training of the detector: geometry, matching, mining, the loop, scenes, storage."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxface._params import ModelFileError, read_module, write_module
+from jaxface.cli import main
+from jaxface.detect import MTCNN, Boxes, DetectConfig, Net
+from jaxface.detect._boxes import correct, landmark_box
+from jaxface.detect._mtcnn import crop
+from jaxface.detect._pyramid import plan_pyramid
+
+pytest.importorskip("optax", reason="needs jaxface[train]")
+
+from jaxface.training import _mining as mining  # noqa: E402
+from jaxface.training._detector_clutter import Picture, make_clutter  # noqa: E402
+from jaxface.training._detector_data import (  # noqa: E402
+    Scenes,
+    Sources,
+    build_crops,
+    build_scenes,
+    draw_batch,
+    mine_squares,
+)
+from jaxface.training._detector_nets import NAMES, SIDES, new_detector, run_batch  # noqa: E402
+from jaxface.training._detector_report import Score, pair_up, report  # noqa: E402
+from jaxface.training._detector_scenes import (  # noqa: E402
+    Face,
+    Scene,
+    degrade,
+    divide_faces,
+    make_scene,
+    mirror_landmarks,
+)
+from jaxface.training._detector_train import (  # noqa: E402
+    detector_loss,
+    face_margins,
+    hard_mean,
+    mirror,
+    set_operating_point,
+)
+from jaxface.training._loop import Fitted, Recipe, fit  # noqa: E402
+
+_PIXEL_TOL = 1e-3  # px; float32 arithmetic on coordinates up to 300
+_GREY_TOL = 1.01 / 128  # network input; crops are rounded to whole grey levels
+_NET_TOL = 1e-5  # float32 sums of a few hundred products of order 1
+
+
+def oval(center: tuple[float, float], size: float) -> np.ndarray:
+    """68 landmarks of a face `size` px wide and high: eyes, nose and mouth in their places."""
+    angle = np.linspace(0, np.pi, 17)
+    jaw = np.stack([-np.cos(angle), 1.2 * np.sin(angle) - 0.2], axis=1)
+    brows = np.stack([np.linspace(-0.7, 0.7, 10), np.full(10, -1.0)], axis=1)
+    nose = np.stack([[0, 0, 0, 0, -0.2, -0.1, 0, 0.1, 0.2], np.linspace(-0.5, 0.1, 9)], axis=1)
+    turn = np.linspace(0, 2 * np.pi, 6, endpoint=False)
+    eye = np.stack([-0.15 * np.cos(turn), 0.05 * np.sin(turn)], axis=1)
+    mouth = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+    mouth = np.stack([-0.4 * np.cos(mouth), 0.15 * np.sin(mouth) + 0.5], axis=1)
+    mouth[6] = (0.4, 0.5)
+    parts = [jaw, brows, nose, eye + (-0.4, -0.6), eye + (0.4, -0.6), mouth]
+    return (np.concatenate(parts) * size / 2 + center).astype(np.float32)
+
+
+def draw_face(size: int = 96) -> Face:
+    """A cartoon: skin, two dark eyes and a dark mouth."""
+    side = 2 * size
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    landmarks = oval((side / 2, side / 2), size)
+    image = np.full((side, side, 3), (60, 90, 140), np.uint8)
+    head = ((x - size) / (0.6 * size)) ** 2 + ((y - 0.95 * size) / (0.75 * size)) ** 2 < 1
+    image[head] = (220, 170, 140)
+    for start, end in ((36, 42), (42, 48), (48, 68)):
+        low, high = landmarks[start:end].min(0) - 2, landmarks[start:end].max(0) + 2
+        inside = (x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])
+        image[inside] = (40, 20, 20)
+    return Face(image, landmarks, head.astype(np.uint8) * 255, True)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> MTCNN:
+    """An untrained detector."""
+    return new_detector(0, mining.LANDMARK_FRAME)
+
+
+@pytest.fixture(scope="module")
+def sources() -> Sources:
+    rng = np.random.default_rng(7)
+    patches = tuple(rng.integers(0, 256, (50, 60, 3), np.uint8) for _ in range(2))
+    return Sources((draw_face(96), draw_face(120)), patches)
+
+
+def _maker(sources: Sources) -> Callable[[int], Scene]:
+    def make(index: int) -> Scene:
+        return make_scene(np.random.default_rng([3, index]), *_parts(sources), 128)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def scenes(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    path = tmp_path_factory.mktemp("scenes") / "toy.npy"
+    return build_scenes(_maker(sources), 30, 128, path=path)
+
+
+def test_overlap_of_boxes_by_hand():
+    a = np.array([[0, 0, 10, 10], [100, 100, 4, 4]], np.float32)
+    b = np.array([[5, 0, 10, 10], [0, 0, 10, 10], [2, 2, 5, 5]], np.float32)
+    found = mining.overlaps(a, b)
+    assert np.allclose(found, [[50 / 150, 1, 0.25], [0, 0, 0]], rtol=1e-6, atol=0)
+
+
+def test_squares_are_sorted_by_their_overlap():
+    landmarks = oval((60, 60), 40)[None]
+    face = mining.square_around(mining.face_boxes(landmarks))[0]
+    side = face[2]
+    # Moved aside by t sides, two equal squares overlap (1 - t) / (1 + t).
+    shifts = {0.0: 2, 0.2: 2, 0.3: 1, 0.5: -1, 0.6: 0, 2.0: 0}
+    squares = np.stack([face + (t * side, 0, 0, 0) for t in shifts]).astype(np.float32)
+    kinds, nearest = mining.match(squares, landmarks)
+    assert kinds.tolist() == list(shifts.values())
+    assert not nearest.any()
+
+
+def test_nothing_matches_where_there_is_no_face():
+    kinds, _ = mining.match(np.ones((3, 4), np.float32), np.zeros((0, 68, 2), np.float32))
+    assert kinds.tolist() == [mining.NEGATIVE] * 3
+
+
+def test_what_touches_an_ignored_face_is_no_negative():
+    face, hidden = oval((60, 60), 40)[None], oval((160, 60), 40)[None]
+    squares = mining.square_around(mining.face_boxes(np.concatenate([face, hidden, hidden])))
+    squares[2, :2] += squares[2, 2]  # beside it
+    kinds, _ = mining.match(squares, face, hidden)
+    assert kinds.tolist() == [mining.POSITIVE, -1, mining.NEGATIVE]
+
+
+def test_faces_that_hardly_show_are_ignored():
+    face = draw_face(96)
+    scene = divide_faces(face.image, [face.landmarks], [True])
+    assert len(scene.landmarks) == 1 and len(scene.ignored) == 0
+    dark = (face.image * 0.03).astype(np.uint8)
+    for image, shown in ((dark, True), (face.image, False)):
+        scene = divide_faces(image, [face.landmarks], [shown])
+        assert len(scene.landmarks) == 0 and np.array_equal(scene.ignored[0], face.landmarks)
+
+
+def test_choice_keeps_at_most_so_many_of_each_kind():
+    kinds = np.array([0] * 9 + [1] * 2 + [2] * 5 + [-1] * 4, np.int8)
+    index = mining.choose(np.random.default_rng(0), kinds, (4, 3, 1))
+    assert np.bincount(kinds[index], minlength=3).tolist() == [4, 2, 1]
+    assert len(set(index.tolist())) == len(index)
+
+
+@pytest.mark.parametrize("square", [(20, 30, 50, 50), (-12, 5, 61, 61), (70, 80, 48, 48)])
+@pytest.mark.parametrize("side", [24, 48])
+def test_crops_are_what_the_networks_see(square: tuple[int, ...], side: int):
+    image = np.random.default_rng(1).integers(0, 256, (100, 90, 3), np.uint8)
+    expected = crop(
+        jnp.asarray(image, jnp.float32), jnp.array([100, 90]), jnp.array(square, jnp.float32), side
+    )
+    found = (mining.cut(image, np.array(square), side).astype(np.float32) - 127.5) / 128
+    assert np.max(np.abs(found - expected)) <= _GREY_TOL
+
+
+def test_a_cell_claims_the_box_that_the_pyramid_gives_it():
+    layout = plan_pyramid(240, 240, 48.0, 0.709)
+    scale = 12 / 48
+    for cell in (0, 3, 20):
+        low, high = layout.edges[0, cell]
+        window = np.array([[2 * cell / scale + 1, 1, 12 / scale - 1, 12 / scale - 1]], np.float32)
+        claimed = mining.cell_box(window)[0]
+        # The pyramid truncates; the claim is its mean over all phases.
+        assert abs(claimed[0] - low) <= 1 and abs(claimed[0] + claimed[2] - high) <= 1
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_labels_lead_back_to_the_landmarks(inclusive: bool):
+    landmarks = np.stack([oval((60, 70), 40), oval((150, 90), 77)])
+    squares = np.array([[30, 40, 55, 55], [120, 40, 90, 90]], np.float32)
+    corrections, points = mining.label(squares, landmarks, inclusive=inclusive)
+    boxes = Boxes(jnp.asarray(squares), jnp.ones(2), jnp.asarray(corrections), jnp.ones(2, bool))
+    tight = landmark_box(correct(boxes, inclusive=inclusive), mining.LANDMARK_FRAME)
+    wanted = np.concatenate([landmarks.min(1), landmarks.max(1)], axis=1)
+    assert np.max(np.abs(tight - wanted)) <= _PIXEL_TOL
+    placed = squares[:, None, :2] + points * squares[:, None, 2:]
+    assert np.max(np.abs(placed - mining.five_points(landmarks))) <= _PIXEL_TOL
+
+
+def test_mirrored_labels_are_the_labels_of_mirrored_faces():
+    landmarks, square = oval((63, 70), 40)[None], np.array([[40, 40, 51, 51]], np.float32)
+    corrections, points = mining.label(square, landmarks, inclusive=False)
+    width = 2 * square[0, 0] + square[0, 2]  # of a picture that mirrors the square onto itself
+    turned = mirror_landmarks(landmarks[0] * (-1, 1) + (width, 0)).astype(np.float32)[None]
+    wanted = mining.label(square, turned, inclusive=False)
+    image = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
+    given = jnp.asarray(image), jnp.asarray(corrections), jnp.asarray(points)
+    found = mirror(*given, jnp.array([True]))
+    assert np.array_equal(found[0], image[:, :, ::-1])
+    assert np.max(np.abs(found[1] - wanted[0])) <= _NET_TOL
+    assert np.max(np.abs(found[2] - wanted[1])) <= _NET_TOL
+    assert mining.five_points(turned)[0, 0, 0] < mining.five_points(turned)[0, 1, 0]
+
+
+def test_hard_examples_alone_count():
+    losses = jnp.array([1.0, 9.0, 2.0, 3.0, 100.0])
+    counted = jnp.array([True, True, True, True, False])
+    assert hard_mean(losses, counted, 0.5) == 6.0
+    assert hard_mean(losses, jnp.zeros(5, bool), 0.5) == 0.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_give_what_single_crops_give(name: str, fresh: MTCNN):
+    net, shape = getattr(fresh, name), (3, SIDES[name], SIDES[name], 3)
+    crops = jnp.asarray(np.random.default_rng(2).normal(size=shape), jnp.float32)
+    found = jax.jit(run_batch)(net, crops)
+    expected = jax.jit(lambda net, crops: jax.vmap(net)(crops))(net, crops).reshape(3, -1)
+    assert found.shape == (3, 16 if name == "onet" else 6)
+    assert np.max(np.abs(found - expected)) <= _NET_TOL
+
+
+def test_operating_point_lets_the_wanted_share_pass(fresh: MTCNN):
+    net = fresh.pnet
+    images = np.random.default_rng(0).integers(0, 256, (400, 12, 12, 3), np.uint8)
+    kinds = np.full(400, mining.POSITIVE, np.int8)
+    corrections, points = np.zeros((400, 4), np.float32), np.zeros((400, 5, 2), np.float32)
+    crops = mining.Crops(images, kinds, corrections, points)
+    moved = set_operating_point(net, face_margins(net, crops, mining.POSITIVE), 0.1, 0.6)
+    passed = face_margins(moved, crops, mining.POSITIVE) >= np.log(0.6 / 0.4)
+    assert abs(passed.mean() - 0.9) < 0.005
+
+
+def _line_loss(model, batch, key):
+    x, y = batch
+    noise = 0.01 * jax.random.normal(key, y.shape)
+    loss = jnp.mean((model["a"] * x + model["b"] - y + noise) ** 2)
+    return loss, {"a": model["a"]}
+
+
+def _line_batch(step: int) -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(step).normal(size=32).astype(np.float32)
+    return x, 3 * x - 1
+
+
+def _fit_line(path: Path, recipe: Recipe) -> Fitted:
+    start = {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    return _fit(start, _line_batch, path, recipe)
+
+
+def _fit(start, batches, path: Path, recipe: Recipe, loss=_line_loss) -> Fitted:
+    parts = ("a",)
+    return fit(start, loss, batches, recipe, parts=parts, checkpoint=path, title="line", seed=5)
+
+
+def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    recipe = Recipe(steps=160, rate=0.2, save_every=20)
+    whole = _fit_line(tmp_path / "whole.npz", recipe)
+
+    def stop(step: int) -> tuple[np.ndarray, np.ndarray]:
+        if step == 147:
+            raise KeyboardInterrupt
+        return _line_batch(step)
+
+    path, start = tmp_path / "part.npz", {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    with pytest.raises(KeyboardInterrupt):
+        _fit(start, stop, path, recipe)
+    calls = []
+
+    def watch(step: int) -> tuple[np.ndarray, np.ndarray]:
+        calls.append(step)
+        return _line_batch(step)
+
+    resumed = _fit(start, watch, path, recipe)
+    assert calls == list(range(140, 160))
+    assert all(np.array_equal(resumed.losses[k], whole.losses[k]) for k in ("loss", "a"))
+    assert resumed.losses.keys() == {"loss", "a"}
+    assert all(np.array_equal(resumed.model[k], whole.model[k]) for k in "ab")
+    assert abs(float(whole.model["a"]) - 3) < 0.1 and abs(float(whole.model["b"]) + 1) < 0.1
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    def broken(model, batch, key):
+        return model["a"] * jnp.nan, {"a": model["a"]}
+
+    with pytest.raises(FloatingPointError, match="line: the loss is nan in step 0"):
+        _fit({"a": jnp.ones(())}, _line_batch, tmp_path / "s.npz", Recipe(steps=3), broken)
+
+
+def test_scenes_follow_from_their_seed(sources: Sources):
+    made = [make_scene(np.random.default_rng(s), *_parts(sources), 160) for s in (1, 1, 2)]
+    assert np.array_equal(made[0].image, made[1].image)
+    assert np.array_equal(made[0].landmarks, made[1].landmarks)
+    assert not np.array_equal(made[0].image, made[2].image)
+
+
+def _parts(sources: Sources) -> tuple[tuple[Face, ...], tuple[Picture, ...]]:
+    return sources.faces, sources.patches
+
+
+def test_faces_of_scenes_are_in_view_and_apart(sources: Sources):
+    faces = 0
+    for seed in range(60):
+        landmarks = make_scene(np.random.default_rng(seed), *_parts(sources), 160).landmarks
+        low, high = landmarks.min(1), landmarks.max(1)
+        middle = (low + high) / 2
+        assert np.all((middle > 0) & (middle < 160))
+        boxes = np.concatenate([low, high - low], axis=1)
+        shared = mining.overlaps(boxes, boxes) - np.eye(len(boxes))
+        assert shared.max(initial=0) == 0
+        # Left and right stay left and right in the picture, mirrored or not.
+        assert np.all(landmarks[:, 36:42, 0].mean(1) < landmarks[:, 42:48, 0].mean(1))
+        faces += len(landmarks)
+    assert faces > 50
+
+
+def test_scenes_are_read_again(scenes: Scenes, sources: Sources, tmp_path):
+    path = tmp_path / "again.npy"
+    first = build_scenes(_maker(sources), 4, 128, path=path)
+    again = build_scenes(_maker(Sources((), ())), 4, 128, path=path)  # nothing to make any from
+    for made in (first, again):
+        assert np.array_equal(made.images, scenes.images[:4])
+        pairs = zip(made.landmarks, scenes.landmarks, strict=False)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_spoiling_keeps_size_and_type():
+    image = make_clutter(np.random.default_rng(3), 60, 80, [])
+    changed = [degrade(np.random.default_rng(seed), image) for seed in range(20)]
+    assert all(c.shape == image.shape and c.dtype == np.uint8 for c in changed)
+    assert sum(np.array_equal(c, image) for c in changed) < 5
+
+
+@pytest.fixture(scope="module")
+def toy(
+    fresh: MTCNN, scenes: Scenes, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Fitted, mining.Crops]:
+    """P-Net after 150 steps on cartoons, and the crops that it learnt from."""
+    folder = tmp_path_factory.mktemp("toy")
+    crops = build_crops("pnet", fresh, scenes, seed=0, path=folder / "crops.npz")
+    kinds = [np.flatnonzero(crops.kinds == kind) for kind in range(3)]
+
+    def batches(step: int) -> tuple[np.ndarray, ...]:
+        return draw_batch(crops, kinds, (64, 32, 64), np.random.default_rng(step))
+
+    recipe = Recipe(steps=150, rate=5e-3)
+    state = folder / "state.npz"
+    fitted = fit(
+        fresh.pnet,
+        detector_loss,
+        batches,
+        recipe,
+        parts=("score", "box"),
+        checkpoint=state,
+        title="toy",
+        seed=0,
+    )
+    return fitted, crops
+
+
+def test_a_network_learns_cartoons(toy: tuple[Fitted, mining.Crops]):
+    fitted, crops = toy
+    for part in ("score", "box"):
+        losses = fitted.losses[part]
+        assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:10]), part
+    faces = face_margins(fitted.model, crops, mining.POSITIVE)
+    rest = face_margins(fitted.model, crops, mining.NEGATIVE)
+    assert np.mean(faces > np.median(faces) - 3) > 0.8
+    order = np.argsort(np.concatenate([faces, rest]))
+    ranks = np.empty(len(order))
+    ranks[order] = np.arange(len(order))
+    area = (ranks[: len(faces)].mean() - (len(faces) - 1) / 2) / len(rest)
+    assert area > 0.9  # chance that a face scores above something else
+
+
+def test_mining_finds_what_the_network_before_takes_for_faces(
+    toy: tuple[Fitted, mining.Crops], fresh: MTCNN, scenes: Scenes
+):
+    fitted, crops = toy
+    margins = face_margins(fitted.model, crops, mining.POSITIVE)
+    net = set_operating_point(fitted.model, margins, 0.05, DetectConfig().thresholds[0])
+    detector = eqx.tree_at(lambda m: m.pnet, fresh, net)
+    covered, wrong = [], 0
+    for image, landmarks in zip(scenes.images, scenes.landmarks, strict=True):
+        squares = mine_squares(detector, np.asarray(image), "rnet")
+        assert np.array_equal(squares, np.round(squares))
+        assert np.array_equal(squares[:, 2], squares[:, 3])
+        wrong += int((mining.match(squares, landmarks)[0] == mining.NEGATIVE).sum())
+        wide = landmarks[np.ptp(landmarks[..., 0], axis=1) > 30]
+        if len(wide) and len(squares):
+            faces = mining.square_around(mining.face_boxes(wide))
+            covered += (mining.overlaps(squares, faces).max(0) > 0.4).tolist()
+    assert np.mean(covered) > 0.7 and wrong > 10
+    # Nothing is proposed where nothing passes.
+    strict = eqx.tree_at(
+        lambda m: m.pnet.layers[-1].bias, detector, replace_fn=lambda bias: bias.at[1].add(-1e3)
+    )
+    assert len(mine_squares(strict, np.asarray(scenes.images[0]), "rnet")) == 0
+
+
+def test_crops_of_a_scene_hold_what_their_labels_say(scenes: Scenes):
+    index = next(i for i, found in enumerate(scenes.landmarks) if len(found))
+    image, landmarks = np.asarray(scenes.images[index]), scenes.landmarks[index]
+    rng = np.random.default_rng(0)
+    squares = mining.random_squares(rng, landmarks, image.shape[:2], near=20, anywhere=20)
+    crops = mining.make_crops(
+        "onet", image, landmarks, landmarks[:0], squares, 48, rng=rng, most=(6, 4, 5)
+    )
+    counts = np.bincount(crops.kinds, minlength=3)
+    assert 0 < counts[2] <= 5 and counts[1] <= 4 and 0 < counts[0] <= 6
+    assert not crops.corrections[crops.kinds == mining.NEGATIVE].any()
+    assert np.all(np.abs(crops.corrections[crops.kinds == mining.POSITIVE]) < 0.5)
+
+
+def test_a_trained_detector_survives_its_file(tmp_path, fresh: MTCNN):
+    path = tmp_path / "detector.safetensors"
+    write_module(jax.tree.map(lambda leaf: leaf.astype(jnp.float16), fresh), path)
+    loaded = read_module(path)
+    assert loaded.landmark_frame == mining.LANDMARK_FRAME
+    for before, after in zip(jax.tree.leaves(fresh), jax.tree.leaves(loaded), strict=True):
+        assert after.dtype == jnp.float32
+        assert np.array_equal(after, np.asarray(before).astype(np.float16).astype(np.float32))
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ModelFileError, match="damaged"):
+        read_module(path)
+
+
+def test_detections_pair_up_once_and_best_first():
+    truth = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], np.float32)
+    boxes = np.array([[1, 0, 11, 10], [0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
+    assert pair_up(boxes, truth) == [(1, 0, 1.0)]
+    assert pair_up(boxes[:0], truth) == []
+
+
+def test_the_report_gives_rates():
+    score = Score(50, 40, 30, 1, 0.8, (0.0, 0.0, 0.0, 0.0), 0.031)
+    line = report({"grey": score}).splitlines()[-1]
+    assert line == "| grey (50) | 40 | 75.0 % | 2.0 | 0.800 | 3.1 % |"
+
+
+def test_the_command_says_what_is_missing(tmp_path, capsys):
+    status = main(["train", "detector", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert status == 1
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_recipes_name_their_files_apart():
+    from jaxface.training import DetectorRecipe
+    from jaxface.training._detector_data import key_of
+
+    keys = {key_of(dataclasses.asdict(DetectorRecipe(scenes=n))) for n in (1, 2, 3, 3)}
+    assert len(keys) == 3
+
+
+def test_networks_are_small(fresh: MTCNN):
+    assert all(isinstance(getattr(fresh, name), Net) for name in NAMES)
+    weights = sum(leaf.size for leaf in jax.tree.leaves(fresh))
+    assert 2 * weights < 1_000_000  # bytes in half precision
