@@ -46,8 +46,8 @@ _SEVERAL = 64  # frames of 702; eight rounds of detection
 _PEAK = 1000  # MB
 _TOO_LARGE = "on the edge: measured 985 to 1018 MB; the experts of all views take 160 MB"
 _STRAY = pytest.mark.xfail(
-    reason="CLM's track leaves the face in 6 of 288 frames (211 to 216), where OpenFace's does not: "
-    "that hangs on the last bit of the similarity to the reference frame"
+    reason="CLM's track leaves the face in 6 of 288 frames, where OpenFace's does not: that hangs "
+    "on the last bit of the similarity to the reference frame"
 )
 _CASES = [
     ("openface", "default.wmv", None),
