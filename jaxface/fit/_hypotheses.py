@@ -46,7 +46,7 @@ class Coarse(eqx.Module):
 class Search(eqx.Module):
     """Progress of a search in one box."""
 
-    box: Float[Array, "4"]  # px
+    box: Box
     active: Bool[Array, ""]  # false: no attempt is run
     best: Fit
     last: Fit  # completed last

@@ -74,7 +74,7 @@ def track_landmarks(
         Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
     """
     phases = track_phases(clnf)
-    nowhere = jnp.zeros(4, gray.dtype), jnp.zeros((), bool)
+    nowhere = jnp.zeros(6, gray.dtype), jnp.zeros((), bool)
 
     def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
         first, phase, made = begin_attempt(clnf, progress, number, config)
