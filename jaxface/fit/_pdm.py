@@ -84,6 +84,11 @@ def bounding_box(pdm: PDM, parameters: PDMParameters) -> Box:
     return jnp.concatenate(extents(shape_2d(pdm, parameters)))
 
 
+def with_size(box: Box) -> Float[Array, "6"]:
+    """A box with its width and height behind; computed from the corners if need be."""
+    return box if box.shape[0] == 6 else jnp.concatenate([box, box[2:] - box[:2]])
+
+
 def parameters_from_box(pdm: PDM, box: Box, rotation: Float[Array, "3"]) -> PDMParameters:
     """Parameters of the mean shape, turned by `rotation`, that fill a box.
 
@@ -96,7 +101,7 @@ def parameters_from_box(pdm: PDM, box: Box, rotation: Float[Array, "3"]) -> PDMP
     """
     turned = small_product(pdm.mean_shape, euler_to_matrix(rotation)[:2].T)
     low, high = extents(turned)
-    start, size = box[:2], box[4:] if box.shape[0] == 6 else box[2:4] - box[:2]
+    start, _, size = jnp.split(with_size(box), 3)
     usable = jnp.all(jnp.isfinite(box)) & jnp.all(size > 0)
     start, size = jnp.where(usable, start, 0), jnp.where(usable, size, 1)
     scale = jnp.mean(size / (high - low))
