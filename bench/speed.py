@@ -31,9 +31,9 @@ def speed_figures(data: Data, kind: str, clip: str, *, repeats: int = _REPEATS) 
     with tempfile.TemporaryDirectory() as folder:
         model = save_model(load(data, kind), Path(folder) / "models").path
         cache = Path(folder) / "xla"
-        cold, cold_run = _measure(model, data.samples / clip, cache)
+        cold, cold_run = measure(model, data.samples / clip, cache)
         warm, warm_runs = zip(
-            *(_measure(model, data.samples / clip, cache) for _ in range(repeats)), strict=True
+            *(measure(model, data.samples / clip, cache) for _ in range(repeats)), strict=True
         )
     runs = (cold_run, *warm_runs)
     subject = Subject(f"speed, {len(os.sched_getaffinity(0))} cores", kind, clip)
@@ -46,7 +46,7 @@ def speed_figures(data: Data, kind: str, clip: str, *, repeats: int = _REPEATS) 
     ]
 
 
-def _measure(model: Path, clip: Path, cache: Path) -> tuple[float, Timing]:
+def measure(model: Path, clip: Path, cache: Path) -> tuple[float, Timing]:
     """Seconds to the first result, and the process's own report."""
     environment = {
         **os.environ,

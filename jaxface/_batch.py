@@ -33,7 +33,7 @@ from ._programs import (
 from ._results import Analysis
 from ._several import SLOTS, SeveralFaces
 from ._types import Camera
-from .analyze import postprocess_clip, repredict_clip
+from .analyze import ActionUnits, postprocess_clip, repredict_clip
 from .io import (
     Chunk,
     Intrinsics,
@@ -44,7 +44,7 @@ from .io import (
     read_sequence,
     read_video,
 )
-from .output import CsvKind, Table
+from .output import CsvKind, Table, UnitNames
 
 Frame = UInt8[np.ndarray, "h w 3"]
 HostFace = Any  # a ClipFace whose arrays are NumPy's, where its fields are annotated with JAX's
@@ -222,7 +222,12 @@ class ClipAnalysis:
         times = np.array([self._timestamp(int(index)) for index in indices])
         return _to_table(faces, indices + 1, ids, times, action_units=action_units)
 
-    def action_units(self) -> tuple[Float[np.ndarray, "n 17"], Float[np.ndarray, "n 18"]] | None:
+    @property
+    def units(self) -> UnitNames:
+        """Action units that the model knows, in the order of their columns."""
+        return unit_names(self.model, self.config)
+
+    def action_units(self) -> tuple[Float[np.ndarray, "n u"], Float[np.ndarray, "n c"]] | None:
         """Intensity and presence of every row, once iterated; None where the rows have them.
 
         Reference:
@@ -233,9 +238,8 @@ class ClipAnalysis:
         intensity, presence, scores, decisions, accepted = (
             np.concatenate(column) for column in zip(*self._history, strict=True)
         )
-        analyser = self.model.analyser
         dynamic = not self.config.static_action_units
-        units = analyser.video if dynamic else analyser.image
+        units = _heads(self.model, self.config)
         if dynamic:
             medians = np.asarray(final_medians(self._person))
             intensity, presence = repredict_clip(
@@ -315,7 +319,17 @@ def _to_table(
     )
 
 
-def _no_rows() -> FaceBatch:
+def _heads(model: Model, config: Config) -> ActionUnits:
+    return model.analyser.image if config.static_action_units else model.analyser.video
+
+
+def unit_names(model: Model, config: Config) -> UnitNames:
+    """Action units that a model knows, in the order of their columns."""
+    heads = _heads(model, config)
+    return UnitNames(heads.intensity.names, heads.presence.names)
+
+
+def _no_rows(model: Model, units: UnitNames) -> FaceBatch:
     """A table without rows."""
     shapes = {
         "gaze": (2, 3),
@@ -327,9 +341,9 @@ def _no_rows() -> FaceBatch:
         "landmarks_3d": (68, 3),
         "rotation": (3,),
         "translation": (2,),
-        "local": (34,),
-        "au_intensity": (17,),
-        "au_presence": (18,),
+        "local": model.clnf.main.pdm.eigenvalues.shape,
+        "au_intensity": (len(units.intensity),),
+        "au_presence": (len(units.presence),),
     }
     table = Table(
         **{name: np.zeros((0, *shapes.get(name, ())), np.float32) for name in Table._fields}
@@ -337,7 +351,9 @@ def _no_rows() -> FaceBatch:
     return FaceBatch(table, np.zeros(0, bool), None, None)
 
 
-def _concatenate(kind: CsvKind, batches: list[FaceBatch], units) -> Analysis:
+def _concatenate(
+    kind: CsvKind, batches: list[FaceBatch], names: UnitNames, units: Any = None
+) -> Analysis:
     columns = {
         name: np.concatenate([getattr(b.table, name) for b in batches])
         for name in Table._fields
@@ -349,7 +365,7 @@ def _concatenate(kind: CsvKind, batches: list[FaceBatch], units) -> Analysis:
     for name in ("fhog", "aligned"):
         parts = [getattr(b, name) for b in batches]
         extras[name] = None if parts[0] is None else np.concatenate(parts)
-    return Analysis(kind=kind, **columns, **extras)
+    return Analysis(kind=kind, units=names, **columns, **extras)
 
 
 def analyze_video(
@@ -398,8 +414,8 @@ def analyze_video(
     if not batches:
         if not clip._started:
             raise ValueError("video: expected at least one frame, got none")
-        batches = [_no_rows()]
-    return _concatenate(clip.kind, batches, clip.action_units())
+        batches = [_no_rows(clip.model, clip.units)]
+    return _concatenate(clip.kind, batches, clip.units, clip.action_units())
 
 
 def analyze_image(
@@ -428,7 +444,7 @@ def analyze_image(
     """
     pixels = read_image(image) if isinstance(image, str | Path) else _as_image(image, "image")
     config = default_config(model, static_action_units=True) if config is None else config
-    model = prepare_model(model, config)
+    model, names = prepare_model(model, config), unit_names(model, config)
     height, width = pixels.shape[:2]
     canvas, size = pad_to_canvas(pixels)
     canvas, size = jnp.asarray(canvas), jnp.asarray(size, jnp.int32)
@@ -444,9 +460,10 @@ def analyze_image(
         for box in np.asarray(boxes, np.float32)
     ]
     if not faces:
-        return _concatenate("image", [_no_rows()], None)
+        return _concatenate("image", [_no_rows(model, names)], names)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *faces)
     count = np.arange(len(faces))
     table = _to_table(stacked, np.ones_like(count), count, 0.0 * count, action_units=True)
     face = stacked.face
-    return _concatenate("image", [FaceBatch(table, face.accepted, face.fhog, face.aligned)], None)
+    batch = FaceBatch(table, face.accepted, face.fhog, face.aligned)
+    return _concatenate("image", [batch], names)

@@ -13,7 +13,7 @@ from .fit import CLNF
 class ModelInfo:
     """Where a model comes from and how it may be used."""
 
-    name: str  # openface, openface-ceclm, openface-clm
+    name: str  # base, openface, openface-ceclm, openface-clm
     source: str
     licence: str
     landmark_scheme: str  # e.g. "multi-pie-68"

@@ -50,7 +50,9 @@ _CLASSES = {
     )
 }
 _IMPORT = "Import it with `jaxface models import DIR`."
-_AGAIN = "Import the model again with `jaxface models import DIR`."
+_AGAIN = (
+    "Import the model again with `jaxface models import DIR`; if it is base, reinstall jaxface."
+)
 
 
 class ModelFileError(ValueError):
@@ -70,12 +72,24 @@ class InstalledModel:
     modified: tuple[str, ...]  # source files that are not the known ones
     sha256: str
 
+    @property
+    def shipped(self) -> bool:
+        """Whether it came with jaxface itself."""
+        return self.path.parent == shipped_dir()
+
 
 def models_dir() -> Path:
     """Folder of the installed models: `models` in $JAXFACE_CACHE_DIR or in the user's cache."""
     chosen = os.environ.get("JAXFACE_CACHE_DIR")
     cache = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("jaxface"))
     return cache / "models"
+
+
+def shipped_dir() -> Path:
+    """Folder of the models that come with jaxface: in the wheel, or `params/` of the repository."""
+    package = Path(__file__).resolve().parent
+    inside = package / "params"
+    return inside if inside.is_dir() else package.parent / "params"
 
 
 def save_model(
@@ -152,12 +166,12 @@ def read_module(path: Path) -> Any:
         raise ModelFileError(f"{path}: is missing or damaged ({error}). Train it again.") from error
 
 
-def load_model(name_or_path: str | Path = "openface") -> Model:
-    """Loads an installed model.
+def load_model(name_or_path: str | Path = "base") -> Model:
+    """Loads a model; by default the one that comes with jaxface.
 
     Args:
-        name_or_path: name of an installed model (`jaxface models list`), or path of a
-            `.safetensors` file with its manifest beside it.
+        name_or_path: name of a model (`jaxface models list`), or path of a `.safetensors` file
+            with its manifest beside it.
 
     Raises:
         ModelFileError: there is no such model, or its files are damaged.
@@ -168,32 +182,44 @@ def load_model(name_or_path: str | Path = "openface") -> Model:
 
 
 def installed_models(directory: Path | None = None) -> list[InstalledModel]:
-    """What is installed, by name. Reads the manifests only.
+    """What comes with jaxface and what is installed, by name. Reads the manifests only.
+
+    Args:
+        directory: this folder's models alone.
 
     Raises:
         ModelFileError: a manifest is damaged.
     """
-    folder = models_dir() if directory is None else directory
-    stored = [path for path in folder.glob("*.safetensors") if path.with_suffix(".json").is_file()]
-    return sorted((_record(path, _read_manifest(path)) for path in stored), key=lambda m: m.name)
+    stored: dict[str, Path] = {}
+    for folder in _folders() if directory is None else (directory,):
+        for path in folder.glob("*.safetensors"):
+            if path.with_suffix(".json").is_file():
+                stored.setdefault(path.stem, path)
+    records = [_record(path, _read_manifest(path)) for path in stored.values()]
+    return sorted(records, key=lambda m: m.name)
+
+
+def _folders() -> tuple[Path, Path]:
+    """Where models are looked for by name; what was installed never hides what was shipped."""
+    return shipped_dir(), models_dir()
 
 
 def _resolve(name_or_path: str | Path) -> Path:
     """The safetensors file of a model given by name or path."""
     path = Path(name_or_path).expanduser()
     if isinstance(name_or_path, str) and path.name == name_or_path and not path.suffix:
-        path = models_dir() / f"{name_or_path}.safetensors"
-        if not path.is_file():
-            names = ", ".join(sorted(found.stem for found in models_dir().glob("*.safetensors")))
-            raise ModelFileError(
-                f"No model {name_or_path!r} in {models_dir()} (installed: {names or 'none'}). "
-                f"{_IMPORT}"
-            )
-        return path
+        for folder in _folders():
+            if (path := folder / f"{name_or_path}.safetensors").is_file():
+                return path
+        found = {path.stem for folder in _folders() for path in folder.glob("*.safetensors")}
+        raise ModelFileError(
+            f"No model {name_or_path!r} in {models_dir()} "
+            f"(installed: {', '.join(sorted(found)) or 'none'}). {_IMPORT}"
+        )
     if path.is_dir():
         raise ModelFileError(
             f"{path}: is a folder, expected a .safetensors file. To use OpenFace's original "
-            f"files: `jaxface models import {path}`, then `load_model()`."
+            f'files: `jaxface models import {path}`, then `load_model("openface")`.'
         )
     if path.suffix == ".json":
         path = path.with_suffix(".safetensors")
@@ -210,17 +236,19 @@ def _load(path: Path) -> Model:
     if digest != manifest["sha256"]:
         raise ModelFileError(
             f"{path}: is damaged: the manifest gives sha256 {manifest['sha256']}, found {digest}. "
-            f"{_AGAIN}"
+            f"{_again(path)}"
         )
     try:
         with safetensors.safe_open(path, framework="numpy") as tensors:
             model = _decode(manifest["structure"], tensors)
     except (KeyError, TypeError, safetensors.SafetensorError) as error:
         raise ModelFileError(
-            f"{path.with_suffix('.json')}: does not describe {path.name} ({error}). {_AGAIN}"
+            f"{path.with_suffix('.json')}: does not describe {path.name} ({error}). {_again(path)}"
         ) from error
     if not isinstance(model, Model):
-        raise ModelFileError(f"{path}: expected a Model, found {type(model).__name__}. {_AGAIN}")
+        raise ModelFileError(
+            f"{path}: expected a Model, found {type(model).__name__}. {_again(path)}"
+        )
     return model
 
 
@@ -233,15 +261,19 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         missing = {field.name for field in dataclasses.fields(InstalledModel)} - {"path"}
         missing = (missing | {"structure"}) - set(manifest)
     except FileNotFoundError as error:
-        raise ModelFileError(f"{manifest_path}: the manifest is missing. {_AGAIN}") from error
+        raise ModelFileError(f"{manifest_path}: the manifest is missing. {_again(path)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
-            f"{manifest_path}: the manifest is damaged ({error!r}). {_AGAIN}"
+            f"{manifest_path}: the manifest is damaged ({error!r}). {_again(path)}"
         ) from error
     if found != FORMAT:
-        raise ModelFileError(f"{manifest_path}: expected format {FORMAT}, found {found}. {_AGAIN}")
+        raise ModelFileError(
+            f"{manifest_path}: expected format {FORMAT}, found {found}. {_again(path)}"
+        )
     if missing:
-        raise ModelFileError(f"{manifest_path}: the manifest lacks {sorted(missing)}. {_AGAIN}")
+        raise ModelFileError(
+            f"{manifest_path}: the manifest lacks {sorted(missing)}. {_again(path)}"
+        )
     return manifest
 
 
@@ -256,6 +288,13 @@ def _record(path: Path, manifest: Mapping[str, Any]) -> InstalledModel:
         modified=tuple(manifest["modified"]),
         sha256=manifest["sha256"],
     )
+
+
+def _again(path: Path) -> str:
+    """What to do about a damaged model."""
+    if path.parent == shipped_dir():
+        return "It comes with jaxface: install that again."
+    return "Import the model again with `jaxface models import DIR`."
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -305,4 +344,6 @@ def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
     if described["class"] == MTCNN.__name__:
         # Files from before the field hold OpenFace's networks.
         fields.setdefault("landmark_frame", OPENFACE_FRAME)
+    if described["class"] == CLNF.__name__:
+        fields.setdefault("reported", None)
     return _CLASSES[described["class"]](**fields)

@@ -41,7 +41,10 @@ from .fit import (
     TrackState,
     fit_config,
     fit_pdm_to_landmarks,
+    fitted_points,
     prepare_clnf,
+    report_fit,
+    reported_pdm,
     shape_3d,
     start_track,
     track_landmarks,
@@ -74,7 +77,8 @@ def default_config(
     Args:
         model: decides between the settings of CLNF and of CE-CLM.
         wild: settings for difficult still images (OpenFace's `-wild`).
-        multi_view: start still images from 11 rotations (OpenFace's `-multi_view`).
+        multi_view: start still images from 11 rotations (OpenFace's `-multi_view`); the default
+            depends on the model.
         static_action_units: action units without adapting to the person (`-au_static`).
     """
     fit = fit_config(model.clnf, wild=wild, multi_view=multi_view)
@@ -196,13 +200,14 @@ def analyze_frame(
     """
     check_image(image)
     success = fit.success if success is None else success
-    shape = shape_3d(model.clnf.main.pdm, fit.parameters.local)
+    found, fit = fitted_points(model.clnf, fit), report_fit(model.clnf, fit)
+    shape = shape_3d(reported_pdm(model.clnf), fit.parameters.local)
     with jax.named_scope("pose_gaze"):
         landmarks_3d = landmarks_to_camera(shape, fit.landmarks, fit.parameters, camera)
         head_pose = estimate_head_pose(shape, fit.landmarks, fit.parameters, camera)
         gaze = _gaze(model.clnf, fit, landmarks_3d, head_pose, camera, success)
     with jax.named_scope("appearance"):
-        aligned, fhog, geometry = _appearance(model, image, fit, skip_rejected, config.align)
+        aligned, fhog, geometry = _appearance(model, image, found, skip_rejected, config.align)
     units = model.analyser.image if config.static_action_units else model.analyser.video
     with jax.named_scope("action_units"):
         scores = score_action_units(units, fhog, geometry)
@@ -265,8 +270,9 @@ def _appearance(
 
 def start_person(model: Model) -> Person:
     """State before anything is known about the person."""
+    pdm = model.analyser.pdm
     return Person(
-        baseline=init_baseline(),
+        baseline=init_baseline(geometry_size=pdm.mean_shape.size + pdm.eigenvalues.size),
         online=init_online_correction(len(model.analyser.video.intensity.names)),
         accepted=jnp.zeros((), jnp.int32),
     )

@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from .output import CsvKind, Table, to_dataframe
+from .output import OPENFACE_UNITS, CsvKind, Table, UnitNames, to_dataframe
 from .output import write_csv as write_table
 
 if TYPE_CHECKING:
@@ -36,11 +36,12 @@ class Analysis(eqx.Module):
     scale: Float[np.ndarray, " n"]  # px per mm
     rotation: Float[np.ndarray, "n 3"]  # rad
     translation: Float[np.ndarray, "n 2"]  # px
-    local: Float[np.ndarray, "n 34"]  # shape coefficients, mm
-    au_intensity: Float[np.ndarray, "n 17"]  # 0 to 5, columns `INTENSITY_NAMES`
-    au_presence: Float[np.ndarray, "n 18"]  # 0 or 1, columns `PRESENCE_NAMES`
+    local: Float[np.ndarray, "n m"]  # shape coefficients, mm
+    au_intensity: Float[np.ndarray, "n u"]  # 0 to 5, columns `units.intensity`
+    au_presence: Float[np.ndarray, "n c"]  # 0 or 1, columns `units.presence`
     fhog: Float[np.ndarray, "n 4464"] | None = None
     aligned: UInt8[np.ndarray, "n s s 3"] | None = None  # RGB
+    units: UnitNames = eqx.field(static=True, default=OPENFACE_UNITS)  # that the model knows
 
     def table(self) -> Table:
         """The columns that OpenFace's CSV holds."""
@@ -48,7 +49,7 @@ class Analysis(eqx.Module):
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The same as `write_csv`, with OpenFace's column names and full precision."""
-        return to_dataframe(self.table(), kind=self.kind)
+        return to_dataframe(self.table(), kind=self.kind, units=self.units)
 
 
 def write_csv(path: str | Path, analysis: Analysis) -> Path:
@@ -64,4 +65,4 @@ def write_csv(path: str | Path, analysis: Analysis) -> Path:
     Reference:
         Specification 03, E.4.
     """
-    return write_table(path, analysis.table(), kind=analysis.kind)
+    return write_table(path, analysis.table(), kind=analysis.kind, units=analysis.units)

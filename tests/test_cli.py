@@ -11,7 +11,7 @@ import pytest
 
 from jaxface.cli import _engine, main
 from jaxface.cli._run import FaceRecord, Source
-from jaxface.output import FaceRow, column_names, read_hog
+from jaxface.output import OPENFACE_UNITS, FaceRow, column_names, read_hog
 
 _FACES = 2  # faces that the stand-in finds in an image
 
@@ -31,6 +31,7 @@ class _FakeResults:
     def __init__(self, source: Source):
         self.source = source
         self.count = 0
+        self.units = OPENFACE_UNITS
 
     def __iter__(self):
         alone = self.source.faces == "one"
@@ -360,7 +361,8 @@ def test_help_and_version_start_quickly():
 def test_models(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAXFACE_CACHE_DIR", str(tmp_path))
     assert main(["models", "list"]) == 0
-    assert capsys.readouterr().out == "no model is installed; run: jaxface models import DIR\n"
+    listed = capsys.readouterr().out
+    assert listed.startswith("base (comes with jaxface): ") and "licence: Apache-2.0" in listed
     assert main(["models", "import", str(tmp_path / "gone")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("jaxface: error: ") and str(tmp_path / "gone") in error

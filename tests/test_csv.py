@@ -14,6 +14,7 @@ import pytest
 from jaxface.errors import OutputError
 from jaxface.output import (
     INTENSITY_NAMES,
+    OPENFACE_UNITS,
     PRESENCE_NAMES,
     CsvWriter,
     FaceRow,
@@ -57,7 +58,7 @@ def _without_units(table: Table) -> Table:
 def test_columns():
     assert len(column_names("video")) == len(column_names("multi_face")) == 714
     assert len(column_names("image")) == 711
-    assert len(column_names("image", action_units=False)) == 711 - 35
+    assert len(column_names("image", units=None)) == 711 - 35
     assert column_names("video")[:5] == "frame face_id timestamp confidence success".split()
     assert column_names("image")[:3] == ["face", "confidence", "gaze_0_x"]
     assert column_names("video")[-36:-34] == ["p_33", "AU01_r"]
@@ -171,7 +172,7 @@ def test_rows_as_they_are(tmp_path, units):
         writer.finish()
     assert writer.rows == 3
     header, *lines = (tmp_path / "a.csv").read_text().splitlines()
-    assert header.split(", ") == column_names("image", action_units=units)
+    assert header.split(", ") == column_names("image", units=OPENFACE_UNITS if units else None)
     assert [line.split(", ")[0] for line in lines] == ["0", "1", "1"]
     assert {line.count(",") for line in (header, *lines)} == {711 - 1 - (0 if units else 35)}
 

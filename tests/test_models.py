@@ -71,16 +71,16 @@ def test_round_trip_is_exact(kind: str, model_dir: Path, cen_dir: Path, installe
         assert stored.dtype in (np.float32, np.int32, np.bool_), path
 
 
-def test_load_by_name_and_default(cache: Path) -> None:
-    assert load_model().info.name == "openface"
+def test_load_by_name(cache: Path) -> None:
+    assert load_model("openface").info.name == "openface"
     assert load_model("openface-clm").info.name == "openface-clm"
     assert load_model(str(cache / "openface-ceclm.json")).info.name == "openface-ceclm"
 
 
 def test_list_says_what_is_installed(cache: Path, model_dir: Path, cen_dir: Path) -> None:
     models = {model.name: model for model in installed_models()}
-    assert set(models) == set(KINDS)
-    for model in models.values():
+    assert set(models) == {"base", *KINDS}
+    for model in (models[kind] for kind in KINDS):
         assert model.path.parent == cache and model.path.is_file()
         assert str(model_dir) in model.source
         assert "noncommercial" in model.licence
@@ -92,8 +92,8 @@ def test_list_says_what_is_installed(cache: Path, model_dir: Path, cen_dir: Path
 
 def test_nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAXFACE_CACHE_DIR", str(tmp_path))
-    assert installed_models() == []
-    with pytest.raises(ModelFileError, match=r"installed: none.*jaxface models import DIR"):
+    assert [model.name for model in installed_models()] == ["base"]
+    with pytest.raises(ModelFileError, match=r"installed: base.*jaxface models import DIR"):
         load_model("openface")
 
 
@@ -116,7 +116,7 @@ def test_manifest_records_the_source_files(installed: Path, cen_dir: Path) -> No
 
 
 def test_unknown_name_lists_the_installed(cache: Path) -> None:
-    with pytest.raises(ModelFileError, match="openface, openface-ceclm, openface-clm"):
+    with pytest.raises(ModelFileError, match="base, openface, openface-ceclm, openface-clm"):
         load_model("openfaces")
 
 
@@ -133,10 +133,10 @@ def test_damaged_tensors_are_refused(cache: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(ModelFileError, match=r"openface\.safetensors: is damaged.*models import"):
-        load_model()
+        load_model("openface")
     path.write_bytes(data[:-100])
     with pytest.raises(ModelFileError, match="is damaged"):
-        load_model()
+        load_model("openface")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_damaged_manifest_is_refused(cache: Path, change: dict, message: str) ->
     path = cache / "openface.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelFileError, match=message):
-        load_model()
+        load_model("openface")
 
 
 def test_files_without_a_landmark_frame_hold_openfaces_detector(cache: Path) -> None:
@@ -162,27 +162,27 @@ def test_files_without_a_landmark_frame_hold_openfaces_detector(cache: Path) -> 
     manifest = json.loads(path.read_text())
     del manifest["structure"]["fields"]["detector"]["fields"]["landmark_frame"]
     path.write_text(json.dumps(manifest))
-    assert load_model().detector.landmark_frame == OPENFACE_FRAME
+    assert load_model("openface").detector.landmark_frame == OPENFACE_FRAME
 
 
 def test_unreadable_manifest_is_refused(cache: Path) -> None:
     (cache / "openface.json").write_text("{")
     with pytest.raises(ModelFileError, match=r"openface\.json: the manifest is damaged"):
-        load_model()
+        load_model("openface")
     (cache / "openface.json").write_text('{"format": 2}')
     with pytest.raises(ModelFileError, match="the manifest lacks.*sha256"):
         installed_models()
     (cache / "openface.json").unlink()
     with pytest.raises(ModelFileError, match="the manifest is missing"):
-        load_model()
+        load_model("openface")
 
 
 def test_saving_replaces_and_leaves_no_temporary_files(cache: Path) -> None:
-    model = load_model()
+    model = load_model("openface")
     record = save_model(model, cache)
     assert record.path == cache / "openface.safetensors"
     assert not list(cache.glob("*.tmp"))
-    assert jax.tree.structure(load_model()) == jax.tree.structure(model)
+    assert jax.tree.structure(load_model("openface")) == jax.tree.structure(model)
     assert not any("banks" in name for name in safetensors.numpy.load_file(record.path))
 
 

@@ -5,6 +5,7 @@ from ._action_units import FaceAnalyser as FaceAnalyser
 from ._action_units import LinearHeads as LinearHeads
 from ._action_units import Scores as Scores
 from ._action_units import label_presence as label_presence
+from ._action_units import no_action_units as no_action_units
 from ._action_units import predict_action_units as predict_action_units
 from ._action_units import predict_static_action_units as predict_static_action_units
 from ._action_units import score_action_units as score_action_units

@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float
 from ..fit import PDM
 
 _HIGHEST = lax.Precision.HIGHEST
+FHOG_FEATURES = 4464  # of an aligned face
 
 
 class LinearHeads(eqx.Module):
@@ -23,7 +24,7 @@ class LinearHeads(eqx.Module):
 
 
 class ActionUnits(eqx.Module):
-    """Intensity and presence heads over 4464 FHOG and 238 geometry features."""
+    """Intensity and presence heads over FHOG (4464) and geometry features (OpenFace: 238)."""
 
     mean: Float[Array, " d"]
     intensity: LinearHeads
@@ -36,6 +37,27 @@ class FaceAnalyser(eqx.Module):
     pdm: PDM
     video: ActionUnits  # OpenFace's AU_all_best: static and dynamic heads
     image: ActionUnits  # OpenFace's AU_all_static
+
+
+def no_action_units(pdm: PDM) -> FaceAnalyser:
+    """An analyser that aligns faces and knows no action units.
+
+    Args:
+        pdm: of the aligned face.
+    """
+    none = jnp.zeros(0, jnp.float32)
+    features = FHOG_FEATURES + pdm.mean_shape.size + pdm.eigenvalues.size
+    heads = LinearHeads(
+        names=(),
+        weights=jnp.zeros((0, features), jnp.float32),
+        bias=none,
+        dynamic=jnp.zeros(0, bool),
+        cutoff=none,
+        positive=none,
+        negative=none,
+    )
+    units = ActionUnits(mean=jnp.zeros(features, jnp.float32), intensity=heads, presence=heads)
+    return FaceAnalyser(pdm=pdm, video=units, image=units)
 
 
 class Scores(eqx.Module):

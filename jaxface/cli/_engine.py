@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .._batch import ClipAnalysis, FaceBatch, analyze_image
+from .._batch import ClipAnalysis, FaceBatch, analyze_image, unit_names
 from .._model import Model
 from .._params import load_model
 from .._pipeline import Config, default_config, prepare_model
 from .._programs import Extras
-from ..output import rows_of
+from ..output import UnitNames, rows_of
 from ._run import FaceRecord, Options, Process, Results, Source
 
 
@@ -44,6 +44,7 @@ class _ImageResults:
 
     def __init__(self, model: Model, source: Source, config: Config, extras: Extras):
         self._model, self._source, self._config, self._extras = model, source, config, extras
+        self.units = unit_names(model, config)
 
     def __iter__(self) -> Iterator[FaceRecord]:
         for frame in self._source.frames:
@@ -77,6 +78,10 @@ class _ClipResults:
             extras=extras,
             at_once=at_once,
         )
+
+    @property
+    def units(self) -> UnitNames:
+        return self._clip.units
 
     def __iter__(self) -> Iterator[FaceRecord]:
         for batch in self._clip:

@@ -25,7 +25,9 @@ def run_models(arguments: argparse.Namespace) -> int:
 
         models = installed_models()
     for model in models:
-        note = f" (modified files: {', '.join(model.modified)})" if model.modified else ""
+        note = " (comes with jaxface)" if model.shipped else ""
+        if model.modified:
+            note = f" (modified files: {', '.join(model.modified)})"
         print(f"{model.name}{note}: {model.path}\n    licence: {model.licence}")
     if not models:
         print("no model is installed; run: jaxface models import DIR")

@@ -60,7 +60,7 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add = analyze.add_argument
     add("inputs", nargs="+", metavar="INPUT", help="video file, image file or folder of frames")
     add("--out", required=True, metavar="DIR", help="output folder; created if need be")
-    add("--model", default="openface", metavar="NAME|PATH", help="default: %(default)s")
+    add("--model", default="base", metavar="NAME|PATH", help="default: %(default)s")
     add(
         "--mode",
         choices=("video", "image"),
@@ -104,6 +104,18 @@ def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     train = commands.add_parser("train", help="make training data and train a model")
     actions = train.add_subparsers(dest="train_command", metavar="ACTION", required=True)
+    base = actions.add_parser(
+        "base",
+        help="train the whole model `base`",
+        description="Trains all parts that are not up to date and writes OUT/base.safetensors, "
+        "its manifest OUT/base.json, the report OUT/base-training.md and loss curves. Goes on "
+        "where an interrupted run stopped.",
+    )
+    base.add_argument(
+        "--work",
+        metavar="DIR",
+        help="for parts and checkpoints (default: OUT/../build/train)",
+    )
     data = actions.add_parser(
         "data",
         help="register the portraits and show samples",
@@ -117,9 +129,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
             description=f"Trains {what}: OUT/parts/{name}*.safetensors, with figures as JSON and "
             "loss curves as OUT/*.png. Goes on where an interrupted run stopped.",
         )
-        part.add_argument(
-            "--share", type=float, default=1.0, help="of the usual number of pictures (default: 1)"
-        )
+        _add_share(part)
         _add_training_options(part)
     detector = actions.add_parser(
         "detector",
@@ -130,6 +140,14 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_training_options(detector)
     _add_training_options(data)
+    _add_share(base)
+    _add_training_options(base)
+
+
+def _add_share(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the usual number of pictures (default: 1)"
+    )
 
 
 _TRAINED = (

@@ -26,6 +26,7 @@ from ..output import (
     Details,
     FaceRow,
     HogWriter,
+    UnitNames,
     make_folder,
     write_aligned,
     write_details,
@@ -40,7 +41,7 @@ class Options:
     """What the user asked for. Lengths in px."""
 
     out: Path
-    model: str = "openface"
+    model: str = "base"
     faces: Faces | None = None  # None: all in images, one in videos
     static: bool = False
     at_once: bool = False  # track many frames of a clip at once
@@ -77,13 +78,18 @@ class FaceRecord(NamedTuple):
 class Results(Protocol):
     """Analysis of one source."""
 
+    @property
+    def units(self) -> UnitNames:
+        """Action units of the rows, in the order of their columns."""
+        ...
+
     def __iter__(self) -> Iterator[FaceRecord]:
         """Yields a record per face and frame, in the order of the CSV's rows."""
         ...
 
     def action_units(
         self,
-    ) -> Iterable[tuple[Float[np.ndarray, "17"], Float[np.ndarray, "18"]]] | None:
+    ) -> Iterable[tuple[Float[np.ndarray, " u"], Float[np.ndarray, " c"]]] | None:
         """Once iterated: intensity and presence per row, or None if the rows had them."""
         ...
 
@@ -131,10 +137,11 @@ def run_job(
     faces = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(frames))  # stops the decoder if all else fails
-        writer = stack.enter_context(CsvWriter(options.out / f"{job.name}.csv", kind=kind))
+        results = process(source)
+        path = options.out / f"{job.name}.csv"
+        writer = stack.enter_context(CsvWriter(path, kind=kind, units=results.units))
         hog = options.out / f"{job.name}.hog"
         hogs = stack.enter_context(HogWriter(hog)) if options.hog else None
-        results = process(source)
         for record in results:
             writer.write(record.row)
             faces += bool(record.row.success)
@@ -148,7 +155,9 @@ def run_job(
         if hogs is not None:
             hogs.finish()
     if options.details:
-        _write_details(job, options, source.camera, csv)
+        details = _details(job, options, source.camera, csv)
+        details = details._replace(action_units=bool(results.units.presence))
+        write_details(options.out / f"{job.name}_of_details.txt", details)
     return Outcome(counted.count, writer.rows, faces, csv)
 
 
@@ -205,8 +214,8 @@ def _csv_kind(source: Source) -> CsvKind:
     return "video" if source.faces == "one" else "multi_face"
 
 
-def _write_details(job: Job, options: Options, camera: Intrinsics, csv: Path | None) -> None:
-    details = Details(
+def _details(job: Job, options: Options, camera: Intrinsics, csv: Path | None) -> Details:
+    return Details(
         source=job.given,
         full_path=str(job.path.resolve()),
         camera=camera,
@@ -214,4 +223,3 @@ def _write_details(job: Job, options: Options, camera: Intrinsics, csv: Path | N
         aligned=f"{job.name}_aligned" if options.aligned else None,
         csv=csv.name if csv else None,
     )
-    write_details(options.out / f"{job.name}_of_details.txt", details)

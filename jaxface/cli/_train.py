@@ -4,13 +4,14 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Makes training data, or trains a part of the model.
+    """Makes training data, or trains the model or a part of it.
 
     Args:
         arguments: of the command "train".
@@ -21,8 +22,46 @@ def run_train(arguments: argparse.Namespace) -> int:
         ModelFileError: a part that this one needs has not been trained.
         OSError: a file cannot be written.
     """
-    special = {"data": _data, "detector": _detector}
+    special = {"base": _base, "data": _data, "detector": _detector}
     return special.get(arguments.train_command, _part)(arguments)
+
+
+def _base(arguments: argparse.Namespace) -> int:
+    """Trains what is not up to date, and writes model and report."""
+    from ..training import (
+        assemble_base,
+        base_config,
+        open_workplace,
+        planned_steps,
+        store_base,
+        train_parts,
+        trainers,
+        training_report,
+    )
+
+    out = Path(arguments.out)
+    work = Path(arguments.work) if arguments.work else out.parent / "build" / "train"
+    place = open_workplace(arguments.data, work, people=arguments.people)
+    config = base_config(seed=arguments.seed, share=arguments.share, people=arguments.people)
+    quiet = not sys.stderr.isatty()
+
+    def start(part: str) -> Callable[[str, int], None]:
+        total = sum(planned_steps(part, config.landmarks).values())
+        bar = tqdm(total=total, desc=part, disable=quiet, file=sys.stderr)
+
+        def advance(step: str, done: int) -> None:
+            bar.set_description(f"{part}: {step}", refresh=False)
+            bar.update(done)
+
+        return advance
+
+    trained = train_parts(
+        place, config, trainers(config), start=start, kept=lambda part: print(f"{part}: kept")
+    )
+    print(f"trained: {', '.join(trained) or 'nothing'}")
+    report = training_report(place, config, assemble_base(place.out).clnf)
+    print(store_base(place, out, report).path)
+    return 0
 
 
 def _data(arguments: argparse.Namespace) -> int:

@@ -27,16 +27,17 @@ class FitConfig:
 
 
 def fit_config(clnf: CLNF, *, wild: bool = False, multi_view: bool | None = None) -> FitConfig:
-    """OpenFace's settings for a model.
+    """OpenFace's settings for a model; those that suit it better for one of our own.
 
     Args:
-        clnf: CE-CLM models get a wider kernel and weaker regularisation.
+        clnf: CE-CLM models get a wider kernel and weaker regularisation. Models that report other
+            points than they fit are our own: they start still images from several rotations.
         wild: settings for difficult still images (OpenFace's `-wild`).
         multi_view: overrides whether still images are started from 11 rotations.
     Reference:
         Specification 01, B.2.
     """
-    config = FitConfig()
+    config = FitConfig(multi_view=clnf.reported is not None)
     if wild:
         config = FitConfig(
             windows_init=(15, 13, 11, 11),

@@ -17,6 +17,7 @@ from ._clnf import Phase, empty_fit, refine_fit
 from ._config import FitConfig
 from ._model import CLNF
 from ._pdm import parameters_from_box, with_size
+from ._reported import report_fit
 
 _FRONTAL = ((0.0, 0.0, 0.0),)
 _ROTATIONS = _FRONTAL + (
@@ -213,4 +214,5 @@ def fit_landmarks(
 
     search = start_search(clnf, box, jnp.ones((), bool), empty, config)
     numbers = jnp.arange(search_length(clnf, config), dtype=jnp.int32)
-    return search_result(clnf, lax.scan(attempt, search, numbers)[0])[0]
+    best, _ = search_result(clnf, lax.scan(attempt, search, numbers)[0])
+    return report_fit(clnf, best)

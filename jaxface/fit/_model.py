@@ -54,3 +54,5 @@ class CLNF(eqx.Module):
     validator: Validator
     early_termination: EarlyTermination | None
     triangles: Int[Array, "t 3"]  # of the 68 points, 111 triangles
+    # Landmarks as they are reported, of the parameters of `main.pdm`; None: as they are fitted.
+    reported: PDM | None = None

@@ -17,8 +17,11 @@ from ._draw import draw_landmarks as draw_landmarks
 from ._hog import HogWriter as HogWriter
 from ._hog import read_hog as read_hog
 from ._rows import INTENSITY_NAMES as INTENSITY_NAMES
+from ._rows import NO_UNITS as NO_UNITS
+from ._rows import OPENFACE_UNITS as OPENFACE_UNITS
 from ._rows import PRESENCE_NAMES as PRESENCE_NAMES
 from ._rows import FaceRow as FaceRow
 from ._rows import Table as Table
+from ._rows import UnitNames as UnitNames
 from ._rows import rows_of as rows_of
 from ._rows import stack_rows as stack_rows

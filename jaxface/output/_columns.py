@@ -1,5 +1,7 @@
 """OpenFace's CSV columns: their names, order and number of decimals, and nowhere else.
 
+A model with other shape coefficients or action units than OpenFace's has as many columns of them.
+
 Reference: specification 03, E.4.
 """
 
@@ -9,11 +11,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from ._rows import INTENSITY_NAMES, PRESENCE_NAMES, Table
+from ._rows import NO_UNITS, OPENFACE_UNITS, Table, UnitNames
 
 # FeatureExtraction, FaceLandmarkVidMulti and FaceLandmarkImg.
 CsvKind = Literal["video", "multi_face", "image"]
 _KINDS = ("video", "multi_face", "image")
+_MODES = 34  # shape coefficients of OpenFace's model
 
 _Columns = tuple[tuple[tuple[str, ...], str], ...]  # names and the format they share
 
@@ -38,17 +41,16 @@ _BODY: _Columns = (
     (("pose_Rx", "pose_Ry", "pose_Rz"), "%.3f"),
     (_numbered("x", 68) + _numbered("y", 68), "%.1f"),
     (_numbered("X", 68) + _numbered("Y", 68) + _numbered("Z", 68), "%.1f"),
-    (("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty") + _numbered("p", 34), "%.3f"),
+    (("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty"), "%.3f"),
 )
-_INTENSITY: _Columns = ((tuple(f"{name}_r" for name in INTENSITY_NAMES), "%.2f"),)
-_PRESENCE_NAMES = tuple(f"{name}_c" for name in PRESENCE_NAMES)
 
 
-def base_columns(kind: CsvKind) -> _Columns:
+def base_columns(kind: CsvKind, modes: int = _MODES) -> _Columns:
     """Names and formats of all columns but the action units.
 
     Args:
         kind: whose CSV.
+        modes: number of shape coefficients.
     Returns:
         Groups of names with the format that they share.
     Raises:
@@ -56,30 +58,38 @@ def base_columns(kind: CsvKind) -> _Columns:
     """
     if kind not in _KINDS:
         raise ValueError(f"kind: expected one of {', '.join(_KINDS)}, got {kind!r}")
-    return (_IMAGE_KEY if kind == "image" else _SEQUENCE_KEY) + _BODY
+    key = _IMAGE_KEY if kind == "image" else _SEQUENCE_KEY
+    return (*key, *_BODY, (_numbered("p", modes), "%.3f"))
 
 
-def au_columns(kind: CsvKind) -> _Columns:
+def au_columns(kind: CsvKind, units: UnitNames = OPENFACE_UNITS) -> _Columns:
     """Names and formats of the action unit columns.
 
     Args:
         kind: whose CSV; FeatureExtraction prints presence with two decimals.
+        units: which of them.
     Returns:
         Groups of names with the format that they share.
     """
-    return (*_INTENSITY, (_PRESENCE_NAMES, "%.2f" if kind == "video" else "%.1f"))
+    return (
+        (tuple(f"{name}_r" for name in units.intensity), "%.2f"),
+        (tuple(f"{name}_c" for name in units.presence), "%.2f" if kind == "video" else "%.1f"),
+    )
 
 
-def column_names(kind: CsvKind, *, action_units: bool = True) -> list[str]:
+def column_names(
+    kind: CsvKind, *, units: UnitNames | None = OPENFACE_UNITS, modes: int = _MODES
+) -> list[str]:
     """Column names of a CSV.
 
     Args:
         kind: whose CSV.
-        action_units: with the action unit columns.
+        units: action units with columns; None for none.
+        modes: number of shape coefficients.
     Returns:
-        714 names, 711 for images, or 35 fewer without action units.
+        714 names for OpenFace's units and modes, 711 for images, or 35 fewer without units.
     """
-    groups = base_columns(kind) + (au_columns(kind) if action_units else ())
+    groups = base_columns(kind, modes) + au_columns(kind, NO_UNITS if units is None else units)
     return [name for names, _ in groups for name in names]
 
 
@@ -110,8 +120,8 @@ def base_values(table: Table, kind: CsvKind) -> Float[np.ndarray, "n columns"]:
 
 
 def au_values(
-    intensity: Float[np.ndarray, "n 17"], presence: Float[np.ndarray, "n 18"]
-) -> Float[np.ndarray, "n 35"]:
+    intensity: Float[np.ndarray, "... u"], presence: Float[np.ndarray, "... c"]
+) -> Float[np.ndarray, "... k"]:
     """Values of the action unit columns.
 
     Args:

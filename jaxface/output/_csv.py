@@ -19,25 +19,28 @@ from ._columns import (
     column_names,
     row_format,
 )
-from ._rows import FaceRow, Table, stack_rows
+from ._rows import OPENFACE_UNITS, FaceRow, Table, UnitNames, stack_rows
 
-ActionUnitRow = tuple[Float[np.ndarray, "17"], Float[np.ndarray, "18"]]  # intensity, presence
+ActionUnitRow = tuple[Float[np.ndarray, " u"], Float[np.ndarray, " c"]]  # intensity, presence
 
 _BLOCK = 64  # rows turned into Python numbers at a time
 
 
-def csv_lines(table: Table, kind: CsvKind = "video") -> Iterator[bytes]:
+def csv_lines(
+    table: Table, kind: CsvKind = "video", *, units: UnitNames = OPENFACE_UNITS
+) -> Iterator[bytes]:
     """Formats rows as lines of a CSV.
 
     Args:
         table: the rows. Without action units the lines end before their columns.
         kind: whose CSV.
+        units: the table's action units.
     Returns:
         One line after another, each with its line end; no header.
     """
-    groups = base_columns(kind)
+    groups = base_columns(kind, table.local.shape[-1])
     if table.au_intensity is not None:
-        groups = groups + au_columns(kind)
+        groups = groups + au_columns(kind, units)
     line = row_format(groups) + "\n"
     for start in range(0, len(table.frame), _BLOCK):
         block = Table._make(None if c is None else c[start : start + _BLOCK] for c in table)
@@ -45,13 +48,20 @@ def csv_lines(table: Table, kind: CsvKind = "video") -> Iterator[bytes]:
             yield (line % tuple(row)).encode("ascii")
 
 
-def write_csv(path: str | Path, table: Table, *, kind: CsvKind = "video") -> Path:
+def write_csv(
+    path: str | Path,
+    table: Table,
+    *,
+    kind: CsvKind = "video",
+    units: UnitNames = OPENFACE_UNITS,
+) -> Path:
     """Writes a whole table.
 
     Args:
         path: the file, replaced only when the new one is complete.
         table: the rows.
         kind: whose CSV.
+        units: the table's action units.
     Returns:
         The path.
     Raises:
@@ -59,8 +69,9 @@ def write_csv(path: str | Path, table: Table, *, kind: CsvKind = "video") -> Pat
     """
     file = AtomicFile(Path(path))
     try:
-        file.write(_header(kind, table.au_intensity is not None))
-        for line in csv_lines(table, kind):
+        known = None if table.au_intensity is None else units
+        file.write(_header(kind, known, table.local.shape[-1]))
+        for line in csv_lines(table, kind, units=units):
             file.write(line)
         return file.commit()
     except BaseException:
@@ -76,17 +87,22 @@ class CsvWriter:
     name only at `finish`. As a context manager it discards what was not finished.
     """
 
-    def __init__(self, path: str | Path, *, kind: CsvKind = "video"):
+    def __init__(
+        self, path: str | Path, *, kind: CsvKind = "video", units: UnitNames = OPENFACE_UNITS
+    ):
         """Prepares a file; nothing is created before the first row.
 
         Args:
             path: the file.
             kind: whose CSV.
+            units: action units of the rows, if they have any.
         """
         base_columns(kind)  # refuses an unknown kind before any frame is analysed
         self.path = Path(path)
         self.rows = 0
         self._kind: CsvKind = kind
+        self._units = units
+        self._modes = 0  # shape coefficients of the rows
         self._spool: IO[bytes] | None = None
         self._pending: list[FaceRow] = []  # formatted together, which is faster
         self._complete: bool | None = None  # the rows carry their action units; None before any
@@ -138,7 +154,8 @@ class CsvWriter:
             return None
         file = AtomicFile(self.path)
         try:
-            file.write(_header(self._kind, bool(self._complete) or action_units is not None))
+            known = self._units if self._complete or action_units is not None else None
+            file.write(_header(self._kind, known, self._modes))
             for line in self._completed_lines(self._spool, action_units):
                 file.write(line)
             path = file.commit()
@@ -167,13 +184,14 @@ class CsvWriter:
             self._store(stack_rows(pending))
 
     def _store(self, table: Table) -> None:
+        self._modes = table.local.shape[-1]
         if self._spool is None:
             make_folder(self.path.parent)
             with output_errors(self.path):
                 # On the same disk, and without a name: it vanishes with the process.
                 self._spool = tempfile.TemporaryFile(dir=self.path.parent)
         with output_errors(self.path):
-            self._spool.write(b"".join(csv_lines(table, self._kind)))
+            self._spool.write(b"".join(csv_lines(table, self._kind, units=self._units)))
 
     def _completed_lines(
         self, spool: IO[bytes], action_units: Iterable[ActionUnitRow] | None
@@ -183,7 +201,8 @@ class CsvWriter:
         if action_units is None:
             yield from spool
             return
-        tail = ", " + row_format(au_columns(self._kind)) + "\n"
+        format = row_format(au_columns(self._kind, self._units))
+        tail = (", " if format else "") + format + "\n"
         for line, unit in itertools.zip_longest(spool, action_units):
             if line is None or unit is None:
                 raise ValueError(f"action_units: expected one entry for each of {self.rows} rows")
@@ -199,5 +218,5 @@ def _values(table: Table, kind: CsvKind) -> Float[np.ndarray, "n columns"]:
     return np.concatenate([values, au_values(table.au_intensity, table.au_presence)], axis=1)
 
 
-def _header(kind: CsvKind, action_units: bool) -> bytes:
-    return (", ".join(column_names(kind, action_units=action_units)) + "\n").encode("ascii")
+def _header(kind: CsvKind, units: UnitNames | None, modes: int) -> bytes:
+    return (", ".join(column_names(kind, units=units, modes=modes)) + "\n").encode("ascii")

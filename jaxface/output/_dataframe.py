@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ._columns import CsvKind, au_values, base_values, column_names
-from ._rows import Table
+from ._rows import OPENFACE_UNITS, Table, UnitNames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -11,19 +11,22 @@ if TYPE_CHECKING:
 _INTEGERS = ("frame", "face_id", "success", "face")
 
 
-def to_dataframe(table: Table, *, kind: CsvKind = "video") -> "pd.DataFrame":
+def to_dataframe(
+    table: Table, *, kind: CsvKind = "video", units: UnitNames = OPENFACE_UNITS
+) -> "pd.DataFrame":
     """Turns a table into a pandas DataFrame with OpenFace's column names.
 
     Args:
         table: the rows.
         kind: whose columns; they differ in the first few.
+        units: the table's action units.
     Returns:
         One row per face and frame, at full precision. Counters and success are integers.
     """
     import pandas as pd  # here, because it takes longer to import than all the rest
 
-    units = table.au_intensity is not None and table.au_presence is not None
-    names = column_names(kind, action_units=units)
+    known = None if table.au_intensity is None or table.au_presence is None else units
+    names = column_names(kind, units=known, modes=table.local.shape[-1])
     base = base_values(table, kind)
     frame = pd.DataFrame(base, columns=pd.Index(names[: base.shape[1]]))
     if table.au_intensity is not None and table.au_presence is not None:

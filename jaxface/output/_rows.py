@@ -14,6 +14,17 @@ INTENSITY_NAMES = (
 PRESENCE_NAMES = (*INTENSITY_NAMES[:-1], "AU28", "AU45")
 
 
+class UnitNames(NamedTuple):
+    """The action units that a model knows: what it cannot tell has no column."""
+
+    intensity: tuple[str, ...] = INTENSITY_NAMES
+    presence: tuple[str, ...] = PRESENCE_NAMES
+
+
+OPENFACE_UNITS = UnitNames()
+NO_UNITS = UnitNames((), ())
+
+
 class FaceRow(NamedTuple):
     """One face in one frame. Coordinate frames and units are those of `jaxface._types`."""
 
@@ -32,9 +43,9 @@ class FaceRow(NamedTuple):
     scale: float  # px per mm
     rotation: Float[np.ndarray, "3"]  # pitch yaw roll, rad
     translation: Float[np.ndarray, "2"]  # px
-    local: Float[np.ndarray, "34"]  # shape coefficients, mm
-    au_intensity: Float[np.ndarray, "17"] | None = None  # 0 to 5; None while streaming
-    au_presence: Float[np.ndarray, "18"] | None = None  # 0 or 1; None while streaming
+    local: Float[np.ndarray, " m"]  # shape coefficients, mm
+    au_intensity: Float[np.ndarray, " u"] | None = None  # 0 to 5; None while streaming
+    au_presence: Float[np.ndarray, " c"] | None = None  # 0 or 1; None while streaming
 
 
 class Table(NamedTuple):
@@ -55,9 +66,9 @@ class Table(NamedTuple):
     scale: Float[np.ndarray, " n"]
     rotation: Float[np.ndarray, "n 3"]
     translation: Float[np.ndarray, "n 2"]
-    local: Float[np.ndarray, "n 34"]
-    au_intensity: Float[np.ndarray, "n 17"] | None = None
-    au_presence: Float[np.ndarray, "n 18"] | None = None
+    local: Float[np.ndarray, "n m"]
+    au_intensity: Float[np.ndarray, "n u"] | None = None
+    au_presence: Float[np.ndarray, "n c"] | None = None
 
 
 def stack_rows(rows: Iterable[FaceRow]) -> Table:

@@ -1,5 +1,13 @@
 """Training of the default model: data synthesis from portraits and a morphable head."""
 
+from ._base import BaseConfig as BaseConfig
+from ._base import assemble_base as assemble_base
+from ._base import base_config as base_config
+from ._base import in_half_precision as in_half_precision
+from ._base import store_base as store_base
+from ._base import train_parts as train_parts
+from ._base import trainers as trainers
+from ._base_report import training_report as training_report
 from ._camera import View as View
 from ._contact_sheet import contact_sheet as contact_sheet
 from ._crowd import Scene as Scene
@@ -8,7 +16,11 @@ from ._crowd import sample_scene as sample_scene
 from ._data import write_data as write_data
 from ._degrade import degrade as degrade
 from ._degrade import occlude as occlude
+from ._detector_data import load_sources as load_sources
+from ._detector_report import CONDITIONS as CONDITIONS
 from ._detector_report import evaluate_detector as evaluate_detector
+from ._detector_report import pair_up as pair_up
+from ._detector_report import score_detector as score_detector
 from ._detector_train import DetectorRecipe as DetectorRecipe
 from ._detector_train import train_detector as train_detector
 from ._head_model import HeadModel as HeadModel
@@ -19,6 +31,8 @@ from ._landmark_model import assemble_clnf as assemble_clnf
 from ._landmark_model import landmark_config as landmark_config
 from ._landmark_model import open_workplace as open_workplace
 from ._landmark_model import planned_steps as planned_steps
+from ._pictures import PictureConfig as PictureConfig
+from ._pictures import draw_pictures as draw_pictures
 from ._portraits import Portraits as Portraits
 from ._portraits import load_portraits as load_portraits
 from ._portraits import split_of as split_of

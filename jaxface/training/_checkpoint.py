@@ -18,6 +18,16 @@ def fingerprint(*settings: object) -> str:
     return f"{zlib.crc32(repr(settings).encode()):08x}"
 
 
+def digest(tree: object) -> str:
+    """Short name of the arrays of a tree: data without which a run must not be resumed."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        array = np.ascontiguousarray(leaf)
+        total = zlib.crc32(f"{array.dtype} {array.shape}".encode(), total)
+        total = zlib.crc32(array.data, total)
+    return f"{total:08x}"
+
+
 def save_state(path: Path, state: object, curve: list[np.ndarray]) -> None:
     """Stores a state, a tree of arrays, and the losses of its epochs."""
     leaves = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cached_property
 
 import equinox as eqx
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float
 
 from .._types import PDMParameters
 from ..fit import PDM, align_to_reference, areas_of_interest, shape_2d
+from ._checkpoint import digest
 from ._expert_program import Examples
 from ._pictures import Pictures, join
 from ._sample import MIRRORED, MIRRORED_IRIS, MIRRORED_LIDS
@@ -25,6 +27,11 @@ class Source:
 
     pictures: Pictures
     truth: Starts
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes with the pictures, their labels and the shape model behind `truth`."""
+        return digest([vars(self.pictures), vars(self.truth)])
 
 
 def with_mirror_images(pictures: Pictures) -> Pictures:

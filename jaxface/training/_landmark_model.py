@@ -14,6 +14,7 @@ import numpy as np
 
 from .._params import read_module, write_module
 from ..fit import CLNF, PDM, CCNFExperts, LandmarkModel, Part, Validator
+from ._convention import convention_pdm
 from ._curves import draw_curves
 from ._data import REGISTRATION
 from ._expert_data import Source, with_mirror_images
@@ -38,6 +39,7 @@ _SIZE, _FACE = 256, (0.25, 0.65)  # of the pictures, px, and of the face in them
 _LARGE_FACE = (0.8, 1.3)  # for the eyes; more than the picture shows
 _NEAR_FRONTAL, _PROFILE = 20.0, 90.0  # degrees of yaw
 EYES = ("left_eye_28", "right_eye_28")
+REPORTED = "reported_pdm"
 
 Report = Callable[[str, int], None]  # name of a step, how much of it is done
 
@@ -88,6 +90,7 @@ def planned_steps(part: str, config: LandmarkConfig) -> dict[str, int]:
     eyes = sum(-(-n // SHARD) * SHARD for n in (config.eye_portraits, config.eye_heads))
     epochs = config.experts.program.epochs * len(PLANS) * TRAINED_VIEWS
     return {
+        "detector": {},  # shows bars of its own
         "pdm": {"shapes": 1},
         "experts": {"pictures": faces, "experts": epochs},
         "validator": {"pictures": faces, "validator": config.validator.epochs},
@@ -166,6 +169,7 @@ def make_pdm(place: Workplace, config: LandmarkConfig, report: Report) -> Mappin
     """Trains and stores the PDM; returns its figures."""
     pdm, found = train_pdm(place.sampler, config.pdm)
     write_module(pdm, place.part("pdm"))
+    write_module(convention_pdm(pdm, place.sampler.tools.head), place.part(REPORTED))
     report("shapes", 1)
     return _store_figures(place, "pdm", dataclasses.asdict(found))
 

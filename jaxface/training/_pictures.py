@@ -84,9 +84,9 @@ def draw_pictures(
         raise ValueError(f"split {config.split}: expected registered people, got none")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    parts = []
+    parts, name = [], f"{config.kind}-{config.split}-{_key(config, people, sampler):08x}"
     for number in range(-(-config.count // SHARD)):
-        path = place / f"{config.kind}-{config.split}-{_key(config, people):08x}-{number:04d}.npz"
+        path = place / f"{name}-{number:04d}.npz"
         if not path.is_file():
             _save(_draw_shard(sampler, config, people, number), path)
         with np.load(path) as file:
@@ -95,9 +95,9 @@ def draw_pictures(
     return join(parts).take(np.arange(config.count))
 
 
-def _key(config: PictureConfig, people: np.ndarray) -> int:
+def _key(config: PictureConfig, people: np.ndarray, sampler: Sampler) -> int:
     """Changes with everything that a shard depends on, except the number of shards."""
-    kept = repr(dataclasses.replace(config, count=0))
+    kept = repr((dataclasses.replace(config, count=0), sampler.tools.fingerprint))
     if config.kind == "portrait":
         kept += repr(people.tolist())
     return zlib.crc32(kept.encode())

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..fit import PDM, CCNFExperts
-from ._checkpoint import fingerprint, load_state, save_state, write_arrays
+from ._checkpoint import digest, fingerprint, load_state, save_state, write_arrays
 from ._expert_data import Source, cut_examples, starts_in_view
 from ._expert_program import (
     Examples,
@@ -140,7 +140,8 @@ def _train_view(
     progress: Callable[[int], None],
 ) -> TrainedView:
     program = config.program
-    state, curve, path = _checkpoint(folder, config, scale, view, shown)
+    made_from = digest(pdm), source.digest
+    state, curve, path = _checkpoint(folder, config, scale, view, shown, made_from)
     chosen = _own_landmarks(view, shown)
     if int(state.epoch) == program.epochs and (done := path.with_suffix(".done.npz")).is_file():
         with np.load(done) as file:
@@ -195,10 +196,15 @@ def _examples(
 
 
 def _checkpoint(
-    folder: Path, config: TrainExpertsConfig, scale: int, view: int, shown: np.ndarray
+    folder: Path,
+    config: TrainExpertsConfig,
+    scale: int,
+    view: int,
+    shown: np.ndarray,
+    made_from: tuple[str, str],
 ) -> tuple[Progress, list[np.ndarray], Path]:
-    """The state that an earlier run with the same settings left, or a fresh one."""
-    key = fingerprint(config, view, shown.tolist())
+    """The state that an earlier run with the same settings and data left, or a fresh one."""
+    key = fingerprint(config, view, shown.tolist(), made_from)
     path = folder / f"experts-{scale}-{-VIEWS[view]:02d}-{key}.npz"
     seed = jax.random.fold_in(jax.random.key(config.seed), 1000 + 16 * scale + view)
     fresh = start_training(seed, len(_own_landmarks(view, shown)), config.program)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._types import PDMParameters
 from ..fit import PDM, CCNFExperts, LandmarkModel, Part, PartConfig, fit_pdm_to_landmarks
-from ._checkpoint import fingerprint, load_state, save_state
+from ._checkpoint import digest, fingerprint, load_state, save_state
 from ._expert_data import cut_examples
 from ._expert_program import (
     Examples,
@@ -71,12 +71,13 @@ def train_eyes(
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     labels, shown = eye_labels(pictures)
+    made_from = digest([pdm, vars(pictures)])
     experts, missed, curves = [], [], []
     for index, scale in enumerate(SCALES):
         cut, back = _examples(pdm, pictures, labels, shown, index, config)
         key = jax.random.fold_in(jax.random.key(config.seed), 500 + index)
         state = start_training(jax.random.fold_in(key, 1), POINTS, config.program)
-        path = place / f"eyes-{index}-{fingerprint(config, len(pictures))}.npz"
+        path = place / f"eyes-{index}-{fingerprint(config, made_from)}.npz"
         state, curve = load_state(path, state)
         train = Examples(*(jnp.asarray(leaf[:, ~back]) for leaf in cut))
         while int(state.epoch) < config.program.epochs:

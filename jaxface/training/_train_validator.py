@@ -25,7 +25,7 @@ from ..fit import (
     warp_to_mean_shape,
 )
 from ..ops import pad_border
-from ._checkpoint import fingerprint, load_state, save_state
+from ._checkpoint import digest, fingerprint, load_state, save_state
 from ._expert_data import Source
 from ._face_frame import MIRROR_FRAME, SIDE, YAWS, FaceFrames, face_frames
 from ._starts import NoiseConfig, Starts, random_starts
@@ -333,6 +333,7 @@ def train_validator(
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
+    made_from = digest([pdm, triangles, negatives]), source.digest
     blank = blank_validator(pdm, triangles, config)
     warped = warp_faces(pdm, blank, source, negatives, config)
     mean, deviation = face_statistics(blank, warped)
@@ -342,7 +343,7 @@ def train_validator(
     wanted = soft_classes(warped.error, config)
     keep = ~warped.held_back
     state = State(start, _adam(config, 1).init(start), jnp.zeros((), jnp.int32))
-    path = place / f"validator-{fingerprint(config, len(faces))}.npz"
+    path = place / f"validator-{fingerprint(config, made_from)}.npz"
     state, curve = load_state(path, state)
     data = jnp.asarray(faces[keep]), jnp.asarray(wanted[keep])
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
