@@ -153,7 +153,7 @@ def _add_share(parser: argparse.ArgumentParser) -> None:
 _TRAINED = (
     ("pdm", "the shape model"),
     ("experts", "the patch experts (after pdm)"),
-    ("validator", "the validator of landmarks (after pdm)"),
+    ("validator", "the validator of landmarks (after experts)"),
     ("eyes", "the eye models"),
 )
 

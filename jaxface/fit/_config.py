@@ -7,6 +7,9 @@ from ._experts import CENExperts
 from ._model import CLNF
 
 
+_TURNED = 7  # start rotations: frontal, and turned by up to 55 degrees
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitConfig:
     """Settings of the main model's fit (specification 02, D.1). Use `fit_config` for a model.
@@ -23,7 +26,8 @@ class FitConfig:
     weight_factor: float = 0.0  # 0: all landmarks weigh the same
     refine_parts: bool = True  # hierarchical models
     validation_boundary: float = 0.725
-    multi_view: bool = False  # 11 start rotations instead of the frontal one
+    multi_view: bool = False  # several start rotations instead of the frontal one
+    rotations: int = 11  # how many: OpenFace's, of which the last four are profiles
 
 
 def fit_config(clnf: CLNF, *, wild: bool = False, multi_view: bool | None = None) -> FitConfig:
@@ -31,7 +35,8 @@ def fit_config(clnf: CLNF, *, wild: bool = False, multi_view: bool | None = None
 
     Args:
         clnf: CE-CLM models get a wider kernel and weaker regularisation. Models that report other
-            points than they fit are our own: they start still images from several rotations.
+            points than they fit are our own: they start still images from several rotations, but
+            not from profiles, which mislead them.
         wild: settings for difficult still images (OpenFace's `-wild`).
         multi_view: overrides whether still images are started from 11 rotations.
     Reference:
@@ -51,6 +56,8 @@ def fit_config(clnf: CLNF, *, wild: bool = False, multi_view: bool | None = None
         config = dataclasses.replace(
             config, sigma=config.sigma * 1.5, regularisation=config.regularisation * 0.9
         )
+    if clnf.reported is not None:
+        config = dataclasses.replace(config, rotations=_TURNED)
     if multi_view is not None:
         config = dataclasses.replace(config, multi_view=multi_view)
     return config

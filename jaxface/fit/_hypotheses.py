@@ -56,7 +56,8 @@ class Search(eqx.Module):
 
 def start_rotations(config: FitConfig) -> Float[np.ndarray, "h 3"]:
     """Euler angles that a search starts from, rad (specification 01, B.6.2)."""
-    return np.asarray(_ROTATIONS if config.multi_view else _FRONTAL, np.float32)
+    rotations = _ROTATIONS[: config.rotations] if config.multi_view else _FRONTAL
+    return np.asarray(rotations, np.float32)
 
 
 def search_length(clnf: CLNF, config: FitConfig) -> int:

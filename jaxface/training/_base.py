@@ -36,7 +36,7 @@ NAME = "base"
 LICENCE = "Apache-2.0"
 SOURCE = "trained by `jaxface train base` on public-domain portraits and ICT-FaceKit (MIT)"
 PARTS = ("detector", *MAKERS)  # in the order of training
-_NEEDED = {"experts": ("pdm",), "validator": ("pdm",), "action_units": tuple(PARTS[:5])}
+_NEEDED = {"experts": ("pdm",), "validator": ("pdm", "experts"), "action_units": tuple(PARTS[:5])}
 _FILES = {"pdm": "*pdm", "experts": "experts-*", "eyes": "*_eye_28"}
 
 Report = Callable[[str, int], None]

@@ -20,6 +20,7 @@ from ._data import REGISTRATION
 from ._expert_data import Source, with_mirror_images
 from ._eye_model import train_eye_pdm
 from ._face_frame import face_triangles
+from ._failed_fits import fitted_starts
 from ._pictures import SHARD, PictureConfig, Pictures, draw_pictures, join
 from ._samples import SampleConfig, Sampler, load_sampler, sample_negative
 from ._starts import true_parameters
@@ -33,7 +34,7 @@ from ._train_experts import (
 )
 from ._train_eyes import SCALES, TrainEyesConfig, train_eyes
 from ._train_pdm import PDMConfig, train_pdm
-from ._train_validator import ValidatorConfig, train_validator
+from ._train_validator import ValidatorConfig, blank_validator, train_validator
 
 _SIZE, _FACE = 256, (0.25, 0.65)  # of the pictures, px, and of the face in them
 _LARGE_FACE = (0.8, 1.3)  # for the eyes; more than the picture shows
@@ -165,6 +166,10 @@ def _pdm(place: Workplace) -> PDM:
     return read_module(place.part("pdm"))
 
 
+def _experts(place: Workplace) -> tuple[CCNFExperts, ...]:
+    return tuple(read_module(place.part(f"experts-{index}")) for index in range(len(PLANS)))
+
+
 def make_pdm(place: Workplace, config: LandmarkConfig, report: Report) -> Mapping[str, object]:
     """Trains and stores the PDM; returns its figures."""
     pdm, found = train_pdm(place.sampler, config.pdm)
@@ -214,19 +219,24 @@ def _draw_expert_curves(path: Path, trained: list[list[TrainedView]]) -> None:
 def make_validator(
     place: Workplace, config: LandmarkConfig, report: Report
 ) -> Mapping[str, object]:
-    """Trains and stores the validator; needs the PDM. Returns its figures."""
+    """Trains and stores the validator; needs PDM and experts. Returns its figures."""
     source, pdm = _face_pictures(place, config, report), _pdm(place)
     rng = np.random.default_rng([config.seed, 99])
     size = SampleConfig(size=_SIZE)
     found = [sample_negative(place.sampler, rng, config=size) for _ in range(config.negatives)]
     negatives = np.stack([np.rint(image @ _LUMA).astype(np.uint8) for image in found])
+    triangles = face_triangles(pdm)
+    blank = blank_validator(pdm, triangles, config.validator)
+    rows = rng.permutation(len(source.pictures))[: config.validator.fits]
+    fits = rows, fitted_starts(pdm, _experts(place), blank, source, rows, rng)
     validator, figures, curve = train_validator(
         pdm,
-        face_triangles(pdm),
+        triangles,
         source,
         negatives,
         place.checkpoints,
         config.validator,
+        fits=fits,
         progress=lambda done: report("validator", done),
     )
     write_module(validator, place.part("validator"))

@@ -50,6 +50,7 @@ class ValidatorConfig:
     levels: tuple[float, ...] = (0.15, 0.5, 1, 2, 4, 8, 16)  # of noise around the truth
     examples: int = 1500  # per level
     negatives: int = 2000
+    fits: int = 3000  # that ended where they may, see `_failed_fits`
     batch: int = 64
     epochs: int = 8
     rate: float = 1e-3
@@ -86,6 +87,9 @@ class WarpedFaces:
     frame: np.ndarray  # (f,)
     error: np.ndarray  # (f,) mm; infinite where there is no face
     held_back: np.ndarray  # (f,) bool
+
+
+Fits = tuple[np.ndarray, Starts]  # numbers of pictures, and where their fits ended
 
 
 def start_net(key: PRNGKeyArray, config: ValidatorConfig) -> Net:
@@ -171,12 +175,18 @@ def _warp(
 
 
 def warp_faces(
-    pdm: PDM, blank: Validator, source: Source, negatives: np.ndarray, config: ValidatorConfig
+    pdm: PDM,
+    blank: Validator,
+    source: Source,
+    negatives: np.ndarray,
+    config: ValidatorConfig,
+    fits: Fits | None = None,
 ) -> WarpedFaces:
     """Warps faces at starts near and far from the truth, and pictures without faces.
 
     Args:
         negatives: (k, h, w) uint8, as large as the pictures.
+        fits: of some of the pictures.
     """
     rng = np.random.default_rng([config.seed, 7])
     landmarks = source.pictures.landmarks
@@ -197,6 +207,13 @@ def warp_faces(
         faces, frame, error = _warp_all(pdm, blank, grays, chosen, starts.take(rows), labels)
         back = (chosen if none else rows % half) % 10 == 0
         parts.append((faces, frame, error, back))
+    if fits is not None:
+        rows, starts = fits
+        keep = np.degrees(starts.rotation[:, 1]) < _MOST_POSITIVE
+        rows, starts = rows[keep], starts.take(np.flatnonzero(keep))
+        labels = landmarks[rows], source.truth.scale[rows]
+        warped = _warp_all(pdm, blank, source.pictures.gray, rows, starts, labels)
+        parts.append((*warped, rows % half % 10 == 0))
     return WarpedFaces(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -317,6 +334,7 @@ def train_validator(
     folder: Path | str,
     config: ValidatorConfig = ValidatorConfig(),
     *,
+    fits: Fits | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Validator, dict[str, float], np.ndarray]:
     """Trains the validator, or goes on where an earlier run stopped.
@@ -326,6 +344,7 @@ def train_validator(
         source: pictures of the training part and their mirror images.
         negatives: (k, h, w) uint8 pictures without faces, as large as the others.
         folder: for the checkpoint; created if need be.
+        fits: of some of the pictures: wrong ones are what it has to tell.
         progress: called with 1 after each epoch.
 
     Returns:
@@ -333,9 +352,10 @@ def train_validator(
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    made_from = digest([pdm, triangles, negatives]), source.digest
+    ends = [] if fits is None else [fits[0], vars(fits[1])]
+    made_from = digest([pdm, triangles, negatives, ends]), source.digest
     blank = blank_validator(pdm, triangles, config)
-    warped = warp_faces(pdm, blank, source, negatives, config)
+    warped = warp_faces(pdm, blank, source, negatives, config, fits)
     mean, deviation = face_statistics(blank, warped)
     start = start_net(jax.random.key(config.seed), config)
     shape = build_validator(face_frames(pdm, triangles), start, mean, deviation)
