@@ -6,7 +6,6 @@ import math
 from ._experts import CENExperts
 from ._model import CLNF
 
-
 _TURNED = 7  # start rotations: frontal, and turned by up to 55 degrees
 
 

@@ -32,6 +32,7 @@ _ROTATIONS = _FRONTAL + (
     (0.0, -1.22, 0.698),
     (0.0, 1.22, -0.698),
 )
+_CERTAINTY = np.float32(0.2)  # weight of the confidence beside the likelihood
 _COMPLETED = 3  # best candidates that are fitted to the end where none ended the search
 
 
@@ -130,7 +131,7 @@ def record_attempt(
     """Takes the result of an attempt; nothing changes unless it was `made`."""
     coarse, rule = search.coarse, clnf.early_termination
     if coarse is None or rule is None:
-        better = made & ((number == 0) | (fit.likelihood > search.best.likelihood))
+        better = made & ((number == 0) | (_merit(clnf, fit) > _merit(clnf, search.best)))
         best = select(better, fit, search.best)
         return eqx.tree_at(lambda s: (s.best, s.last), search, (best, best))
     count = coarse.scores.shape[0]
@@ -154,6 +155,14 @@ def record_attempt(
     best = select(better, fit, search.best)
     last = select(completed, fit, search.last)
     return eqx.tree_at(lambda s: (s.best, s.last, s.coarse), search, (best, last, coarse))
+
+
+def _merit(clnf: CLNF, fit: Fit) -> Float[Array, ""]:
+    """What the fits of a search are compared by: their likelihood, as OpenFace does; for a model
+    of our own the validator has a say too."""
+    if clnf.reported is None:
+        return fit.likelihood
+    return fit.likelihood + _CERTAINTY * fit.confidence
 
 
 def search_result(clnf: CLNF, search: Search) -> tuple[Fit, Bool[Array, ""]]:
