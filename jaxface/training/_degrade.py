@@ -32,7 +32,7 @@ def degrade(rng: np.random.Generator, image: np.ndarray, *, strength: float = 1.
         picture = np.repeat(grey[..., None], 3, axis=2)
     picture = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
     if rng.random() < 0.6 * strength:
-        picture = _compress(picture, int(rng.uniform(100 - 80 * strength, 96)))
+        picture = _compress(picture, int(rng.uniform(min(100 - 80 * strength, 95), 96)))
     return picture
 
 

@@ -156,9 +156,9 @@ def portrait_over(
         change = head.expression_offsets(weights - registered.expression)
         vertices = textured.vertices + change + _change_identity(rng, sampler)
     landmarks = landmarks_at_contour(head, sampler.tools.strips, vertices, rotation)
-    view, factor = _place(rng, landmarks, rotation, face, middle)
+    view, factor = place_face(rng, landmarks, rotation, face, middle)
     image, fragments = draw_portrait(
-        sampler.tools, textured, vertices, view, _enlarged(canvas, factor), light=_extra_light(rng)
+        sampler.tools, textured, vertices, view, enlarged(canvas, factor), light=extra_light(rng)
     )
     irises, gaze = _portrait_eyes(textured)
     labels = label(view, landmarks, irises, vertices[sampler.lids])
@@ -184,15 +184,15 @@ def head_over(
     gaze = np.stack([gaze_direction(pitch, yaw)] * 2)
     rotation = _random_rotation(rng, config)
     landmarks = landmarks_at_contour(head, sampler.tools.strips, vertices, rotation)
-    view, factor = _place(rng, landmarks, rotation, face, middle)
+    view, factor = place_face(rng, landmarks, rotation, face, middle)
     image, fragments = draw_head(
         head,
         vertices,
         random_complexion(rng, head, sampler.regions),
         view,
-        _enlarged(canvas, factor),
+        enlarged(canvas, factor),
         gaze=gaze,
-        light=_random_light(rng),
+        light=random_light(rng),
     )
     labels = label(view, landmarks, irises_of(vertices, gaze), vertices[sampler.lids])
     labels["gaze"] = (gaze @ rotation.T).astype(np.float32)
@@ -251,7 +251,7 @@ def _random_place(
     return canvas, size * rng.uniform(*config.face), middle
 
 
-def _place(
+def place_face(
     rng: np.random.Generator,
     landmarks: np.ndarray,
     rotation: np.ndarray,
@@ -269,13 +269,13 @@ def _place(
     return View(rotation, scale, translation.astype(np.float32), _CENTRE, distance), factor
 
 
-def _enlarged(canvas: np.ndarray, factor: int) -> np.ndarray:
+def enlarged(canvas: np.ndarray, factor: int) -> np.ndarray:
     if factor == 1:
         return canvas
     return cv2.resize(canvas, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
 
 
-def _extra_light(rng: np.random.Generator) -> np.ndarray | None:
+def extra_light(rng: np.random.Generator) -> np.ndarray | None:
     """Light (4,), as `draw_portrait` takes it, that a photograph gets on top; often none."""
     if rng.random() < 0.5:
         return None
@@ -306,7 +306,7 @@ def _portrait_eyes(textured: Textured) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(irises), np.stack(gaze)
 
 
-def _random_light(rng: np.random.Generator) -> np.ndarray:
+def random_light(rng: np.random.Generator) -> np.ndarray:
     """Two sources (2, 7), as `draw_head` takes them."""
     sources = []
     for strength, even in ((rng.uniform(0.4, 0.9), 0.1), (rng.uniform(0.45, 0.75), 0.8)):
