@@ -123,11 +123,12 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "runs reuse) and writes sheets of samples: OUT/*.png.",
     )
     for name, what in _TRAINED:
+        files = f"OUT/parts/{name.replace('-', '_')}*.safetensors"
         part = actions.add_parser(
             name,
             help=f"train {what}",
-            description=f"Trains {what}: OUT/parts/{name}*.safetensors, with figures as JSON and "
-            "loss curves as OUT/*.png. Goes on where an interrupted run stopped.",
+            description=f"Trains {what}: {files}, with figures as JSON and loss "
+            "curves as OUT/*.png. Goes on where an interrupted run stopped.",
         )
         _add_share(part)
         _add_training_options(part)
@@ -155,6 +156,7 @@ _TRAINED = (
     ("experts", "the patch experts (after pdm)"),
     ("validator", "the validator of landmarks (after experts)"),
     ("eyes", "the eye models"),
+    ("action-units", "the heads of the action units (after pdm)"),
 )
 
 

@@ -22,7 +22,12 @@ def run_train(arguments: argparse.Namespace) -> int:
         ModelFileError: a part that this one needs has not been trained.
         OSError: a file cannot be written.
     """
-    special = {"base": _base, "data": _data, "detector": _detector}
+    special = {
+        "base": _base,
+        "data": _data,
+        "detector": _detector,
+        "action-units": _action_units,
+    }
     return special.get(arguments.train_command, _part)(arguments)
 
 
@@ -32,7 +37,7 @@ def _base(arguments: argparse.Namespace) -> int:
         assemble_base,
         base_config,
         open_workplace,
-        planned_steps,
+        planned_work,
         store_base,
         train_parts,
         trainers,
@@ -46,7 +51,7 @@ def _base(arguments: argparse.Namespace) -> int:
     quiet = not sys.stderr.isatty()
 
     def start(part: str) -> Callable[[str, int], None]:
-        total = sum(planned_steps(part, config.landmarks).values())
+        total = planned_work(part, config)
         bar = tqdm(total=total, desc=part, disable=quiet, file=sys.stderr)
 
         def advance(step: str, done: int) -> None:
@@ -119,5 +124,23 @@ def _part(arguments: argparse.Namespace) -> int:
             bar.update(done)
 
         figures = MAKERS[arguments.train_command](place, config, advance)
+    print(json.dumps(figures, indent=1))
+    return 0
+
+
+def _action_units(arguments: argparse.Namespace) -> int:
+    """Trains the heads of the action units and prints their figures."""
+    from ..training import action_unit_config, open_workplace, planned_series, train_action_units
+
+    place = open_workplace(arguments.data, arguments.out, people=arguments.people)
+    config = action_unit_config(seed=arguments.seed, share=arguments.share)
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=planned_series(config), disable=quiet, file=sys.stderr) as bar:
+
+        def advance(step: str, done: int) -> None:
+            bar.set_description(step, refresh=False)
+            bar.update(done)
+
+        figures = train_action_units(place.sampler, place.out, config, advance)
     print(json.dumps(figures, indent=1))
     return 0

@@ -4,6 +4,7 @@ from ._base import BaseConfig as BaseConfig
 from ._base import assemble_base as assemble_base
 from ._base import base_config as base_config
 from ._base import in_half_precision as in_half_precision
+from ._base import planned_work as planned_work
 from ._base import store_base as store_base
 from ._base import train_parts as train_parts
 from ._base import trainers as trainers
@@ -50,3 +51,7 @@ from ._samples import sample_head as sample_head
 from ._samples import sample_negative as sample_negative
 from ._samples import sample_portrait as sample_portrait
 from ._scenes import random_background as random_background
+from ._train_action_units import ActionUnitConfig as ActionUnitConfig
+from ._train_action_units import action_unit_config as action_unit_config
+from ._train_action_units import planned_series as planned_series
+from ._train_action_units import train_action_units as train_action_units

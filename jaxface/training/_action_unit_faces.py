@@ -64,9 +64,7 @@ def portrait_series(
     kept = rng.uniform(*_OWN_EXPRESSION) if rng.random() < _KEEPS_OWN else 0.0
     identity = rng.normal(0, _IDENTITY_CHANGE, _IDENTITY_MODES).astype(np.float32)
     identity *= np.float32(rng.random() < _OTHER_IDENTITY)
-    changed = textured.vertices + np.tensordot(
-        identity, head.identity_basis[:_IDENTITY_MODES], 1
-    )
+    changed = textured.vertices + np.tensordot(identity, head.identity_basis[:_IDENTITY_MODES], 1)
     usual = extra_light(rng)
 
     def show(weights: np.ndarray) -> tuple[np.ndarray, Painter]:

@@ -1,9 +1,6 @@
 """Appearance and geometry of pictures, from the very functions that analysis uses."""
 
-import functools
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -48,5 +45,6 @@ def measure_pictures(
     found = []
     for start in range(0, len(images), _BATCH):
         rows = np.minimum(np.arange(start, start + _BATCH), len(images) - 1)
-        found.append(np.asarray(_measure(pdm, jnp.asarray(triangles), images[rows], landmarks[rows])))
+        some = jnp.asarray(images[rows]), jnp.asarray(landmarks[rows])
+        found.append(np.asarray(_measure(pdm, jnp.asarray(triangles), *some)))
     return np.concatenate(found)[: len(images)]

@@ -165,9 +165,7 @@ def fit_units(
         absent, truth = train.intensity[:, u] == 0, np.clip(checked[:, u], 0, FULL)
         tried = []
         for penalty in config.penalties:
-            found = regression.solve(
-                wanted[:, u], absent, columns, weight, penalty, config.rounds
-            )
+            found = regression.solve(wanted[:, u], absent, columns, weight, penalty, config.rounds)
             tried.append(UnitFit(*found, 0.0, np.zeros(0)))
         curve = np.array([correlation(fit(rows[1]), truth) for fit in tried])
         best = tried[int(curve.argmax())]

@@ -9,6 +9,7 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -124,8 +125,9 @@ def _save(drawn: list[tuple[Series, int]], path: Path) -> None:
     images = [image for series, _ in drawn for image in series.images]
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG]
     files = [cv2.imencode(".jpg", image[..., ::-1], quality)[1].ravel() for image in images]
-    names = ("landmarks", "intensity", "rest", "rotation", "scale")
-    arrays = {name: np.stack([getattr(series, name) for series, _ in drawn]) for name in names}
+    arrays: dict[str, Any] = {}
+    for name in ("landmarks", "intensity", "rest", "rotation", "scale"):
+        arrays[name] = np.stack([getattr(series, name) for series, _ in drawn])
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with open(partial, "wb") as file:
         np.savez(

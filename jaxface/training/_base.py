@@ -30,13 +30,21 @@ from ._landmark_model import (
     Workplace,
     assemble_clnf,
     landmark_config,
+    planned_steps,
+)
+from ._train_action_units import PART as ACTION_UNITS
+from ._train_action_units import (
+    ActionUnitConfig,
+    action_unit_config,
+    planned_series,
+    train_action_units,
 )
 
 NAME = "base"
 LICENCE = "Apache-2.0"
 SOURCE = "trained by `jaxface train base` on public-domain portraits and ICT-FaceKit (MIT)"
-PARTS = ("detector", *MAKERS)  # in the order of training
-_NEEDED = {"experts": ("pdm",), "validator": ("pdm", "experts"), "action_units": tuple(PARTS[:5])}
+PARTS = ("detector", *MAKERS, ACTION_UNITS)  # in the order of training
+_NEEDED = {"experts": ("pdm",), "validator": ("pdm", "experts"), ACTION_UNITS: ("pdm",)}
 _FILES = {"pdm": "*pdm", "experts": "experts-*", "eyes": "*_eye_28"}
 
 Report = Callable[[str, int], None]
@@ -50,6 +58,7 @@ class BaseConfig:
 
     detector: DetectorRecipe = DetectorRecipe()
     landmarks: LandmarkConfig = LandmarkConfig()
+    action_units: ActionUnitConfig = ActionUnitConfig()
     seed: int = 0
 
 
@@ -69,13 +78,16 @@ def base_config(*, seed: int = 0, share: float = 1.0, people: int | None = None)
         validation_scenes=max(int(share * usual.validation_scenes), 20),
         steps=tuple(max(int(share * steps), 10) for steps in usual.steps),
     )
-    return BaseConfig(detector=recipe, landmarks=landmarks, seed=seed)
+    units = action_unit_config(seed=seed, share=share)
+    return BaseConfig(detector=recipe, landmarks=landmarks, action_units=units, seed=seed)
 
 
 def settings_of(part: str, config: BaseConfig) -> object:
     """Everything in the settings that a part's training depends on."""
     if part == "detector":
         return config.detector, config.seed
+    if part == ACTION_UNITS:
+        return config.action_units
     if part in ("pdm", "eyes"):
         own = getattr(config.landmarks, part)
         counts = config.landmarks.eye_portraits, config.landmarks.eye_heads
@@ -140,7 +152,18 @@ def trainers(config: BaseConfig) -> dict[str, Train]:
     def maker(part: str) -> Train:
         return lambda place, report: MAKERS[part](place, config.landmarks, report)
 
-    return {"detector": detector, **{part: maker(part) for part in MAKERS}}
+    def action_units(place: Workplace, report: Report) -> object:
+        return train_action_units(place.sampler, place.out, config.action_units, report)
+
+    makers = {part: maker(part) for part in MAKERS}
+    return {"detector": detector, **makers, ACTION_UNITS: action_units}
+
+
+def planned_work(part: str, config: BaseConfig) -> int:
+    """How much a part's training will report in all, for a progress bar."""
+    if part == ACTION_UNITS:
+        return planned_series(config.action_units)
+    return sum(planned_steps(part, config.landmarks).values())
 
 
 def train_parts(
@@ -187,7 +210,7 @@ def assemble_base(folder: Path | str) -> Model:
     clnf = dataclasses.replace(
         assemble_clnf(folder), reported=read_module(parts / f"{REPORTED}.safetensors")
     )
-    heads = parts / "action_units.safetensors"
+    heads = parts / f"{ACTION_UNITS}.safetensors"
     analyser = read_module(heads) if heads.is_file() else no_action_units(clnf.main.pdm)
     assert isinstance(analyser, FaceAnalyser)
     return Model(

@@ -6,12 +6,18 @@ from pathlib import Path
 import numpy as np
 
 
-def draw_curves(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Draws losses over epochs.
+def draw_curves(
+    path: Path,
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    labels: tuple[str, str] = ("epoch", "loss"),
+) -> None:
+    """Draws losses over epochs, or other figures over steps from 1.
 
     Args:
         path: of a PNG; its folder must exist.
         panels: for each panel's title, the curves by name.
+        labels: of the axes.
     """
     from matplotlib.figure import Figure
 
@@ -21,7 +27,7 @@ def draw_curves(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]]) -> N
     ):
         for name, losses in curves.items():
             axes.plot(np.arange(1, len(losses) + 1), losses, label=name, marker=".")
-        axes.set(title=title, xlabel="epoch", ylabel="loss")
+        axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
         axes.grid(alpha=0.3)
         if len(curves) > 1:
             axes.legend(fontsize="small")
