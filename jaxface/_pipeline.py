@@ -270,10 +270,12 @@ def _appearance(
 
 def start_person(model: Model) -> Person:
     """State before anything is known about the person."""
-    pdm = model.analyser.pdm
+    analyser = model.analyser
+    pdm = analyser.pdm
+    units = max(len(heads.intensity.names) for heads in (analyser.video, analyser.image))
     return Person(
         baseline=init_baseline(geometry_size=pdm.mean_shape.size + pdm.eigenvalues.size),
-        online=init_online_correction(len(model.analyser.video.intensity.names)),
+        online=init_online_correction(units),
         accepted=jnp.zeros((), jnp.int32),
     )
 

@@ -260,6 +260,16 @@ def test_online_correction_matches_reference():
         np.testing.assert_allclose(found, expected, rtol=0, atol=_ONLINE)
 
 
+def test_online_state_may_be_for_more_units():
+    """The models of clips and of single pictures may know different units."""
+    rng = np.random.default_rng(1)
+    larger, exact = init_online_correction(5), init_online_correction(3)
+    for values in rng.normal(1, 1, (20, 3)).astype(np.float32):
+        larger, found = correct_online(larger, values, jnp.ones((), bool))
+        exact, expected = correct_online(exact, values, jnp.ones((), bool))
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_intensity_has_the_weights_as_derivative(analyser):
     rng = np.random.default_rng(0)
     fhog, geometry = float32(rng.uniform(0, 0.4, (12, 12, 31))), float32(rng.normal(size=238))

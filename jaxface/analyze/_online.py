@@ -18,7 +18,7 @@ class OnlineCorrection(eqx.Module):
 
 
 def init_online_correction(units: int = 17) -> OnlineCorrection:
-    """Returns the state before the first frame."""
+    """Returns the state before the first frame, for at most so many units."""
     return OnlineCorrection(jnp.zeros((units, _BINS), jnp.int32), jnp.zeros((), jnp.int32))
 
 
@@ -44,7 +44,7 @@ def correct_online(
     rows = np.arange(intensity.shape[0])
     histogram = state.histogram.at[rows, bins].add(counts, mode="promise_in_bounds")
     counted = state.counted + counts
-    up_to = jnp.cumsum(histogram, axis=1)
+    up_to = jnp.cumsum(histogram[: len(rows)], axis=1)
     first = jnp.sum(up_to <= counted // 10, axis=1).astype(intensity.dtype)
     level = jnp.where(counted >= _MINIMUM, _LOW + _WIDTH * first, 0)
     corrected = jnp.where(success, jnp.clip(intensity - level, 0, 5), 0)

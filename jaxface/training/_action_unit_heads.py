@@ -39,7 +39,7 @@ _PLACES: dict[str, tuple[int, ...]] = {  # landmarks where a unit shows; for oth
 class HeadsConfig:
     """Settings of the regression."""
 
-    penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)  # validation chooses one per unit
+    penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)  # validation chooses one per unit
     rounds: int = 30
     # How much cheaper geometry is than FHOG. Brows less so: fits place them badly under hair.
     geometry: float = 3.0
@@ -122,8 +122,8 @@ class Regression:
         """
         rows = self.rows[:, columns] * weight
         gram = self.gram[np.ix_(columns, columns)] * np.outer(weight, weight)
-        inverse = np.linalg.inv(gram.astype(np.float64) + penalty * np.eye(len(columns)))
-        inverse, bounded = inverse.astype(np.float32), target
+        ridge = gram + np.float32(penalty) * np.eye(len(columns), dtype=np.float32)
+        inverse, bounded = np.linalg.inv(ridge), target
         solution, middle = np.zeros(len(columns), np.float32), float(target.mean())
         for _ in range(rounds):
             middle = float(bounded.mean())
@@ -139,7 +139,9 @@ class Regression:
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Pearson's; 0 where one of them does not vary."""
+    """Pearson's; 0 where one of them does not vary, or there is nothing."""
+    if not len(first):
+        return 0.0
     spread = float(first.std() * second.std())
     covariance = float(((first - first.mean()) * (second - second.mean())).mean())
     return covariance / spread if spread > 0 else 0.0
