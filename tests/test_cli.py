@@ -375,13 +375,15 @@ def test_models_import_and_list(tmp_path, monkeypatch, capsys, model_dir):
     assert f"openface: {tmp_path / 'models' / 'openface.safetensors'}\n" in imported
     assert "licence: OpenFace (CMU)" in imported
     assert main(["models", "list"]) == 0
-    assert sorted(capsys.readouterr().out.splitlines()) == sorted(imported.splitlines())
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[0].startswith("base (comes with jaxface)")
+    assert sorted(listed[2:]) == sorted(imported.splitlines())
 
 
 def test_missing_model_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAXFACE_CACHE_DIR", str(tmp_path))
     arguments = ["analyze", _image(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--no-compile-cache"]) == 1
+    assert main([*arguments, "--no-compile-cache", "--model", "openface"]) == 1
     assert "jaxface models import" in capsys.readouterr().err
 
 
