@@ -67,16 +67,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             for measure in SECTIONS[section](context):
                 table.setdefault((measure.where, measure.what), {})[name] = measure
             print(f"{name}, {section}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+            if arguments.json:  # after every section: some take long
+                _store(arguments.json, table)
     print(to_markdown(table, names))
-    if arguments.json:
-        records = [
-            {"model": name, **dataclasses.asdict(m), "passed": m.passed}
-            for row in table.values()
-            for name, m in row.items()
-        ]
-        arguments.json.write_text(json.dumps(records, indent=1) + "\n")
     first = [row[names[0]] for row in table.values() if names[0] in row]
     return 1 if any(measure.passed is False for measure in first) else 0
+
+
+def _store(path: Path, table: dict[tuple[str, str], dict[str, Measure]]) -> None:
+    records = [
+        {"model": name, **dataclasses.asdict(measure), "passed": measure.passed}
+        for row in table.values()
+        for name, measure in row.items()
+    ]
+    path.write_text(json.dumps(records, indent=1) + "\n")
 
 
 def default_models() -> list[str]:

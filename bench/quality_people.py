@@ -15,10 +15,12 @@ from jaxface.training import (
     PictureConfig,
     SampleConfig,
     Sampler,
+    as_reported,
     draw_pictures,
     load_sampler,
     load_sources,
     pair_up,
+    picture_faces,
     score_detector,
 )
 
@@ -60,7 +62,8 @@ def photograph_measures(context: Context) -> Iterator[Measure]:
     """Whole pipeline on unchanged photographs: detection, landmarks, confidence."""
     sampler, people = _sampler(context.work), _people(context)
     portraits = sampler.tools.portraits
-    labels = {int(p): sampler.registered[int(p)].landmarks for p in people}
+    head = sampler.tools.head
+    labels = {int(p): as_reported(sampler.registered[int(p)], head) for p in people}
     found = _analyse(context, sampler, people, labels)
     place = Place(f"{len(people)} photographs held out")
     yield place.at_least("faces found, %", 99, 100 * len(found.people) / len(people))
@@ -133,6 +136,9 @@ def rendered_measures(context: Context) -> Iterator[Measure]:
         _sampler(context.work),
         context.work / "cache" / "pictures",
         PictureConfig(split="test", count=count, seed=_SEED, sample=SampleConfig(size=256)),
+    )
+    pictures = dataclasses.replace(
+        pictures, landmarks=picture_faces(pictures, _sampler(context.work).tools.head).landmarks
     )
     rng = np.random.default_rng(_SEED)
     config = jaxface.default_config(context.model, static_action_units=True)

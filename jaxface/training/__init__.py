@@ -11,6 +11,7 @@ from ._base import trainers as trainers
 from ._base_report import training_report as training_report
 from ._camera import View as View
 from ._contact_sheet import contact_sheet as contact_sheet
+from ._convention import as_reported as as_reported
 from ._crowd import Scene as Scene
 from ._crowd import SceneConfig as SceneConfig
 from ._crowd import sample_scene as sample_scene
@@ -32,6 +33,7 @@ from ._landmark_model import assemble_clnf as assemble_clnf
 from ._landmark_model import landmark_config as landmark_config
 from ._landmark_model import open_workplace as open_workplace
 from ._landmark_model import planned_steps as planned_steps
+from ._measure_fit import picture_faces as picture_faces
 from ._pictures import PictureConfig as PictureConfig
 from ._pictures import draw_pictures as draw_pictures
 from ._portraits import Portraits as Portraits

@@ -79,7 +79,7 @@ def _landmark_table(place: Workplace, clnf: CLNF) -> list[str]:
         place.out / "cache" / "pictures",
         PictureConfig(split="test", count=_RERENDERED, seed=2, sample=SampleConfig(size=256)),
     )
-    drawn = picture_faces(pictures)
+    drawn = picture_faces(pictures, place.sampler.tools.head)
     errors = _measure(clnf, drawn, config)
     for low, high in zip(_YAWS, _YAWS[1:], strict=False):
         chosen = (np.abs(drawn.yaw) >= low) & (np.abs(drawn.yaw) < high + (high == _YAWS[-1]))

@@ -54,7 +54,18 @@ def convention_pdm(pdm: PDM, head: HeadModel) -> PDM:
     return dataclasses.replace(pdm, mean_shape=moved)
 
 
+def picture_offsets(head: HeadModel, rotation: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The same offsets (p, 68, 2) in pictures, px.
+
+    Args:
+        rotation: (p, 3, 3) from the head frame to the camera's axes.
+        scale: (p,) px per mm.
+    """
+    turned = np.einsum("kj,pij->pki", convention_offsets(head), rotation)
+    return scale[:, None, None] * turned[..., :2]
+
+
 def as_reported(registered: Registered, head: HeadModel) -> np.ndarray:
     """The convention's landmarks (68, 2), px, of a registered portrait."""
-    offsets = convention_offsets(head) @ registered.rotation.T
-    return registered.landmarks + registered.scale * offsets[:, :2]
+    turn, scale = registered.rotation[None], np.array([registered.scale])
+    return registered.landmarks + picture_offsets(head, turn, scale)[0]

@@ -11,7 +11,9 @@ from jaxtyping import Array, Float
 
 from .._types import Fit
 from ..fit import CLNF, FitConfig, fit_landmarks
-from ._camera import matrix_to_euler
+from ._camera import euler_to_matrix, matrix_to_euler
+from ._convention import as_reported, picture_offsets
+from ._head_model import HeadModel
 from ._pictures import Pictures
 from ._samples import Sampler
 
@@ -42,7 +44,7 @@ def photograph_faces(sampler: Sampler, people: np.ndarray, *, mesh_labels: bool 
 
     Args:
         mesh_labels: take the data's own 68 mesh points for the truth, instead of the registered
-            head model's landmarks.
+            head's, in the convention of results.
     """
     portraits, registered = sampler.tools.portraits, sampler.registered
     grays = [cv2.cvtColor(portraits.image(int(p)), cv2.COLOR_RGB2GRAY) for p in people]
@@ -54,19 +56,22 @@ def photograph_faces(sampler: Sampler, people: np.ndarray, *, mesh_labels: bool 
     if mesh_labels:
         landmarks = portraits.mesh[people][:, portraits.mesh_to_68, :2]
     else:
-        landmarks = np.stack([registered[int(p)].landmarks for p in people])
+        head = sampler.tools.head
+        landmarks = np.stack([as_reported(registered[int(p)], head) for p in people])
     yaw = [matrix_to_euler(registered[int(p)].rotation)[1] for p in people]
     visible = np.ones(landmarks.shape[:2], bool)
     distance = outer_eye_distance(landmarks)
     return FaceSet(padded, size, landmarks, visible, distance, np.degrees(yaw))
 
 
-def picture_faces(pictures: Pictures) -> FaceSet:
-    """Faces of drawn pictures."""
+def picture_faces(pictures: Pictures, head: HeadModel) -> FaceSet:
+    """Faces of drawn pictures, landmarks in the convention of results."""
+    turns = np.stack([euler_to_matrix(rotation) for rotation in pictures.rotation])
+    landmarks = pictures.landmarks + picture_offsets(head, turns, pictures.scale)
     size = np.tile([pictures.gray.shape[1:]], (len(pictures), 1))
     distance = outer_eye_distance(pictures.landmarks_3d) * pictures.scale
     yaw = np.degrees(pictures.rotation[:, 1])
-    return FaceSet(pictures.gray, size, pictures.landmarks, pictures.visible, distance, yaw)
+    return FaceSet(pictures.gray, size, landmarks, pictures.visible, distance, yaw)
 
 
 @dataclasses.dataclass(frozen=True)
