@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxface
+from jaxface._params import shipped_dir
 from jaxface.cli._parser import build_parser
 from jaxface.training import base_config, in_half_precision, train_parts
 from jaxface.training._base import PARTS, files_of, is_current, stamp_of, trainers
@@ -150,3 +151,11 @@ def test_the_command_takes_its_options():
         ["train", "base", "--data", "d", "--out", "params", "--share", "0.1", "--work", "w"]
     )
     assert (arguments.train_command, arguments.share, arguments.work) == ("base", 0.1, "w")
+
+
+def test_the_shipped_model_has_its_report():
+    report = (shipped_dir() / "base-training.md").read_text()
+    assert "held-out" in report and "## Detector" in report
+    for line in report.splitlines():
+        if line.startswith("!["):
+            assert (shipped_dir() / line.split("(")[1].rstrip(")")).is_file()

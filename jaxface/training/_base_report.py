@@ -117,7 +117,11 @@ def _flat(figures: Mapping[str, object], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{name}: ")
         elif isinstance(value, list):
-            found[prefix + name] = ", ".join(f"{item:.3g}" for item in value)
+            found[prefix + name] = ", ".join(_text(item) for item in value)
         else:
-            found[prefix + name] = f"{value:.4g}" if isinstance(value, float) else str(value)
+            found[prefix + name] = _text(value)
     return found
+
+
+def _text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
