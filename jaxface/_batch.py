@@ -18,13 +18,13 @@ from ._pipeline import (
     Config,
     default_config,
     prepare_model,
+    start_person,
 )
 from ._programs import (
     Extras,
     analyze_box,
     detect_program,
     final_medians,
-    first_person,
     first_several_state,
     measure_chunk,
     several_chunk,
@@ -120,7 +120,7 @@ class ClipAnalysis:
 
     def _follow_one(self) -> Iterator[FaceBatch]:
         """Tracks a chunk while the next is read and the one before is measured."""
-        self._person = first_person(self.model)
+        self._person = start_person(self.model)  # compiled, it would hold 28 MB of zeros
         tracker: ClipTracker | ScanTracker | None = None
         uploaded = self._uploaded()
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as measuring:
@@ -247,7 +247,7 @@ class ClipAnalysis:
 def _on_canvas(chunk: Chunk) -> tuple[UInt8[Array, "c h w 3"], Int[Array, "2"]]:
     """The frames on the device, on a canvas so that few sizes compile, and their own size."""
     canvas, size = pad_to_canvas(chunk.frames)
-    return jnp.asarray(canvas), jnp.asarray(size, jnp.int32)
+    return jax.device_put(canvas), jax.device_put(np.asarray(size, np.int32))
 
 
 def check_frames(frames: Iterable[Frame]) -> Iterator[Frame]:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,10 +21,10 @@ from ._pipeline import (
     measure_tracked,
     pause_track,
     single_image,
-    start_person,
     track_frame,
 )
 from ._several import SeveralFaces, SeveralState, pause_several, several_frame, start_several
+from ._stored import StoredFunction
 from ._types import Box, Camera, Detections, Fit, Image, PDMParameters
 from .analyze import baseline_medians
 from .detect import detect_faces, largest_face
@@ -67,21 +67,8 @@ def _compiler_options() -> dict[str, bool]:
     return options
 
 
-def _compiled(function: Callable) -> Callable:
-    """`eqx.filter_jit` with our compiler options, which need a backend and so are asked late."""
-
-    @functools.cache
-    def compiled() -> Callable:
-        options = _compiler_options()
-        if not options:
-            return eqx.filter_jit(function)
-        return eqx.filter_jit(function, compiler_options=options)  # pyright: ignore[reportCallIssue]
-
-    @functools.wraps(function)
-    def call(*args: object) -> Any:
-        return compiled()(*args)
-
-    return call
+def _compiled(function: Callable, *, donated: tuple[int, ...] = ()) -> StoredFunction:
+    return StoredFunction(function, _compiler_options, donated=donated)
 
 
 @_compiled
@@ -202,7 +189,7 @@ def scout_program(
     )
 
 
-@_compiled
+@functools.partial(_compiled, donated=(1,))
 def measure_chunk(
     model: Model,
     person: Person,
@@ -247,11 +234,6 @@ def several_chunk(
 @_compiled
 def first_track_state(model: Model) -> TrackState:
     return start_track(model.clnf)
-
-
-@_compiled
-def first_person(model: Model) -> Person:
-    return start_person(model)
 
 
 @_compiled

@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import those to its left; a group imports from itself only where `_INNER` says so.
 LAYERS = (
-    ("_types", "errors"),
+    ("_types", "errors", "_stored"),
     ("ops",),
     ("detect",),
     ("fit",),
