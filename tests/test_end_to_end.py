@@ -45,17 +45,13 @@ _SHORT = 48  # frames; three chunks
 _SEVERAL = 64  # frames of 702; eight rounds of detection
 _PEAK = 1000  # MB
 _TOO_LARGE = "on the edge: measured 985 to 1018 MB; the experts of all views take 160 MB"
-_STRAY = pytest.mark.xfail(
-    reason="CLM's track leaves the face in 6 of 288 frames, where OpenFace's does not: that hangs "
-    "on the last bit of the similarity to the reference frame"
-)
 _CASES = [
     ("openface", "default.wmv", None),
     ("openface", "image_sequence", None),
     ("openface", "2015-10-15-15-14.avi", _EXCERPT),
     ("openface-ceclm", "default.wmv", None),
     ("openface-ceclm", "image_sequence", None),
-    pytest.param("openface-clm", "default.wmv", None, marks=_STRAY),
+    ("openface-clm", "default.wmv", None),
 ]
 _NARROW = ("sample1", "sample3", "sample5")  # on one canvas
 _IMAGES = [
@@ -64,14 +60,11 @@ _IMAGES = [
     ("openface", "_wild", _NARROW),
     ("openface-ceclm", "", _NARROW),
 ]
-# px; mean over a face. Boxes that differ in the last bit spread sample4's by 0.05 to 0.19.
+# px; mean over a face. Boxes that differ in the last bit, as ours do from OpenFace's, spread
+# sample4's by 0.05 to 0.19. From OpenFace's own box fits keep the bound: see test_fit.py.
 _SPREAD = 0.25
 _APART = 0.005  # AU units; an aligned pixel that rounds the other way, as from golden landmarks
-_CERTAINTY = 1e-3  # measured with landmarks that are a tenth of a pixel apart
-_CHAOS = (
-    "the fit is discontinuous: boxes that differ in the last bit end 0.03 px apart on sample3 and "
-    "0.09 px on sample4, C++ OpenFace with other compiler flags 0.04 px on sample4"
-)
+_CERTAINTY = 1e-3  # they come in steps of 1/30
 
 Run = Callable[..., Analysis]
 
@@ -113,9 +106,7 @@ def test_clips_match_openface(run: Run, data: Data, kind: str, clip: str, frames
     _check(clip_figures(kind, clip, found, pick(golden, slice(count))))
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=_STRAY if k == "openface-clm" else ()) for k in PREFIX]
-)
+@pytest.mark.parametrize("kind", PREFIX)
 def test_action_units_match_openface(run: Run, data: Data, kind: str):
     found = run(kind, "default.wmv")
     golden = golden_run(data, f"{PREFIX[kind]}default")
@@ -159,9 +150,9 @@ def test_images_have_openfaces_faces(images):
         np.testing.assert_allclose(found.confidence, golden.confidence, rtol=0, atol=_CERTAINTY)
 
 
-@pytest.mark.xfail(reason=_CHAOS)
 def test_images_match_openface(images):
-    _check(image_figures(*images))
+    """Faces, head pose and gaze; the landmarks' own bounds are measured by bench/parity.py."""
+    _check([f for f in image_figures(*images) if not f.name.endswith("error, px")])
 
 
 # The same again

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from jaxface.ops import (
     affine_cells,
+    double,
     pad_border,
     rounded_product,
     sample_cells,
@@ -25,6 +26,7 @@ from .precision import double_precision
 _SOLVE_TOL = 2e-5  # of the largest entry; float32, condition number up to 100
 _SCALED_TOL = 1e-4  # relative per entry, after the scaling is undone; condition number 1e10
 _DERIVATIVE_TOL = 1e-6  # of the largest entry; float64, central differences of step 1e-6
+_PAIR_TOL = 1e-13  # relative; 45 of the 48 bits
 _SAMPLE_TOL = 5e-5  # grey levels of 255; float32 sums of four exact taps
 
 _solve = jax.jit(solve_spd)
@@ -191,6 +193,41 @@ def test_rounded_product_rounds_before_a_sum(half):
     np.testing.assert_array_equal(np.asarray(found), x - np.float32(half) * values)
     slope = jax.grad(lambda v: rounded_product(half, v))(np.float32(0.7))
     assert slope == half
+
+
+def _spread(seed: int, *shape: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=shape) * 10.0 ** rng.uniform(-3, 3, shape)).astype(np.float32)
+
+
+def _wide(pair) -> np.ndarray:
+    high, low = (np.asarray(part, np.float64) for part in pair)
+    np.testing.assert_array_equal((high + low).astype(np.float32), high)
+    return high + low
+
+
+def test_pairs_of_float32_keep_twice_the_digits():
+    """Compiled, so that XLA may fuse and reorder what it likes."""
+    a, b, c = (values.astype(np.float64) for values in _spread(4, 3, 500))
+    singles = [values.astype(np.float32) for values in (a, b, c)]
+    product = jax.jit(double.exact_product)(*singles[:2])
+    np.testing.assert_allclose(_wide(product), a * b, rtol=_PAIR_TOL, atol=0)
+    np.testing.assert_array_equal(product[0], np.float32(a * b))
+    fused = jax.jit(double.fused_product)(*singles)
+    np.testing.assert_array_equal(fused, np.float32(a * b + c))
+    square = jax.jit(lambda x: double.multiply(double.exact_product(x, x), (x, 0 * x)))(singles[0])
+    np.testing.assert_allclose(_wide(square), a**3, rtol=_PAIR_TOL, atol=0)
+    mean = jax.jit(lambda *x: double.quotient(double.exact_product(*x), np.float32(51)))
+    np.testing.assert_array_equal(mean(*singles[:2]), np.float32(a * b / 51))
+
+
+@pytest.mark.parametrize("count", [1, 28, 68, 200])
+def test_totals_are_rounded_once(count):
+    values = _spread(5, count, 40)
+    pairs = values, np.zeros_like(values)
+    found = _wide(jax.jit(double.total, static_argnums=1)(pairs, 2.0**13))
+    expected = values.sum(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=_PAIR_TOL * np.abs(values).max())
 
 
 def test_to_gray_is_opencvs():

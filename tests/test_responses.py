@@ -31,6 +31,7 @@ from .fit_stages import (
 )
 
 _MATRIX = 5e-6  # entries of at most 7; float32, as measured for the reference
+_SAME = 0.98  # of all similarities; measured 0.994 on processors that fuse products
 # Of a map's peak, at least 1; float32 sums of 121 products, measured 2.3e-6. One 1/32-px cell of
 # the warp that flips gives more: up to 1 % of the landmarks could be allowed 5e-3, none needs it.
 _RESPONSE = 1e-5
@@ -77,15 +78,20 @@ def _map_errors(model: LandmarkModel, gray, record) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["openface_model", "openface_ceclm"])
 def test_view_and_similarity(request, golden_dir, kind):
+    """Nearly all matrices are OpenFace's to the last bit: a warp's cells turn on it."""
     models = models_of(request.getfixturevalue(kind))
     names = STAGES if kind == "openface_model" else CEN_STAGES
+    same = []
     for record, _ in _golden(golden_dir, names):
         model = models[record.model]
         experts = model.experts[record.index]
         view, found = _prepare(model, to_parameters(record.start), experts)
         assert view == record.view, record.name
-        assert error(found[0], record.to_reference) < _MATRIX, record.name
-        assert error(found[1], record.to_image) < _MATRIX, record.name
+        golden = record.to_reference, record.to_image
+        for ours, theirs in zip(found, golden, strict=True):
+            assert error(ours, theirs) < _MATRIX, record.name
+        same.append(all(map(np.array_equal, found, golden)))
+    assert np.mean(same) > _SAME
 
 
 @pytest.mark.parametrize("name", ["main", "inner", "left_eye_28", "right_eye_28"])

@@ -7,6 +7,7 @@ from .._types import Gray, Landmarks, PDMParameters
 from ..ops import affine_cells, pad_border, rounded_product, sample_cells
 from ._experts import SUPPORT, PatchExperts
 from ._pdm import PDM, shape_2d
+from ._similarity import similarity
 
 
 def nearest_view(experts: PatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:
@@ -35,16 +36,7 @@ def align_to_reference(
         translation=jnp.zeros_like(parameters.translation),
         local=parameters.local,
     )
-    reference = shape_2d(pdm, frontal)
-    a = landmarks - jnp.mean(landmarks, axis=0)
-    b = reference - jnp.mean(reference, axis=0)
-    cosine = jnp.sum(a * b)
-    sine = jnp.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
-    norm = jnp.sqrt(cosine**2 + sine**2)
-    ratio = jnp.sqrt(jnp.sum(b * b) / jnp.sum(a * a))
-    cosine, sine = cosine / norm, sine / norm
-    turn = jnp.stack([cosine, -sine, sine, cosine]).reshape(2, 2)
-    return ratio * turn, turn.T / ratio
+    return similarity(landmarks, shape_2d(pdm, frontal))
 
 
 def areas_of_interest(

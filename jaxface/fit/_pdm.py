@@ -10,6 +10,7 @@ from .._types import Box, PDMParameters
 from ..ops import euler_to_matrix, matrix_to_euler, small_product
 
 _HIGHEST = lax.Precision.HIGHEST
+_LANES = 16
 # CROSS[d, k, e] is the sign of a[d] * b[e] in component k of the cross product of a and b.
 CROSS = np.zeros((3, 3, 3), np.float32)
 for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
@@ -36,13 +37,34 @@ def zero_parameters(pdm: PDM) -> PDMParameters:
 
 
 def shape_3d(pdm: PDM, local: Float[Array, " m"]) -> Float[Array, "n 3"]:
-    """Landmarks in the head frame, mm."""
-    return pdm.mean_shape + jnp.einsum("m,mnd->nd", local, pdm.components, precision=_HIGHEST)
+    """Landmarks in the head frame, mm.
+
+    Many modes are added in the order of OpenBLAS, the modes i, i + 16, i + 32.. in sequence and
+    those sums in pairs, to keep the last bit.
+    """
+    count = local.shape[0]
+    if count <= _LANES:
+        moved = jnp.einsum("m,mnd->nd", local, pdm.components, precision=_HIGHEST)
+        return pdm.mean_shape + moved
+    fill = -count % _LANES
+    weights = jnp.pad(local, (0, fill)).reshape(-1, _LANES, 1, 1)
+    modes = jnp.pad(pdm.components, ((0, fill), (0, 0), (0, 0)))
+    lanes = jnp.sum(weights * modes.reshape(-1, _LANES, *pdm.mean_shape.shape), axis=0)
+    while lanes.shape[0] > 1:
+        lanes = lanes[::2] + lanes[1::2]
+    return pdm.mean_shape + lanes[0]
+
+
+def _swap(points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
+    """Columns y, x, z."""
+    return jnp.concatenate([points[:, 1:2], points[:, :1], points[:, 2:]], axis=1)
 
 
 def project(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Float[Array, "n 2"]:
     """Weak-perspective image of a head-frame shape, px."""
-    turned = small_product(shape, euler_to_matrix(parameters.rotation)[:2].T)
+    rows = euler_to_matrix(parameters.rotation)[:2]
+    # OpenFace's compiler adds the products in this order.
+    turned = small_product(_swap(shape), _swap(rows).T)
     return parameters.scale * turned + parameters.translation
 
 

@@ -1,5 +1,6 @@
 """Geometry, image sampling, loops and small linear algebra shared by the stages."""
 
+from . import double as double
 from ._color import to_gray as to_gray
 from ._geometry import axis_angle_to_matrix as axis_angle_to_matrix
 from ._geometry import euler_to_matrix as euler_to_matrix
@@ -9,6 +10,7 @@ from ._geometry import rotate as rotate
 from ._geometry import small_product as small_product
 from ._linalg import solve_spd as solve_spd
 from ._patches import extract_patches as extract_patches
+from ._patches import materialise as materialise
 from ._select import select as select
 from ._warp import affine_cells as affine_cells
 from ._warp import blend_taps as blend_taps

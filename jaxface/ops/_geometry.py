@@ -15,15 +15,15 @@ _TINY = 1e-12  # keeps square roots and quotients differentiable at 0
 _ALMOST_ONE = np.float32(1 - 2**-23)
 
 
-# The nine entries of Rx @ Ry @ Rz are sums of a product of two and one of three of these values:
-# sin of pitch, yaw, roll (0 to 2), their cos (3 to 5), and 1 (6).
+# Each of the nine entries of Rx @ Ry @ Rz is a sum of two products of three of these values: sin of
+# pitch, yaw, roll (0 to 2), their cos (3 to 5), and 1 (6). The second is fused with the first.
 _FACTORS = (
-    *((4, 4, 1, 3, 3, 4, 0, 5, 3), (5, 2, 6, 2, 5, 0, 2, 0, 4)),
-    *((6, 6, 6, 5, 0, 6, 3, 3, 6), (6, 6, 6, 0, 1, 6, 5, 1, 6), (6, 6, 6, 1, 2, 6, 1, 2, 6)),
+    ((6, 6, 6, 5, 3, 6, 0, 3, 6), (4, 4, 1, 3, 0, 4, 3, 5, 3)),
+    ((6, 6, 6, 0, 5, 6, 2, 1, 6), (6, 6, 6, 6, 1, 6, 5, 6, 6)),
+    ((6, 6, 6, 1, 6, 6, 6, 2, 6), (5, 2, 6, 2, 2, 0, 1, 0, 4)),
 )
 _SELECTED = np.eye(7, dtype=np.float32)[np.array(_FACTORS)]
-_PAIR_SIGNS = np.array([1, -1, 1, 1, 1, -1, 1, 1, 1], np.float32)
-_TRIPLE_SIGNS = np.array([0, 0, 0, 1, -1, 0, -1, 1, 0], np.float32)
+_SIGNS = np.array([[0, 0, 0, 1, 1, 0, 1, 1, 0], [1, -1, 1, 1, -1, -1, -1, 1, 1]], np.float32)
 
 
 def small_product(a: Float[Array, "*n i j"], b: Float[Array, "j k"]) -> Float[Array, "*n i k"]:
@@ -45,10 +45,8 @@ def euler_to_matrix(rotation: Float[Array, "3"]) -> Float[Array, "3 3"]:
     """
     # Few operations and one kernel: this is inlined dozens of times into one program.
     values = jnp.concatenate([jnp.sin(rotation), jnp.cos(rotation), jnp.ones(1, rotation.dtype)])
-    first, second, third, fourth, fifth = jnp.sum(_SELECTED * values, axis=-1)
-    pairs = first * second * _PAIR_SIGNS
-    triples = third * fourth * fifth * _TRIPLE_SIGNS
-    return (pairs + triples).reshape(3, 3)
+    first, second, third = jnp.sum(_SELECTED * values, axis=-1)
+    return jnp.sum(_SIGNS * first * second * third, axis=0).reshape(3, 3)
 
 
 def matrix_to_euler(matrix: Float[Array, "3 3"]) -> Float[Array, "3"]:

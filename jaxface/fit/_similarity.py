@@ -1,0 +1,156 @@
+"""The similarity between two point sets, to the last bit of OpenFace's float32.
+
+The areas around the landmarks are sampled in cells of 1/32 px, and a face of the mean shape puts
+many of their corners on the edges of cells: one unit in the last place of this similarity decides
+for them all. Hence every step is rounded where OpenFace rounds it.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..ops import double, materialise
+
+Points = Float[Array, "n 2"]
+Matrix = Float[Array, "2 2"]
+
+_NEGLIGIBLE = np.float32(2.0**-22)  # cosine between two columns that counts as orthogonal
+_ROTATIONS = 2  # of the golden matrices none needs a third
+
+
+@jax.custom_jvp
+def similarity(points: Points, target: Points) -> tuple[Matrix, Matrix]:
+    """Turn and scale that map centred `points` to `target`, and their inverse.
+
+    The scale is the ratio of RMS radii, not the least-squares one. OpenFace finds the turn by a
+    float32 singular value decomposition (one-sided Jacobi), with sums in float64.
+
+    Reference:
+        Specification 02, C.2.
+    """
+    unit, radius = _unit(jnp.stack([points, target], axis=-1))
+    unit = _stored(unit)
+    products = double.exact_product(unit[:, :, None, 0], unit[:, None, :, 1])
+    turn = _nearest_rotation(double.total(products, 2.0**6)[0])
+    forward = double.rounded_product(radius[1] / radius[0], turn)
+    return forward, _inverse(forward)
+
+
+@similarity.defjvp
+def _similarity_jvp(primals, tangents):
+    """The derivative of the closed form, which the rounding does not change."""
+    tangent = jax.jvp(_closed_form, primals, tangents)[1]
+    return similarity(*primals), tangent
+
+
+def _closed_form(points: Points, target: Points) -> tuple[Matrix, Matrix]:
+    a = points - jnp.mean(points, axis=0)
+    b = target - jnp.mean(target, axis=0)
+    cosine = jnp.sum(a * b)
+    sine = jnp.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+    norm = jnp.sqrt(cosine**2 + sine**2)
+    ratio = jnp.sqrt(jnp.sum(b * b) / jnp.sum(a * a))
+    cosine, sine = cosine / norm, sine / norm
+    turn = jnp.stack([cosine, -sine, sine, cosine]).reshape(2, 2)
+    return ratio * turn, turn.T / ratio
+
+
+def _single(value: Float[Array, "..."]) -> double.Pair:
+    return value, jnp.zeros_like(value)
+
+
+def _stored(values: Float[Array, "n 2 k"]) -> Float[Array, "n 2 k"]:
+    return materialise(values.reshape(values.shape[0], -1)).reshape(values.shape)
+
+
+def _unit(points: Float[Array, "n 2 k"]) -> tuple[Float[Array, "n 2 k"], Float[Array, " k"]]:
+    """Points around their mean, divided by their RMS radius, and the radius; k sets of them."""
+    count = np.float32(points.shape[0])
+    centred = _stored(points - double.quotient(double.total(_single(points), 2.0**13), count))
+    squares = _stored(double.rounded_product(centred, centred))
+    squares = double.total(_single(squares), 2.0**24)
+    square = double.add((squares[0][0], squares[1][0]), (squares[0][1], squares[1][1]))
+    guess = jnp.sqrt(square[0] / count)
+    power = double.multiply(
+        _single(guess), double.exact_product(guess, jnp.full_like(guess, count))
+    )
+    rest = (square[0] - power[0]) + (square[1] - power[1])
+    radius = guess + rest / (2 * count * guess)
+    return double.rounded_product(centred, 1 / radius), radius
+
+
+def _nearest_rotation(covariance: Matrix) -> Matrix:
+    """V U^T of the decomposition U W V^T, the weaker pair reversed if that reflects."""
+    rows = jnp.concatenate([covariance.T, jnp.eye(2, dtype=covariance.dtype)], axis=1)
+    rows = lax.fori_loop(0, _ROTATIONS, lambda _, r: _jacobi_rotation(r), rows)
+    left, right = rows[:, :2], rows[:, 2:]
+    square = _dot(left, left)
+    guess = lax.rsqrt(jnp.where(square[0] > 0, square[0], 1))
+    unity = double.multiply(square, double.exact_product(guess, guess))
+    inverse = guess + guess * (((1 - unity[0]) - unity[1]) / 2)
+    left = double.rounded_product(left, inverse[:, None])
+    high, low = double.exact_product(right[:, :, None], left[:, None, :])
+    first, second = (high[0], low[0]), (high[1], low[1])
+    turn = double.add(first, second)[0]
+    reflected = turn[0, 0] * turn[1, 1] < turn[0, 1] * turn[1, 0]
+    flip = jnp.where(square[0][1] <= square[0][0], 1, -1).astype(turn.dtype)
+    mirrored = flip * double.add(first, double.negate(second))[0]
+    return jnp.where(reflected, mirrored, turn)
+
+
+def _dot(a: Float[Array, "*n 2"], b: Float[Array, "*n 2"]) -> double.Pair:
+    high, low = double.exact_product(a, b)
+    return double.add((high[..., 0], low[..., 0]), (high[..., 1], low[..., 1]))
+
+
+def _jacobi_rotation(rows: Float[Array, "2 4"]) -> Float[Array, "2 4"]:
+    """Turns the two rows until their first two columns are orthogonal.
+
+    Cosine and sine are float32 numbers improved by one step: the angle by how far they miss
+    cross (c^2 - s^2) = difference c s, both by how far they miss unit length.
+    """
+    left = rows[:, :2]
+    high, low = _dot(left[np.array([0, 0, 1])], left[np.array([1, 0, 1])])
+    difference = double.add((high[1], low[1]), (-high[2], -low[2]))
+    sign = jnp.where(difference[0] < 0, -1, 1).astype(high.dtype)
+    sides = jnp.stack([2 * high[0], sign * difference[0]])
+    rests = jnp.stack([2 * low[0], sign * difference[1]])
+    length = jnp.sqrt(sides[0] * sides[0] + sides[1] * sides[1])
+    some = length > 0
+    length = jnp.where(some, length, 1)
+    larger = jnp.sqrt((length + jnp.where(some, sides[1], 1)) / (2 * length))
+    smaller = sides[0] / (2 * length * larger)
+    larger, smaller = _improve(larger, smaller, (sides, rests), length)
+    turn = jnp.where(sign < 0, jnp.stack([smaller, larger]), jnp.stack([larger, smaller]))
+    turned = double.rounded_product(turn[:, None, None], rows)
+    turned = jnp.stack([turned[0, 0] + turned[1, 1], turned[0, 1] - turned[1, 0]])
+    orthogonal = jnp.abs(high[0]) <= _NEGLIGIBLE * jnp.sqrt(high[1]) * jnp.sqrt(high[2])
+    return jnp.where(orthogonal, rows, turned)
+
+
+def _improve(
+    c: Float[Array, ""], s: Float[Array, ""], sides: double.Pair, length: Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The larger of the two rounded to float32, and the other made to fit its rounded value."""
+    high, low = double.exact_product(jnp.stack([c, s, c]), jnp.stack([c, s, s]))
+    signs = np.array([1, -1], np.float32)
+    both = double.add((high[0], low[0]), (high[1] * signs, low[1] * signs))
+    excess = (both[0][0] - 1) + both[1][0]
+    doubled = jnp.stack([both[0][1], 2 * high[2]]), jnp.stack([both[1][1], 2 * low[2]])
+    products = double.multiply(doubled, sides)
+    miss = (products[0][0] - products[0][1]) + (products[1][0] - products[1][1])
+    angle, shrink = miss / (2 * length), excess / 2
+    change = -(angle * s + shrink * c)
+    larger = c + change
+    lost = (c - larger) + change
+    return larger, s + (angle * c - shrink * s + s * lost / larger)
+
+
+def _inverse(matrix: Matrix) -> Matrix:
+    """Adjugate times the reciprocal of the determinant, as OpenFace's compiler fuses it."""
+    (a, b), (c, d) = matrix
+    determinant = double.fused_product(a, d, -double.rounded_product(b, c))
+    adjugate = jnp.stack([d, -b, -c, a]).reshape(2, 2)
+    return double.rounded_product(adjugate, 1 / determinant)

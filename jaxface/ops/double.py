@@ -1,0 +1,112 @@
+"""Sums and products of about 45 bits from float32, as unevaluated pairs.
+
+A pair (high, low) stands for high + low, with high the float32 nearest to it. OpenFace computes
+some intermediate values in float64 and rounds them once to float32; these give the same number
+where float64 is not to be had. Products are split into exact ones, so that a compiler that fuses
+a product with a sum changes nothing.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+_ROW = 32  # XLA cuts longer sums into windows, which is slow on CPUs
+
+Single = Float[Array, "..."]
+Pair = tuple[Single, Single]
+
+
+def split(value: Single) -> Pair:
+    """Head and tail of 12 significant bits each; products of such are exact."""
+    bits = lax.bitcast_convert_type(value, jnp.int32)
+    head = lax.bitcast_convert_type(bits & -4096, value.dtype)
+    return head, value - head
+
+
+def exact_sum(a: Single, b: Single) -> Pair:
+    """a + b without error (Knuth's two-sum)."""
+    high = a + b
+    part = high - a
+    return high, (a - (high - part)) + (b - part)
+
+
+def normalise(high: Single, low: Single) -> Pair:
+    """The pair of high + low where high is the larger."""
+    total = high + low
+    return total, low - (total - high)
+
+
+def exact_product(a: Single, b: Single) -> Pair:
+    """a * b; `high` is the product rounded once, whatever happens to it afterwards."""
+    a_head, a_tail = split(a)
+    b_head, b_tail = split(b)
+    middle, rest = exact_sum(a_head * b_tail, a_tail * b_head)
+    high, low = exact_sum(a_head * b_head, middle)
+    return normalise(high, low + (rest + a_tail * b_tail))
+
+
+def rounded_product(a: Single, b: Single) -> Single:
+    """a * b rounded to float32 before anything else happens to it."""
+    return exact_product(a, b)[0]
+
+
+def fused_product(a: Single, b: Single, c: Single) -> Single:
+    """a * b + c rounded once, as processors do that have the instruction."""
+    return add(exact_product(a, b), (c, jnp.zeros_like(c)))[0]
+
+
+def add(a: Pair, b: Pair) -> Pair:
+    """a + b; relative to the larger of them where they cancel."""
+    high, low = exact_sum(a[0], b[0])
+    rest, lost = exact_sum(a[1], b[1])
+    high, low = normalise(high, low + rest)
+    return normalise(high, low + lost)
+
+
+def negate(a: Pair) -> Pair:
+    """-a."""
+    return -a[0], -a[1]
+
+
+def multiply(a: Pair, b: Pair) -> Pair:
+    """a * b."""
+    high, low = exact_product(a[0], b[0])
+    return normalise(high, low + (a[0] * b[1] + a[1] * b[0]))
+
+
+def quotient(a: Pair, count: np.float32) -> Single:
+    """a divided by an integer below 4096, rounded to float32."""
+    guess = a[0] / count
+    head, tail = split(guess)
+    return guess + (((a[0] - count * head) - count * tail) + a[1]) / count
+
+
+def total(values: Pair, bound: float) -> Pair:
+    """Sum over the first axis of at most 256 numbers.
+
+    Each number is cut at two places, the same for all, so that the sums of the upper two parts
+    are exact.
+
+    Args:
+        bound: a power of 2 above all numbers; one far too large costs digits.
+    """
+    high, low = values
+    upper = _cut(high, bound * 2.0**-16)
+    rest = high - upper
+    middle = _cut(rest, bound * 2.0**-32)
+    first, second = exact_sum(_sum(upper), _sum(middle))
+    return normalise(first, second + _sum(low + (rest - middle)))
+
+
+def _cut(value: Single, unit: float) -> Single:
+    """The nearest multiple of a power of 2."""
+    return jnp.round(value * np.float32(1 / unit)) * np.float32(unit)
+
+
+def _sum(values: Single) -> Single:
+    """Sum over the first axis, by rows."""
+    count = -len(values) % _ROW
+    filled = jnp.pad(values, [(0, count)] + [(0, 0)] * (values.ndim - 1))
+    rows = filled.reshape(-1, _ROW, *values.shape[1:])
+    return jnp.sum(jnp.sum(rows, axis=1), axis=0)
