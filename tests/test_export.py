@@ -5,6 +5,7 @@
 
 import dataclasses
 import functools
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -141,8 +142,13 @@ def _plain(name: str) -> Callable:
     return getattr(_programs, name).__wrapped__
 
 
-PROGRAMS = [name for name, thing in vars(_programs).items() if hasattr(thing, "__wrapped__")]
-PROGRAMS.remove("_compiler_options")
+PROGRAMS = [
+    name
+    for name, thing in vars(_programs).items()
+    if inspect.isfunction(thing)
+    and thing.__module__ == _programs.__name__
+    and hasattr(thing, "__wrapped__")
+]
 
 
 def _arguments(name: str, model: Model) -> tuple:

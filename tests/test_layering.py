@@ -19,11 +19,12 @@ LAYERS = (
     ("analyze",),
     ("_model",),
     ("_pipeline", "_several"),
-    ("_results", "_programs", "_follow", "_batch"),
+    ("_results", "_programs", "_follow", "_stages", "_batch"),
 )
 _INNER = {
     ("_several", "_pipeline"),
     ("_follow", "_programs"),
+    ("_stages", "_programs"),
     *(("_batch", name) for name in ("_results", "_programs", "_follow")),
 }
 # Results turn into tables, and clips are read, where a batch leaves the device.
