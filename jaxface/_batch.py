@@ -434,7 +434,7 @@ def analyze_image(
     canvas, size = jnp.asarray(canvas), jnp.asarray(size, jnp.int32)
     if boxes is None:
         found = detect_program(model, canvas, size, config)
-        boxes = np.asarray(found.boxes)[np.asarray(found.valid)]
+        boxes = np.asarray(found.sized_boxes)[np.asarray(found.valid)]
     intrinsics = _to_camera(camera or default_camera(width, height))
     faces = [
         jax.tree.map(

@@ -69,7 +69,7 @@ def overlap_measure(boxes: Float[Array, "f 4"], others: Float[Array, "s 4"]) -> 
 
 def _new_faces(
     model: Model, state: SeveralState, image: Image, size: Int[Array, "2"], config: Config
-) -> tuple[Float[Array, "f 4"], Bool[Array, " f"]]:
+) -> tuple[Float[Array, "f 6"], Bool[Array, " f"]]:
     """Detected faces that no slot follows yet; runs the detector on every eighth frame only."""
     boxes = jax.vmap(lambda t: bounding_box(model.clnf.main.pdm, t.fit.parameters))(state.tracks)
     boxes = jnp.where(state.active[:, None], boxes, 0)
@@ -80,7 +80,7 @@ def _new_faces(
     wanted = (state.frame % _EVERY == 0) & ~jnp.all(state.active)
     found = lax.cond(wanted, detect, lambda: no_faces(config.detect))
     known = jnp.any(overlap_measure(found.boxes, boxes) > _OVERLAP, axis=1)
-    return found.boxes, found.valid & ~known
+    return found.sized_boxes, found.valid & ~known
 
 
 def several_frame(

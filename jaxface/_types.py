@@ -6,11 +6,14 @@ Rx @ Ry @ Rz. Images are RGB, 0 to 255.
 """
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 Image = Float[Array, "h w 3"]  # RGB, 0 to 255
 Gray = Float[Array, "h w"]  # luma, 0 to 255, integral values
-Box = Float[Array, "4"]  # x0 y0 x1 y1, px
+# x0 y0 x1 y1, px. The width and height may follow: from corners their last bit is lost, and fits
+# follow it.
+Box = Float[Array, "4"] | Float[Array, "6"]
 Landmarks = Float[Array, "n 2"]  # px
 
 
@@ -24,7 +27,13 @@ class Detections(eqx.Module):
     scores: Float[Array, " f"]  # 0 to 1
     points: Float[Array, "f 5 2"]  # eyes, nose, mouth corners, px
     valid: Bool[Array, " f"]
+    sizes: Float[Array, "f 2"]  # width and height of the boxes to the last bit, px
     overflowed: Bool[Array, ""]  # more candidates than the fixed arrays hold
+
+    @property
+    def sized_boxes(self) -> Float[Array, "f 6"]:
+        """The boxes with their sizes behind, as fits start from them."""
+        return jnp.concatenate([self.boxes, self.sizes], axis=1)
 
 
 class PDMParameters(eqx.Module):

@@ -40,6 +40,8 @@ from jaxface import Analysis
 from jaxface._params import save_model
 from jaxface.output import Table
 
+from .precision import adds_in_sequence
+
 _EXCERPT = 300  # frames of 842
 _SHORT = 48  # frames; three chunks
 _SEVERAL = 64  # frames of 702; eight rounds of detection
@@ -60,8 +62,7 @@ _IMAGES = [
     ("openface", "_wild", _NARROW),
     ("openface-ceclm", "", _NARROW),
 ]
-# px; mean over a face. Boxes that differ in the last bit, as ours do from OpenFace's, spread
-# sample4's by 0.05 to 0.19. From OpenFace's own box fits keep the bound: see test_fit.py.
+# px; mean over a face. Boxes that differ in the last bit spread sample4's by 0.05 to 0.19.
 _SPREAD = 0.25
 _APART = 0.005  # AU units; an aligned pixel that rounds the other way, as from golden landmarks
 _CERTAINTY = 1e-3  # they come in steps of 1/30
@@ -151,8 +152,9 @@ def test_images_have_openfaces_faces(images):
 
 
 def test_images_match_openface(images):
-    """Faces, head pose and gaze; the landmarks' own bounds are measured by bench/parity.py."""
-    _check([f for f in image_figures(*images) if not f.name.endswith("error, px")])
+    if not adds_in_sequence():
+        pytest.xfail("XLA adds in another order on this processor: boxes miss OpenFace's last bit")
+    _check(image_figures(*images))
 
 
 # The same again

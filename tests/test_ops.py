@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from jaxface.ops import (
     affine_cells,
     double,
+    lane_product,
     pad_border,
     rounded_product,
     sample_cells,
     select,
+    sequential_product,
     solve_spd,
     to_gray,
 )
@@ -26,6 +28,8 @@ from .precision import double_precision
 _SOLVE_TOL = 2e-5  # of the largest entry; float32, condition number up to 100
 _SCALED_TOL = 1e-4  # relative per entry, after the scaling is undone; condition number 1e10
 _DERIVATIVE_TOL = 1e-6  # of the largest entry; float64, central differences of step 1e-6
+_SUM_TOL = 3e-7  # times the number of terms; float32, partial sums of some 5
+_SAME = 0.9  # of sums; whether products are fused is the compiler's choice
 _PAIR_TOL = 1e-13  # relative; 45 of the 48 bits
 _SAMPLE_TOL = 5e-5  # grey levels of 255; float32 sums of four exact taps
 
@@ -219,6 +223,33 @@ def test_pairs_of_float32_keep_twice_the_digits():
     np.testing.assert_allclose(_wide(square), a**3, rtol=_PAIR_TOL, atol=0)
     mean = jax.jit(lambda *x: double.quotient(double.exact_product(*x), np.float32(51)))
     np.testing.assert_array_equal(mean(*singles[:2]), np.float32(a * b / 51))
+
+
+@pytest.mark.parametrize("terms", [5, 100, 600])
+def test_products_in_openblas_order_are_products(terms):
+    rng = np.random.default_rng(terms)
+    a, b = rng.normal(size=(9, terms)), rng.normal(size=(terms, 70))
+    singles = a.astype(np.float32), b.astype(np.float32)
+    expected = singles[0].astype(np.float64) @ singles[1].astype(np.float64)
+    for found in (
+        jax.jit(sequential_product)(*singles),
+        jax.jit(jax.vmap(lane_product, (0, None)))(*singles),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=_SUM_TOL * terms)
+
+
+def test_lane_product_adds_in_openblas_order():
+    """Sixteen sums in sequence, then in pairs; each product is fused with its sum."""
+    rng = np.random.default_rng(6)
+    weights, terms = (rng.normal(size=s).astype(np.float32) for s in ((72 * 16,), (72 * 16, 40)))
+    lanes = np.zeros((16, 40), np.float32)
+    for row in range(72):
+        part = slice(16 * row, 16 * row + 16)
+        exact = weights[part, None].astype(np.float64) * terms[part] + lanes
+        lanes = exact.astype(np.float32)
+    while len(lanes) > 1:
+        lanes = lanes[::2] + lanes[1::2]
+    assert np.mean(jax.jit(lane_product)(weights, terms) == lanes[0]) > _SAME
 
 
 @pytest.mark.parametrize("count", [1, 28, 68, 200])

@@ -17,7 +17,7 @@ _OUTPUT_TOL = 1e-5  # logits; OpenFace sums up to 1152 products in float32
 _PROBABILITY_TOL = 5e-6  # the logits' tolerance times the softmax's steepest slope, 1/4
 _BOX_TOL = 1e-4  # px; the correction's tolerance times a box of some 300 px, less is measured
 
-_STAGES = [f"sample{i}" for i in (1, 3, 4, 5)] + [f"default_image_f{i:03d}" for i in (0, 30, 100)]
+STAGES = [f"sample{i}" for i in (1, 3, 4, 5)] + [f"default_image_f{i:03d}" for i in (0, 30, 100)]
 
 
 def make_net(net: Net) -> reference.Net:
@@ -70,7 +70,7 @@ class Stage:
     result: reference.Result
 
 
-@pytest.fixture(scope="module", params=_STAGES)
+@pytest.fixture(scope="module", params=STAGES)
 def stage(request, detector: reference.MTCNN, golden_dir: Path, samples_dir: Path) -> Stage:
     image = read_stage_image(request.param, samples_dir)
     with np.load(golden_dir / "stages" / f"{request.param}.npz") as file:

@@ -6,9 +6,11 @@ Reference: specification 01, A.6 to A.8.
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..ops import double
 from ._nets import BoxFrame
 
 _BLOCK = 32  # boxes resolved together; blocks without live boxes cost nothing
@@ -150,8 +152,9 @@ def correct(candidates: Boxes, *, inclusive: bool = False) -> Float[Array, "n 4"
     """
     rounded = jnp.round(candidates.boxes)
     low, extent = rounded[:, :2], rounded[:, 2:] + jnp.float32(inclusive)
-    new_low = low + candidates.correction[:, :2] * extent
-    new_high = (low + extent) + extent * candidates.correction[:, 2:]
+    # OpenFace's compiler fuses these products with the sums.
+    new_low = double.fused_product(candidates.correction[:, :2], extent, low)
+    new_high = double.fused_product(extent, candidates.correction[:, 2:], low + extent)
     return jnp.concatenate([new_low, new_high - new_low], axis=1)
 
 
@@ -173,12 +176,16 @@ def landmark_box(boxes: Float[Array, "n 4"], frame: BoxFrame) -> Float[Array, "n
         boxes: x y w h, px.
         frame: where the landmarks lie in such a box, x y w h in box sizes.
     Returns:
-        x0 y0 x1 y1, px.
+        x y w h, px.
     Reference:
-        specification 01, A.10.12.
+        specification 01, A.10.12: in float64, then rounded.
     """
-    shift = jnp.array(frame[:2], jnp.float32)
-    stretch = jnp.array(frame[2:], jnp.float32)
-    low, extent = boxes[:, :2], boxes[:, 2:]
-    new_low = low + shift * extent
-    return jnp.concatenate([new_low, new_low + stretch * extent], axis=1)
+    high = np.array(frame, np.float32)
+    low = (np.array(frame) - high).astype(np.float32)
+    extent = boxes[:, 2:]
+    scaled = double.multiply(
+        (jnp.asarray(high), jnp.asarray(low)),
+        (jnp.tile(extent, 2), jnp.zeros_like(boxes)),
+    )
+    start = jnp.where(np.arange(4) < 2, boxes, 0)
+    return double.add(scaled, (start, jnp.zeros_like(start)))[0]

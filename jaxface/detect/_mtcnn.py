@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .._types import Box, Detections, Image
 from ._boxes import Boxes, correct, landmark_box, select, square
+from ._exact import run_exactly
 from ._nets import MTCNN, MaxPool, Net
 from ._pyramid import (
     Layout,
@@ -36,10 +37,11 @@ class _Stage:
     side: int  # px of its input
     outputs: int
     block: int  # crops that go through it together
+    exact: bool  # whether all is rounded as OpenFace does
 
 
-_RNET = _Stage(side=24, outputs=6, block=16)
-_ONET = _Stage(side=48, outputs=16, block=4)
+_RNET = _Stage(side=24, outputs=6, block=16, exact=False)
+_ONET = _Stage(side=48, outputs=16, block=4, exact=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,7 +162,7 @@ def _suppress_proposals(
 
 
 def crop(
-    image: Image, size: Int[Array, "2"], box: Float[Array, "4"], side: int
+    image: Image, size: Int[Array, "2"], box: Float[Array, "4"], side: int, *, exact: bool = False
 ) -> Float[Array, "s s 3"]:
     """Network input for one squared box: black outside the picture, resized, normalised.
 
@@ -169,6 +171,7 @@ def crop(
         size: true height and width of the picture, px.
         box: x y w h, integral, px; counted from 1, as OpenFace does.
         side: side of the output, px.
+        exact: round every product, as OpenCV does.
     Reference:
         specification 01, A.9.
     """
@@ -176,7 +179,7 @@ def crop(
     rows = crop_taps(side, y - 1, height + 1, size[0])
     cols = crop_taps(side, x - 1, width + 1, size[1])
     rows = jax.tree.map(lambda leaf: leaf[:, None], rows)
-    return normalise(sample(image, rows, cols))
+    return normalise(sample(image, rows, cols, exact=exact))
 
 
 def _touches(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> Bool[Array, " n"]:
@@ -197,7 +200,10 @@ def _run_net(
     live = jnp.pad(boxes.valid, (0, padding)).reshape(-1, stage.block).any(axis=1)
 
     def cut(block: Float[Array, "b 4"]) -> Float[Array, "b s s 3"]:
-        return jax.vmap(lambda box: crop(image, size, box, stage.side))(block)
+        return jax.vmap(lambda box: crop(image, size, box, stage.side, exact=stage.exact))(block)
+
+    def run(crop: Float[Array, "s s 3"]) -> Float[Array, " o"]:
+        return run_exactly(net, crop) if stage.exact else net(crop)
 
     def step(
         carry: None, block: tuple[Float[Array, "b 4"], Bool[Array, ""]]
@@ -207,7 +213,7 @@ def _run_net(
         crops = jnp.zeros((stage.block, stage.side, stage.side, 3), jnp.float32)
         crops = lax.cond(live, cut, lambda _: crops, boxes)
         nothing = jnp.zeros((stage.block, stage.outputs), jnp.float32)
-        return carry, lax.cond(live, jax.vmap(net), lambda _: nothing, crops)
+        return carry, lax.cond(live, jax.vmap(run), lambda _: nothing, crops)
 
     return lax.scan(step, None, (blocks, live))[1].reshape(-1, stage.outputs)[:count]
 
@@ -245,6 +251,7 @@ def _nothing() -> Detections:
         jnp.zeros((0,), jnp.float32),
         jnp.zeros((0, 5, 2), jnp.float32),
         jnp.zeros((0,), bool),
+        jnp.zeros((0, 2), jnp.float32),
         jnp.asarray(False),
     )
 
@@ -262,6 +269,7 @@ def _pad(detections: Detections, faces: int) -> Detections:
         clean(detections.scores),
         clean(detections.points),
         clean(detections.valid),
+        clean(detections.sizes),
         detections.overflowed,
     )
 
@@ -371,7 +379,9 @@ def detect_faces(
     boxes = eqx.tree_at(lambda b: b.boxes, boxes, landmark_box(final, mtcnn.landmark_frame))
     faces, cut = _first(boxes, order, kept, config.faces)
     points = points[order[: faces.valid.shape[0]]]
-    detections = Detections(faces.boxes, faces.scores, points, faces.valid, lost | cut)
+    low, sizes = faces.boxes[:, :2], faces.boxes[:, 2:]
+    corners = jnp.concatenate([low, low + sizes], axis=1)
+    detections = Detections(corners, faces.scores, points, faces.valid, sizes, lost | cut)
     return _pad(detections, config.faces)
 
 
@@ -381,11 +391,11 @@ def largest_face(detections: Detections) -> tuple[Box, Bool[Array, ""]]:
     Args:
         detections: faces of one picture.
     Returns:
-        The box, x0 y0 x1 y1, px, and whether there is one; zeros if not.
+        The box, x0 y0 x1 y1, width and height, px, and whether there is one; zeros if not.
     Reference:
         specification 01, B.1.
     """
-    widths = detections.boxes[:, 2] - detections.boxes[:, 0]
+    widths = detections.sizes[:, 0]
     # A width may be negative in theory, so absent faces rank below every number.
     index = jnp.argmax(jnp.where(detections.valid, widths, -jnp.inf))
-    return detections.boxes[index], jnp.any(detections.valid)
+    return detections.sized_boxes[index], jnp.any(detections.valid)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._types import Image
+from ..ops import double
 
 
 class Taps(eqx.Module):
@@ -37,8 +38,10 @@ def resize_taps(
     denominator = 2 * jnp.maximum(out_size, 1)
     numerator = (2 * out + 1) * source_size - out_size
     index = numerator // denominator
-    # OpenCV rounds the position, not the fraction, to float32.
-    position = numerator.astype(jnp.float32) / denominator.astype(jnp.float32)
+    # OpenCV rounds the position, not the fraction, to float32. XLA would multiply by the inverse of
+    # a constant instead of dividing.
+    whole = numerator.astype(jnp.float32)
+    position = double.quotient((whole, jnp.zeros_like(whole)), denominator.astype(jnp.float32))
     fraction = position - index.astype(jnp.float32)
     last = jnp.maximum(source_size - 1, 0)
     fraction = jnp.where((index < 0) | (index >= last), jnp.float32(0), fraction)
@@ -78,22 +81,27 @@ def crop_taps(
     return Taps(low, high, low_weight, high_weight)
 
 
-def sample(image: Image, rows: Taps, cols: Taps) -> Float[Array, "m n 3"]:
+def sample(image: Image, rows: Taps, cols: Taps, *, exact: bool = False) -> Float[Array, "m n 3"]:
     """Applies the taps of both axes, columns first as OpenCV does.
 
     Args:
         image: what the indices refer to.
         rows: row taps, [m, 1] or [m, n].
         cols: column taps, [n] or [m, n].
+        exact: keep a compiler from fusing products with sums, which changes last bits.
     """
+    product = double.rounded_product if exact else jnp.multiply
 
     def horizontal(row: Int[Array, "*m"]) -> Float[Array, "m n 3"]:
         low = image.at[row, cols.low].get(mode="promise_in_bounds")
         high = image.at[row, cols.high].get(mode="promise_in_bounds")
-        return low * cols.low_weight[..., None] + high * cols.high_weight[..., None]
+        return blend(low, high, cols.low_weight[..., None], cols.high_weight[..., None])
+
+    def blend(low: Image, high: Image, low_weight: Image, high_weight: Image) -> Image:
+        return product(low, low_weight) + product(high, high_weight)
 
     low_weight, high_weight = rows.low_weight[..., None], rows.high_weight[..., None]
-    return horizontal(rows.low) * low_weight + horizontal(rows.high) * high_weight
+    return blend(horizontal(rows.low), horizontal(rows.high), low_weight, high_weight)
 
 
 def normalise(image: Image) -> Image:

@@ -16,7 +16,7 @@ from ..ops import select
 from ._clnf import Phase, empty_fit, refine_fit
 from ._config import FitConfig
 from ._model import CLNF
-from ._pdm import parameters_from_box
+from ._pdm import parameters_from_box, with_size
 
 _FRONTAL = ((0.0, 0.0, 0.0),)
 _ROTATIONS = _FRONTAL + (
@@ -46,7 +46,7 @@ class Coarse(eqx.Module):
 class Search(eqx.Module):
     """Progress of a search in one box."""
 
-    box: Float[Array, "4"]  # px
+    box: Float[Array, "6"]  # see `with_size`
     active: Bool[Array, ""]  # false: no attempt is run
     best: Fit
     last: Fit  # completed last
@@ -88,7 +88,7 @@ def start_search(
             ended=jnp.zeros((), bool),
             ended_at=jnp.zeros((), jnp.int32),
         )
-    return Search(box=box, active=active, best=previous, last=previous, coarse=coarse)
+    return Search(box=with_size(box), active=active, best=previous, last=previous, coarse=coarse)
 
 
 def plan_attempt(

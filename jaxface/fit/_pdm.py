@@ -7,10 +7,10 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from .._types import Box, PDMParameters
-from ..ops import euler_to_matrix, matrix_to_euler, small_product
+from ..ops import euler_to_matrix, lane_product, matrix_to_euler, small_product
 
 _HIGHEST = lax.Precision.HIGHEST
-_LANES = 16
+_FEW = 16  # modes
 # CROSS[d, k, e] is the sign of a[d] * b[e] in component k of the cross product of a and b.
 CROSS = np.zeros((3, 3, 3), np.float32)
 for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
@@ -39,20 +39,12 @@ def zero_parameters(pdm: PDM) -> PDMParameters:
 def shape_3d(pdm: PDM, local: Float[Array, " m"]) -> Float[Array, "n 3"]:
     """Landmarks in the head frame, mm.
 
-    Many modes are added in the order of OpenBLAS, the modes i, i + 16, i + 32.. in sequence and
-    those sums in pairs, to keep the last bit.
+    Many modes are added in the order of OpenFace's library, to keep the last bit.
     """
-    count = local.shape[0]
-    if count <= _LANES:
+    if local.shape[0] <= _FEW:
         moved = jnp.einsum("m,mnd->nd", local, pdm.components, precision=_HIGHEST)
         return pdm.mean_shape + moved
-    fill = -count % _LANES
-    weights = jnp.pad(local, (0, fill)).reshape(-1, _LANES, 1, 1)
-    modes = jnp.pad(pdm.components, ((0, fill), (0, 0), (0, 0)))
-    lanes = jnp.sum(weights * modes.reshape(-1, _LANES, *pdm.mean_shape.shape), axis=0)
-    while lanes.shape[0] > 1:
-        lanes = lanes[::2] + lanes[1::2]
-    return pdm.mean_shape + lanes[0]
+    return pdm.mean_shape + lane_product(local, pdm.components)
 
 
 def _swap(points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:
@@ -92,6 +84,11 @@ def bounding_box(pdm: PDM, parameters: PDMParameters) -> Box:
     return jnp.concatenate(extents(shape_2d(pdm, parameters)))
 
 
+def with_size(box: Box) -> Float[Array, "6"]:
+    """A box with its width and height behind; computed from the corners if need be."""
+    return box if box.shape[0] == 6 else jnp.concatenate([box, box[2:] - box[:2]])
+
+
 def parameters_from_box(pdm: PDM, box: Box, rotation: Float[Array, "3"]) -> PDMParameters:
     """Parameters of the mean shape, turned by `rotation`, that fill a box.
 
@@ -104,10 +101,11 @@ def parameters_from_box(pdm: PDM, box: Box, rotation: Float[Array, "3"]) -> PDMP
     """
     turned = small_product(pdm.mean_shape, euler_to_matrix(rotation)[:2].T)
     low, high = extents(turned)
-    usable = jnp.all(jnp.isfinite(box)) & jnp.all(box[2:] > box[:2])
-    box = jnp.where(usable, box, np.array([0, 0, 1, 1], np.float32))
-    scale = jnp.mean((box[2:] - box[:2]) / (high - low))
-    translation = (box[:2] + box[2:]) / 2 - scale * (low + high) / 2
+    start, _, size = jnp.split(with_size(box), 3)
+    usable = jnp.all(jnp.isfinite(box)) & jnp.all(size > 0)
+    start, size = jnp.where(usable, start, 0), jnp.where(usable, size, 1)
+    scale = jnp.mean(size / (high - low))
+    translation = start + size / 2 - scale * (low + high) / 2
     return PDMParameters(
         scale=scale,
         rotation=rotation,

@@ -22,7 +22,7 @@ from ._hypotheses import (
     start_search,
 )
 from ._model import CLNF
-from ._pdm import parameters_from_box
+from ._pdm import parameters_from_box, with_size
 
 _RETRY_TRACKED = 2  # frames between detections after a loss
 _RETRY_NEW = 12  # frames between detections until a first face
@@ -74,7 +74,11 @@ def track_landmarks(
         Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
     """
     phases = track_phases(clnf)
-    nowhere = jnp.zeros(4, gray.dtype), jnp.zeros((), bool)
+    nowhere = jnp.zeros(6, gray.dtype), jnp.zeros((), bool)
+
+    def find() -> tuple[Box, Bool[Array, ""]]:
+        box, found = find_box()
+        return with_size(box), found
 
     def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
         first, phase, made = begin_attempt(clnf, progress, number, config)
@@ -84,7 +88,7 @@ def track_landmarks(
 
         fit = lax.cond(made, run, lambda f: f, first)
         progress, wanted = end_attempt(clnf, progress, number, fit, made)
-        box, found = lax.cond(wanted, find_box, lambda: nowhere)
+        box, found = lax.cond(wanted, find, lambda: nowhere)
         return open_search(clnf, progress, wanted, box, found, config), None
 
     # One loop over tracking (-1) and the attempts of a search: the fit is compiled once.

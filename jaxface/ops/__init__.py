@@ -12,6 +12,8 @@ from ._linalg import solve_spd as solve_spd
 from ._patches import extract_patches as extract_patches
 from ._patches import materialise as materialise
 from ._select import select as select
+from ._sums import lane_product as lane_product
+from ._sums import sequential_product as sequential_product
 from ._warp import affine_cells as affine_cells
 from ._warp import blend_taps as blend_taps
 from ._warp import pad_border as pad_border

@@ -75,8 +75,8 @@ def multiply(a: Pair, b: Pair) -> Pair:
     return normalise(high, low + (a[0] * b[1] + a[1] * b[0]))
 
 
-def quotient(a: Pair, count: np.float32) -> Single:
-    """a divided by an integer below 4096, rounded to float32."""
+def quotient(a: Pair, count: Single | np.float32) -> Single:
+    """a divided by integers below 4096, rounded to float32."""
     guess = a[0] / count
     head, tail = split(guess)
     return guess + (((a[0] - count * head) - count * tail) + a[1]) / count

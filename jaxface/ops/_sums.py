@@ -1,0 +1,51 @@
+"""Products of matrices with their sums in the order of OpenFace's libraries.
+
+A fit is discontinuous, so the last bit of a box or a shape can decide about tenths of a pixel.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+_LANES = 16
+_COLUMNS = 64  # with as many, XLA's own product adds in sequence
+_MOST = 384  # terms that OpenBLAS adds before it goes back to memory
+
+
+def lane_product(weights: Float[Array, " n"], terms: Float[Array, "n ..."]) -> Float[Array, "..."]:
+    """weights @ terms as OpenBLAS has it for one row.
+
+    Terms i, i + 16, i + 32.. are added in sequence, then those sums in pairs.
+    """
+    fill = -weights.shape[0] % _LANES
+    shape = terms.shape[1:]
+    weights = jnp.pad(weights, (0, fill)).reshape(-1, _LANES, *(1,) * len(shape))
+    terms = jnp.pad(terms, ((0, fill),) + ((0, 0),) * len(shape))
+    lanes = jnp.sum(weights * terms.reshape(-1, _LANES, *shape), axis=0)
+    while lanes.shape[0] > 1:
+        lanes = lanes[::2] + lanes[1::2]
+    return lanes[0]
+
+
+def sequential_product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
+    """a @ b as OpenBLAS has it for several rows: in sequence, more than 384 terms in two halves.
+
+    How XLA adds depends on the shape and is not promised; on CPUs these shapes have that order.
+    """
+    columns = b.shape[1]
+    b = jnp.pad(b, ((0, 0), (0, -columns % _COLUMNS)))
+    ends = [b.shape[0]]
+    if b.shape[0] > _MOST:
+        ends.insert(0, -(-(b.shape[0] // 2) // 8) * 8)
+    blocks = []
+    for column in range(0, b.shape[1], _COLUMNS):
+        sums, start = None, 0
+        for end in ends:
+            part = jnp.dot(
+                a[:, start:end],
+                b[start:end, column : column + _COLUMNS],
+                precision=lax.Precision.HIGHEST,
+            )
+            sums, start = part if sums is None else sums + part, end
+        blocks.append(sums)
+    return jnp.concatenate(blocks, axis=1)[:, :columns]
