@@ -54,10 +54,10 @@ class Extras(NamedTuple):
 
 
 @functools.cache
-def compiler_options() -> dict[str, bool]:
+def compiler_options() -> dict[str, str | bool]:
     """XLA's newer code generator for CPUs takes 1.8 GB and 43 s of CPU to compile a tracked frame;
     the older one takes 0.9 GB and 25 s, for code of the same speed."""
-    options = {"xla_cpu_use_fusion_emitters": False}
+    options: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
     if jax.default_backend() != "cpu":
         return {}
     try:

@@ -1,6 +1,7 @@
 """The stages of an analysis: their names in profiles, and the table of `jaxface bench`."""
 
 import re
+from typing import Any
 
 import cv2
 import jax
@@ -33,7 +34,7 @@ def _scopes(jaxpr) -> set[str]:
     return found
 
 
-def _shape(*shape: int) -> jax.ShapeDtypeStruct:
+def _shape(*shape: int) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 

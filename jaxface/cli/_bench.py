@@ -164,7 +164,7 @@ def _placed(model: Model, clip: _Clip) -> tuple[Fit, Tracked]:
     pdm = model.clnf.main.pdm
     middle, half = np.array([clip.width, clip.height]) / 2, clip.height / 5
     box = jnp.asarray(np.concatenate([middle - half, middle + half]), jnp.float32)
-    parameters = parameters_from_box(pdm, box)
+    parameters = parameters_from_box(pdm, box, jnp.zeros(3))
     fit = eqx.tree_at(
         lambda f: (f.parameters, f.landmarks, f.success),
         empty_fit(model.clnf),
