@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -105,13 +106,14 @@ def _call(command: Sequence[str], seconds: float, environment: dict | None = Non
 
 
 def _reason(error: Exception) -> str:
-    """The end of what a failed program said, or how it ended."""
+    """The error that a failed program ended with, or how it ended."""
     said = getattr(error, "stderr", None) or ""
     said = said.decode(errors="replace") if isinstance(said, bytes) else said
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if isinstance(error, subprocess.TimeoutExpired) or not lines:
         return str(error).splitlines()[0][-200:]
-    return lines[-1][:200]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b|ERROR: ", line)]
+    return (errors or lines)[-1][:200]
 
 
 def to_markdown(speeds: Sequence[PeerSpeed], product: float) -> str:

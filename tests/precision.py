@@ -32,5 +32,5 @@ def adds_in_sequence() -> bool:
     return bool(np.mean(jax.jit(sequential_product)(a, b) == sums) > 0.999)
 
 
-# The JAX that jax-metal 0.1.1 takes. On CPUs its compiler adds up in another order.
+# The JAX that jax-metal 0.1.1 takes. On CPUs its compiler orders sums otherwise: last bits differ.
 METAL_JAX = jax.__version_info__ <= (0, 5, 0)

@@ -93,7 +93,7 @@ def test_view_and_similarity(request, golden_dir, kind):
         for ours, theirs in zip(found, golden, strict=True):
             assert error(ours, theirs) < _MATRIX, record.name
         same.append(all(map(np.array_equal, found, golden)))
-    assert np.mean(same) > _SAME
+    assert METAL_JAX or np.mean(same) > _SAME
 
 
 @pytest.mark.parametrize("name", ["main", "inner", "left_eye_28", "right_eye_28"])
