@@ -47,7 +47,7 @@ class StoredFunction:
     def __init__(
         self,
         function: Callable,
-        compiler_options: Callable[[], dict[str, bool]],
+        compiler_options: Callable[[], dict[str, str | bool]],
         *,
         donated: tuple[int, ...] = (),
     ):

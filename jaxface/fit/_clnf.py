@@ -411,6 +411,7 @@ def refine_fit(
     return jax.tree.map(lambda leaf: leaf[0], fits)
 
 
+@jax.named_scope("fit")
 def refine_lanes(
     clnf: CLNF,
     padded: Shaped[Array, "b h2 w2"],
