@@ -4,6 +4,7 @@ They lie beside what JAX's compilation cache keeps, and only where that cache is
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -17,7 +18,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jaxlib
+import jaxlib.version
 import numpy as np
 from jax import export
 from jax.extend.mlir.passmanager import PassManager
@@ -95,7 +96,7 @@ class StoredFunction:
         found = _read(path)
         if found is None:
             program = self._new_program(tree, statics, jax.jit)
-            code = export.export(program.run)(*shapes).serialize()  # pyright: ignore[reportArgumentType]
+            code = bytes(export.export(program.run)(*shapes).serialize())  # pyright: ignore[reportArgumentType]
             found = program.results, code
             _write(path, *found)
         results, code = found
@@ -155,7 +156,7 @@ def _versions() -> tuple[str, ...]:
     sources = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         sources.update(path.read_bytes())
-    versions = (jax.__version__, jaxlib.__version__, eqx.__version__)
+    versions = (jax.__version__, jaxlib.version.__version__, eqx.__version__)
     return (*versions, jax.default_backend(), sources.hexdigest())
 
 
@@ -173,10 +174,11 @@ def _describe(tree: Any, arrays: list[Any]) -> Any:
     kind = type(tree)
     if kind is tuple:
         return [_describe(item, arrays) for item in tree]
-    named = isinstance(tree, tuple) and hasattr(tree, "_fields")
-    if not (named or isinstance(tree, eqx.Module)) or not _is_ours(kind.__module__):
+    names = getattr(kind, "_fields", None)  # of a NamedTuple
+    if names is None and isinstance(tree, eqx.Module):
+        names = [field.name for field in dataclasses.fields(kind)]
+    if names is None or not _is_ours(kind.__module__):
         raise TypeError(f"result: expected arrays in tuples and Modules of jaxface, got {kind}")
-    names = tree._fields if named else tree.__dataclass_fields__
     fields = {name: _describe(getattr(tree, name), arrays) for name in names}
     return {"class": [kind.__module__, kind.__qualname__], "fields": fields}
 

@@ -168,9 +168,11 @@ def fit_scales(
     for index in range(count):
         ends = [p for p, plan in plans.items() if index + 1 >= count or plan[index + 1] is None]
         last = _is_one_of(phases, ends)
-        configs = dict.fromkeys(plan[index] for plan in plans.values() if plan[index])
+        configs = dict.fromkeys(c for plan in plans.values() if (c := plan[index]) is not None)
+        if not configs:
+            continue
         # Once for all plans: a face follows one of them.
-        aligned = align_lanes(model, fit.parameters, index) if configs else None
+        aligned = align_lanes(model, fit.parameters, index)
         for config in configs:
 
             def run(fit, index=index, config=config, last=last, aligned=aligned):
