@@ -1,40 +1,183 @@
-"""Time to the first result, frames per second and peak memory, each in a process of its own."""
+"""Measures speed and memory, each run in a process of its own.
 
+Usage: python bench/speed.py [--repeats N] [--clips CLIP ...] [--variants VARIANT ...]
+                             [--peers [DIR]] [--json FILE]
+
+Prints a Markdown table. Every figure is also given in products: the time of one 1024x1024x1024
+float32 product of NumPy on the same threads in the same run, so that machines compare. Variants
+take turns, and medians count. Finds OpenFace's data in $JAXFACE_SHARED, or in ../shared.
+"""
+
+import argparse
+import dataclasses
 import json
 import os
-import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypedDict
 
-from .figures import Figure, Subject
-from .runs import ROOT, Data, load
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-_REPEATS = 3  # warm runs; a busy machine only ever slows a run down, so the best one counts
+import numpy as np  # noqa: E402
+
+from bench import peers  # noqa: E402
+from bench.figures import Figure, Subject  # noqa: E402
+from bench.runs import ROOT, Data, find_data, load  # noqa: E402
+from bench.speed_worker import Timing  # noqa: E402
+
+CLIPS = ("default.wmv", "2015-10-15-15-14.avi", "multi_face.avi")
+VARIANTS = ("offline", "at_once", "streaming", "images-1", "images-8", "images-64")
+_PARITY_REPEATS = 3  # warm runs; a busy machine only ever slows a run down, so the best one counts
 
 
-class Timing(TypedDict):
-    """What one process reports."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Medians of a variant on a clip."""
 
-    first: float  # epoch, s
-    rate: float  # frames per second of a whole clip, once everything is compiled
-    peak: float  # MB
+    clip: str
+    variant: str
+    runs: int
+    whole: float  # frames per second, from the start of the process to the written CSV
+    steady: float  # frames per second, once everything is compiled
+    products: float  # steady: what one frame takes, in products
+    cold: float  # s from the start to the first result, with an empty compile cache; one run
+    warm: float  # s, with a filled one
+    peak: float  # memory, MB
 
 
-def speed_figures(data: Data, kind: str, clip: str, *, repeats: int = _REPEATS) -> list[Figure]:
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the variants asked for and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--clips", nargs="+", choices=CLIPS, default=CLIPS)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument(
+        "--peers", nargs="?", const="", metavar="DIR", help="other packages too; installed in DIR"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    arguments = parser.parse_args(argv)
+    data = find_data()
+    product = time_product(arguments.repeats)
+    speeds = [
+        speed
+        for clip in arguments.clips
+        for speed in measure_clip(data, clip, arguments.variants, arguments.repeats, product)
+    ]
+    threads = len(os.sched_getaffinity(0))
+    print(f"{threads} threads; one product of NumPy: {1e3 * product:.1f} ms\n")
+    print(to_markdown(speeds))
+    found: list[peers.PeerSpeed] = []
+    if arguments.peers is not None:
+        folder = Path(arguments.peers) if arguments.peers else None
+        found = peers.measure_peers(data, arguments.clips[0], arguments.repeats, folder)
+        print("\n" + peers.to_markdown(found, product))
+    if arguments.json:
+        record = {"threads": threads, "product": product}
+        record |= {"speeds": [*map(dataclasses.asdict, speeds)]}
+        record |= {"peers": [*map(dataclasses.asdict, found)]}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+    return 0
+
+
+def time_product(repeats: int) -> float:
+    """Median seconds of a 1024x1024x1024 float32 product of NumPy on all threads."""
+    a, b = np.random.default_rng(0).normal(size=(2, 1024, 1024)).astype(np.float32)
+    times = []
+    for _ in range(repeats + 1):  # the first starts the threads
+        start = time.perf_counter()
+        np.matmul(a, b)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def measure_clip(
+    data: Data, clip: str, variants: Sequence[str], repeats: int, product: float
+) -> Iterator[Speed]:
+    """Each variant on a clip: once with an empty cache, then in turns."""
+    from jaxface._params import save_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = save_model(load(data, "openface"), Path(folder) / "models").path
+        caches = {variant: Path(folder) / variant for variant in variants}
+        path = data.samples / clip
+        colds = {v: run_worker(model, path, v, caches[v])[1] for v in variants}
+        runs: dict[str, list[tuple[float, float, Timing]]] = {v: [] for v in variants}
+        for _ in range(repeats):
+            for variant in variants:
+                runs[variant].append(run_worker(model, path, variant, caches[variant]))
+                print(f"{clip} {variant}: {runs[variant][-1]}", file=sys.stderr, flush=True)
+        for variant in variants:
+            yield _median(clip, variant, colds[variant], runs[variant], product)
+
+
+def _median(
+    clip: str,
+    variant: str,
+    cold: float,
+    runs: Sequence[tuple[float, float, Timing]],
+    product: float,
+) -> Speed:
+    steady = statistics.median(timing["rate"] for *_, timing in runs)
+    return Speed(
+        clip=clip,
+        variant=variant,
+        runs=len(runs),
+        whole=statistics.median(timing["rows"] / whole for whole, _, timing in runs),
+        steady=steady,
+        products=1 / steady / product,
+        cold=cold,
+        warm=statistics.median(first for _, first, _ in runs),
+        peak=max(timing["peak"] for *_, timing in runs),
+    )
+
+
+def to_markdown(speeds: Sequence[Speed]) -> str:
+    """A row per variant and clip."""
+    names = ("frames/s, whole process", "frames/s, steady", "products per frame")
+    names += ("first result cold, s", "warm, s", "peak, MB", "runs")
+    lines = [f"| clip | variant | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for s in speeds:
+        cells = f"{s.whole:.1f} | {s.steady:.1f} | {s.products:.3g}"
+        cells += f" | {s.cold:.1f} | {s.warm:.1f} | {s.peak:.0f} | {s.runs}"
+        lines.append(f"| {s.clip} | {s.variant} | {cells} |")
+    return "\n".join(lines)
+
+
+def run_worker(model: Path, clip: Path, variant: str, cache: Path) -> tuple[float, float, Timing]:
+    """Seconds to the end of the first pass and to the first result, and the process's report."""
+    environment = {
+        **os.environ,
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    start = time.time()
+    output = subprocess.run(
+        [sys.executable, "-m", "bench.speed_worker", str(model), str(clip), variant],
+        env=environment,
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+    timing: Timing = json.loads(output)
+    return timing["done"] - start, timing["first"] - start, timing
+
+
+def speed_figures(
+    data: Data, kind: str, clip: str, *, repeats: int = _PARITY_REPEATS
+) -> list[Figure]:
     """A clip from the start of Python on, with an empty and with a filled compile cache."""
     from jaxface._params import save_model
 
     with tempfile.TemporaryDirectory() as folder:
         model = save_model(load(data, kind), Path(folder) / "models").path
-        cache = Path(folder) / "xla"
-        cold, cold_run = measure(model, data.samples / clip, cache)
-        warm, warm_runs = zip(
-            *(measure(model, data.samples / clip, cache) for _ in range(repeats)), strict=True
-        )
+        inputs = model, data.samples / clip, "offline", Path(folder) / "xla"
+        _, cold, cold_run = run_worker(*inputs)
+        _, warm, warm_runs = zip(*(run_worker(*inputs) for _ in range(repeats)), strict=True)
     runs = (cold_run, *warm_runs)
     subject = Subject(f"speed, {len(os.sched_getaffinity(0))} cores", kind, clip)
     return [
@@ -46,59 +189,5 @@ def speed_figures(data: Data, kind: str, clip: str, *, repeats: int = _REPEATS) 
     ]
 
 
-def measure(model: Path, clip: Path, cache: Path) -> tuple[float, Timing]:
-    """Seconds to the first result, and the process's own report."""
-    environment = {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
-    }
-    start = time.time()
-    output = subprocess.run(
-        [sys.executable, "-m", "bench.speed", str(model), str(clip)],
-        env=environment,
-        cwd=ROOT,
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    timing: Timing = json.loads(output)
-    return timing["first"] - start, timing
-
-
-def peak_memory() -> float:
-    """Of this process since it began, MB.
-
-    Linux's getrusage counts the parent's memory at the fork too, so its own record is read.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        (line,) = (row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def main(model: str, clip: str) -> None:
-    """Analyses a clip, in a process set up as the command line does it, and prints a `Timing`."""
-    from jaxface.cli._memory import keep_small
-
-    keep_small()  # before JAX starts its threads
-    import jaxface
-
-    weights = jaxface.load_model(model)
-    first = 0.0
-    rows, begin = 0, 0.0
-    for _ in range(2):  # all is compiled in the second
-        reader = jaxface.read_video(clip)
-        analysis = jaxface.ClipAnalysis(weights, reader, timestamp=reader.timestamp)
-        begin, rows = time.time(), 0
-        for batch in analysis:
-            first = first or time.time()
-            rows += len(batch.accepted)
-        analysis.action_units()
-    rate = rows / (time.time() - begin)
-    print(json.dumps({"first": first, "rate": rate, "peak": peak_memory()}))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main())

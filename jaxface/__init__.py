@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ._batch import ClipAnalysis as ClipAnalysis
     from ._batch import analyze_image as analyze_image
     from ._batch import analyze_video as analyze_video
+    from ._devices import analyze_batch as analyze_batch
     from ._model import Model as Model
     from ._params import ModelFileError as ModelFileError
     from ._params import installed_models as installed_models
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 # Where each public name lives. Loaded on first use, so that `jaxface --help` needs no JAX.
 _HOMES = {
     "_batch": ("ClipAnalysis", "analyze_image", "analyze_video"),
+    "_devices": ("analyze_batch",),
     "_model": ("Model",),
     "_params": ("ModelFileError", "installed_models", "load_model"),
     "_pipeline": (

@@ -18,25 +18,26 @@ from ._pipeline import (
     Config,
     default_config,
     prepare_model,
+    start_person,
 )
 from ._programs import (
     Extras,
     analyze_box,
     detect_program,
     final_medians,
-    first_person,
     first_several_state,
     measure_chunk,
     several_chunk,
     slim,
 )
-from ._results import Analysis
+from ._results import Analysis, empty_table
 from ._several import SLOTS, SeveralFaces
 from ._types import Camera
 from .analyze import ActionUnits, postprocess_clip, repredict_clip
 from .io import (
     Chunk,
     Intrinsics,
+    canvas_size,
     chunks,
     default_camera,
     pad_to_canvas,
@@ -112,6 +113,12 @@ class ClipAnalysis:
         self._started = False
         self.tally = Tally()  # how the frames so far were tracked, with one face
 
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """Height and width of the canvas of the frames, px; 0 where nothing tells before."""
+        height, width = (getattr(self._frames, name, 0) for name in ("height", "width"))
+        return canvas_size(height, width) if height and width else (0, 0)
+
     def __iter__(self) -> Iterator[FaceBatch]:
         """Analyses the clip. Yields the rows of a chunk after each chunk."""
         self._history.clear()
@@ -120,7 +127,7 @@ class ClipAnalysis:
 
     def _follow_one(self) -> Iterator[FaceBatch]:
         """Tracks a chunk while the next is read and the one before is measured."""
-        self._person = first_person(self.model)
+        self.person = start_person(self.model)  # compiled, it would hold 28 MB of zeros
         tracker: ClipTracker | ScanTracker | None = None
         uploaded = self._uploaded()
         with ThreadPoolExecutor(1) as reading, ThreadPoolExecutor(1) as measuring:
@@ -147,23 +154,23 @@ class ClipAnalysis:
 
     def _uploaded(self) -> Iterator[tuple[Array, Array, Camera, np.ndarray]]:
         """Frames of each chunk on the device, their size, the camera and their numbers."""
-        for chunk in self._chunks():
+        for chunk in self.read():
             frames, size = _on_canvas(chunk)
-            yield frames, size, self._lens(chunk), chunk.indices[chunk.valid]
+            yield frames, size, self.lens(chunk), chunk.indices[chunk.valid]
 
     def _follow_several(self) -> Iterator[FaceBatch]:
         state = first_several_state(self.model)
-        for chunk in self._chunks():
+        for chunk in self.read():
             frames, size = _on_canvas(chunk)
             state, faces = several_chunk(
-                *(self.model, state, frames, jnp.asarray(chunk.valid), size, self._lens(chunk)),
+                *(self.model, state, frames, jnp.asarray(chunk.valid), size, self.lens(chunk)),
                 *(self.config, self._extras),
             )
             batch = self._several(jax.tree.map(np.asarray, faces), chunk)
             if batch is not None:
                 yield batch
 
-    def _chunks(self) -> Iterator[Chunk]:
+    def read(self) -> Iterator[Chunk]:
         """Chunks as long as memory allows; of one length for frames of one size."""
         frames = check_frames(self._frames)
         for first in frames:
@@ -173,7 +180,8 @@ class ClipAnalysis:
             length = self._segments.frames if at_once else _CHUNK
             yield from chunks(itertools.chain([first], frames), length)
 
-    def _lens(self, chunk: Chunk) -> Camera:
+    def lens(self, chunk: Chunk) -> Camera:
+        """Intrinsics of a chunk's frames."""
         height, width = chunk.frames.shape[1:3]
         return _to_camera(self._camera or default_camera(width, height))
 
@@ -188,10 +196,13 @@ class ClipAnalysis:
         padded = jax.tree.map(
             lambda x: np.concatenate([x, np.zeros((short, *x.shape[1:]), x.dtype)]), tracked
         )
-        self._person, faces = measure_chunk(
-            *(self.model, self._person, frames, valid, padded, lens, self.config), self._extras
+        self.person, faces = measure_chunk(
+            *(self.model, self.person, frames, valid, padded, lens, self.config), self._extras
         )
-        faces = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], faces)
+        return self.record(jax.tree.map(lambda leaf: np.asarray(leaf)[:count], faces), indices)
+
+    def record(self, faces: HostFace, indices: np.ndarray) -> FaceBatch:
+        """Keeps what `action_units` needs of measured frames. Returns their rows."""
         face = faces.face
         self._history.append(
             (
@@ -202,7 +213,8 @@ class ClipAnalysis:
                 face.accepted,
             )
         )
-        table = self._table(faces, indices, np.zeros(count, np.int64), action_units=False)
+        ids = np.zeros(len(indices), np.int64)
+        table = self._table(faces, indices, ids, action_units=False)
         return FaceBatch(table, face.accepted, face.fhog, face.aligned)
 
     def _several(self, several: SeveralFaces, chunk: Chunk) -> FaceBatch | None:
@@ -241,17 +253,29 @@ class ClipAnalysis:
         dynamic = not self.config.static_action_units
         units = _heads(self.model, self.config)
         if dynamic:
-            medians = np.asarray(final_medians(self._person))
+            medians = np.asarray(final_medians(self.person))
             intensity, presence = repredict_clip(
                 units, intensity, presence, scores, decisions, medians, accepted
             )
         return postprocess_clip(units, intensity, presence, accepted, dynamic=dynamic)
 
+    def collect(self, batches: list[FaceBatch]) -> Analysis:
+        """All rows as one table, once iterated.
+
+        Raises:
+            ValueError: there was no frame.
+        """
+        if not batches:
+            if not self._started:
+                raise ValueError("video: expected at least one frame, got none")
+            batches = [_no_rows(self.model, self.units)]
+        return _concatenate(self.kind, batches, self.units, self.action_units())
+
 
 def _on_canvas(chunk: Chunk) -> tuple[UInt8[Array, "c h w 3"], Int[Array, "2"]]:
     """The frames on the device, on a canvas so that few sizes compile, and their own size."""
     canvas, size = pad_to_canvas(chunk.frames)
-    return jnp.asarray(canvas), jnp.asarray(size, jnp.int32)
+    return jax.device_put(canvas), jax.device_put(np.asarray(size, np.int32))
 
 
 def check_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -331,23 +355,7 @@ def unit_names(model: Model, config: Config) -> UnitNames:
 
 def _no_rows(model: Model, units: UnitNames) -> FaceBatch:
     """A table without rows."""
-    shapes = {
-        "gaze": (2, 3),
-        "gaze_angle": (2,),
-        "eye_landmarks": (56, 2),
-        "eye_landmarks_3d": (56, 3),
-        "head_pose": (6,),
-        "landmarks": (68, 2),
-        "landmarks_3d": (68, 3),
-        "rotation": (3,),
-        "translation": (2,),
-        "local": model.clnf.main.pdm.eigenvalues.shape,
-        "au_intensity": (len(units.intensity),),
-        "au_presence": (len(units.presence),),
-    }
-    table = Table(
-        **{name: np.zeros((0, *shapes.get(name, ())), np.float32) for name in Table._fields}
-    )
+    table = empty_table(len(model.clnf.main.pdm.eigenvalues), units)
     return FaceBatch(table, np.zeros(0, bool), None, None)
 
 
@@ -366,6 +374,33 @@ def _concatenate(
         parts = [getattr(b, name) for b in batches]
         extras[name] = None if parts[0] is None else np.concatenate(parts)
     return Analysis(kind=kind, units=names, **columns, **extras)
+
+
+def open_clip(
+    model: Model,
+    video: str | Path | Iterable[Frame],
+    *,
+    fps: float | None = None,
+    camera: Intrinsics | None = None,
+    faces: str = "one",
+    config: Config | None = None,
+    extras: Extras = Extras(),
+    at_once: bool = False,
+) -> ClipAnalysis:
+    """The analysis of a file, a folder or frames, before it begins. See `analyze_video`."""
+    if isinstance(video, str | Path):
+        reader = read_sequence(video) if Path(video).is_dir() else read_video(video)
+        video, fps = reader, reader.fps if fps is None else fps
+    return ClipAnalysis(
+        model,
+        video,
+        camera=camera,
+        timestamp=(lambda index: index * (1.0 / fps)) if fps else (lambda index: 0.0),
+        faces=faces,
+        config=config,
+        extras=extras,
+        at_once=at_once,
+    )
 
 
 def analyze_video(
@@ -397,25 +432,17 @@ def analyze_video(
         InputError: the file cannot be read.
         ValueError: there is no frame, or one is not an RGB image.
     """
-    if isinstance(video, str | Path):
-        reader = read_sequence(video) if Path(video).is_dir() else read_video(video)
-        video, fps = reader, reader.fps if fps is None else fps
-    clip = ClipAnalysis(
+    clip = open_clip(
         model,
         video,
+        fps=fps,
         camera=camera,
-        timestamp=(lambda index: index * (1.0 / fps)) if fps else (lambda index: 0.0),
         faces=faces,
         config=config,
         extras=extras,
         at_once=at_once,
     )
-    batches = list(clip)
-    if not batches:
-        if not clip._started:
-            raise ValueError("video: expected at least one frame, got none")
-        batches = [_no_rows(clip.model, clip.units)]
-    return _concatenate(clip.kind, batches, clip.units, clip.action_units())
+    return clip.collect(list(clip))
 
 
 def analyze_image(

@@ -15,7 +15,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import platformdirs
 import safetensors
@@ -337,7 +336,8 @@ def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
     if "tensor" in described:
         values = tensors.get_tensor(described["tensor"])
         # Half precision saves space in files; nothing is computed in it.
-        return jnp.asarray(values.astype(np.float32) if values.dtype == np.float16 else values)
+        values = values.astype(np.float32) if values.dtype == np.float16 else values
+        return jax.device_put(values)  # jnp.asarray would compile a copy for every shape: 90 MB
     if "items" in described:
         return {key: _decode(value, tensors) for key, value in described["items"]}
     fields = {name: _decode(value, tensors) for name, value in described["fields"].items()}

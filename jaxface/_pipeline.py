@@ -156,10 +156,7 @@ def track_frame(
     size = jnp.asarray(image.shape[:2] if size is None else size)
 
     def find_box() -> tuple[Box, Bool[Array, ""]]:
-        with jax.named_scope("detect"):
-            return largest_face(
-                detect_faces(model.detector, image, size=size, config=config.detect)
-            )
+        return largest_face(detect_faces(model.detector, image, size=size, config=config.detect))
 
     with jax.named_scope("track"):
         return track_landmarks(
@@ -206,8 +203,7 @@ def analyze_frame(
         landmarks_3d = landmarks_to_camera(shape, fit.landmarks, fit.parameters, camera)
         head_pose = estimate_head_pose(shape, fit.landmarks, fit.parameters, camera)
         gaze = _gaze(model.clnf, fit, landmarks_3d, head_pose, camera, success)
-    with jax.named_scope("appearance"):
-        aligned, fhog, geometry = _appearance(model, image, found, skip_rejected, config.align)
+    aligned, fhog, geometry = _appearance(model, image, found, skip_rejected, config.align)
     units = model.analyser.image if config.static_action_units else model.analyser.video
     with jax.named_scope("action_units"):
         scores = score_action_units(units, fhog, geometry)
@@ -262,10 +258,11 @@ def _appearance(
 
     tracked = is_tracked(fit.landmarks, fit.parameters.scale)
     # The branch also keeps the warp apart from FHOG: fused, each pixel is sampled 20 times over.
-    aligned, geometry = lax.cond(
-        (tracked & fit.success) if skip_rejected else tracked, draw, blank, fit
-    )
-    return aligned, extract_fhog(aligned), geometry
+    drawn = (tracked & fit.success) if skip_rejected else tracked
+    with jax.named_scope("align"):
+        aligned, geometry = lax.cond(drawn, draw, blank, fit)
+    with jax.named_scope("fhog"):
+        return aligned, extract_fhog(aligned), geometry
 
 
 def start_person(model: Model) -> Person:
@@ -361,6 +358,21 @@ def measure_tracked(
         skip_rejected=True,
         config=config,
     )
+    return adapt_to_person(model, person, face, config=config)
+
+
+@jax.named_scope("action_units")
+def adapt_to_person(
+    model: Model, person: Person, face: Face, *, config: Config = Config()
+) -> tuple[Person, ClipFace]:
+    """Learns the person's neutral face from one more frame and predicts its action units.
+
+    Args:
+        person: history; `start_person(model)` before the first frame.
+        face: measured on the frame.
+    Reference:
+        Specification 03, C.2.
+    """
     units = model.analyser.image if config.static_action_units else model.analyser.video
     accepted = person.accepted + face.accepted
     baseline, scores, online = person.baseline, face.scores, person.online

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -21,10 +21,10 @@ from ._pipeline import (
     measure_tracked,
     pause_track,
     single_image,
-    start_person,
     track_frame,
 )
 from ._several import SeveralFaces, SeveralState, pause_several, several_frame, start_several
+from ._stored import StoredFunction
 from ._types import Box, Camera, Detections, Fit, Image, PDMParameters
 from .analyze import baseline_medians
 from .detect import detect_faces, largest_face
@@ -54,10 +54,10 @@ class Extras(NamedTuple):
 
 
 @functools.cache
-def _compiler_options() -> dict[str, bool]:
+def compiler_options() -> dict[str, str | bool]:
     """XLA's newer code generator for CPUs takes 1.8 GB and 43 s of CPU to compile a tracked frame;
     the older one takes 0.9 GB and 25 s, for code of the same speed."""
-    options = {"xla_cpu_use_fusion_emitters": False}
+    options: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
     if jax.default_backend() != "cpu":
         return {}
     try:
@@ -67,29 +67,17 @@ def _compiler_options() -> dict[str, bool]:
     return options
 
 
-def _compiled(function: Callable) -> Callable:
-    """`eqx.filter_jit` with our compiler options, which need a backend and so are asked late."""
-
-    @functools.cache
-    def compiled() -> Callable:
-        options = _compiler_options()
-        if not options:
-            return eqx.filter_jit(function)
-        return eqx.filter_jit(function, compiler_options=options)  # pyright: ignore[reportCallIssue]
-
-    @functools.wraps(function)
-    def call(*args: object) -> Any:
-        return compiled()(*args)
-
-    return call
+def compiled(function: Callable, *, donated: tuple[int, ...] = ()) -> StoredFunction:
+    """A program with our compiler options; see `StoredFunction`."""
+    return StoredFunction(function, compiler_options, donated=donated)
 
 
-@_compiled
+@compiled
 def detect_program(model: Model, image: Image, size: Int[Array, "2"], config: Config) -> Detections:
     return detect_faces(model.detector, image.astype(jnp.float32), size=size, config=config.detect)
 
 
-@_compiled
+@compiled
 def analyze_box(
     model: Model, image: Image, box: Box, camera: Camera, size: Int[Array, "2"], config: Config
 ) -> ClipFace:
@@ -110,7 +98,7 @@ def slim(face: ClipFace, extras: Extras) -> ClipFace:
     return eqx.tree_at(lambda f: (f.face.aligned, f.face.fhog, f.face.geometry), face, wanted)
 
 
-@_compiled
+@compiled
 def track_chunk(
     model: Model,
     state: TrackState,
@@ -129,13 +117,13 @@ def track_chunk(
     return lax.scan(step, state, (frames, valid))
 
 
-@_compiled
+@compiled
 def gray_program(frames: UInt8[Array, "c h w 3"]) -> UInt8[Array, "c h2 w2"]:
     """Luma of each frame with a border of one pixel, as `follow_segments` takes it."""
     return pad_border(to_gray(frames))
 
 
-@_compiled
+@compiled
 def follow_program(
     model: Model,
     fits: Fit,
@@ -155,39 +143,39 @@ def follow_program(
     )
 
 
-@_compiled
+@compiled
 def start_program(model: Model, state: TrackState, config: Config) -> Progress:
     return start_frame(model.clnf, state, config.fit)
 
 
-@_compiled
+@compiled
 def begin_program(
     model: Model, progress: Progress, number: Int[Array, ""], config: Config
 ) -> tuple[Fit, Int[Array, ""], Bool[Array, ""]]:
     return begin_attempt(model.clnf, progress, number, config.fit)
 
 
-@_compiled
+@compiled
 def end_program(
     model: Model, progress: Progress, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
 ) -> tuple[Progress, Bool[Array, ""]]:
     return end_attempt(model.clnf, progress, number, fit, made)
 
 
-@_compiled
+@compiled
 def search_program(model: Model, progress: Progress, found: Detections, config: Config) -> Progress:
     box, valid = largest_face(found)
     return open_search(model.clnf, progress, jnp.ones((), bool), box, valid, config.fit)
 
 
-@_compiled
+@compiled
 def finish_program(
     model: Model, before: TrackState, progress: Progress
 ) -> tuple[TrackState, Tracked]:
     return finish_frame(model.clnf, before, progress)
 
 
-@_compiled
+@compiled
 def scout_program(
     model: Model,
     fit: Fit,
@@ -202,7 +190,7 @@ def scout_program(
     )
 
 
-@_compiled
+@functools.partial(compiled, donated=(1,))
 def measure_chunk(
     model: Model,
     person: Person,
@@ -222,7 +210,7 @@ def measure_chunk(
     return lax.scan(step, person, (frames, valid, tracked))
 
 
-@_compiled
+@compiled
 def several_chunk(
     model: Model,
     state: SeveralState,
@@ -244,21 +232,16 @@ def several_chunk(
     return lax.scan(step, state, (frames, valid))
 
 
-@_compiled
+@compiled
 def first_track_state(model: Model) -> TrackState:
     return start_track(model.clnf)
 
 
-@_compiled
-def first_person(model: Model) -> Person:
-    return start_person(model)
-
-
-@_compiled
+@compiled
 def first_several_state(model: Model) -> SeveralState:
     return start_several(model)
 
 
-@_compiled
+@compiled
 def final_medians(person: Person) -> Float[Array, " d"]:
     return baseline_medians(person.baseline)

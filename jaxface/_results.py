@@ -52,6 +52,32 @@ class Analysis(eqx.Module):
         return to_dataframe(self.table(), kind=self.kind, units=self.units)
 
 
+def empty_table(modes: int, units: UnitNames) -> Table:
+    """A table without rows.
+
+    Args:
+        modes: number of shape coefficients.
+        units: action units with columns.
+    """
+    shapes = {
+        "gaze": (2, 3),
+        "gaze_angle": (2,),
+        "eye_landmarks": (56, 2),
+        "eye_landmarks_3d": (56, 3),
+        "head_pose": (6,),
+        "landmarks": (68, 2),
+        "landmarks_3d": (68, 3),
+        "rotation": (3,),
+        "translation": (2,),
+        "local": (modes,),
+        "au_intensity": (len(units.intensity),),
+        "au_presence": (len(units.presence),),
+    }
+    return Table(
+        **{name: np.zeros((0, *shapes.get(name, ())), np.float32) for name in Table._fields}
+    )
+
+
 def write_csv(path: str | Path, analysis: Analysis) -> Path:
     """Writes the CSV that OpenFace would have written, to the character.
 

@@ -75,8 +75,7 @@ def _new_faces(
     boxes = jnp.where(state.active[:, None], boxes, 0)
 
     def detect() -> Detections:
-        with jax.named_scope("detect"):
-            return detect_faces(model.detector, image, size=size, config=config.detect)
+        return detect_faces(model.detector, image, size=size, config=config.detect)
 
     wanted = (state.frame % _EVERY == 0) & ~jnp.all(state.active)
     found = lax.cond(wanted, detect, lambda: no_faces(config.detect))

@@ -152,6 +152,15 @@ def test_settings_reach_the_analysis(tmp_path, fake):
     assert len(_cells(tmp_path / "out" / "a.csv", "face")) == 1
 
 
+def test_profile(tmp_path, fake, capsys):
+    folder = tmp_path / "trace"
+    arguments = ["analyze", _image(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--profile", str(folder)]) == 0
+    assert len(list(folder.rglob("*.xplane.pb"))) == 1
+    assert main([*arguments, "--profile", arguments[1]]) == 1  # a file, no folder
+    assert capsys.readouterr().err.startswith(f"jaxface: error: {arguments[1]}: ")
+
+
 def test_modes(tmp_path, fake):
     folder = tmp_path / "frames"
     folder.mkdir()

@@ -19,7 +19,7 @@ from jaxface.openface import read_model
 from jaxface.reference import mtcnn as reference
 
 from .golden_detections import DETECTIONS
-from .precision import adds_in_sequence
+from .precision import METAL_JAX, adds_in_sequence
 from .test_reference_mtcnn import STAGES as BOX_STAGES
 from .test_reference_mtcnn import make_detector, read_stage_image
 
@@ -104,6 +104,7 @@ def test_detects_what_openface_recorded_in_its_stages(mtcnn: MTCNN, samples_dir,
     assert checked == 15
 
 
+@pytest.mark.skipif(METAL_JAX, reason="JAX 0.5 and older round otherwise, by a last bit")
 def test_boxes_are_openfaces_to_the_last_bit(mtcnn: MTCNN, samples_dir, golden_dir):
     """Fits start from them, and some follow the last bit by half a pixel."""
     if not adds_in_sequence():

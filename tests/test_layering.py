@@ -12,22 +12,24 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import those to its left; a group imports from itself only where `_INNER` says so.
 LAYERS = (
-    ("_types", "errors"),
+    ("_types", "errors", "_stored"),
     ("ops",),
     ("detect",),
     ("fit",),
     ("analyze",),
     ("_model",),
     ("_pipeline", "_several"),
-    ("_results", "_programs", "_follow", "_batch"),
+    ("_results", "_programs", "_follow", "_stages", "_batch", "_devices"),
 )
 _INNER = {
     ("_several", "_pipeline"),
     ("_follow", "_programs"),
+    ("_stages", "_programs"),
     *(("_batch", name) for name in ("_results", "_programs", "_follow")),
+    *(("_devices", name) for name in ("_results", "_programs", "_batch")),
 }
 # Results turn into tables, and clips are read, where a batch leaves the device.
-_EDGE = {("_results", "output"), ("_batch", "output"), ("_batch", "io")}
+_EDGE = {("_results", "output"), ("_batch", "output"), ("_batch", "io"), ("_devices", "io")}
 HOST = ("cli", "io", "openface", "output", "training", "_params")
 _PURE = ("_types", "ops", "detect", "fit", "analyze", "_pipeline", "_several")
 _MAX_MODULE = 500  # lines

@@ -23,7 +23,7 @@ from jaxface.ops import (
 from jaxface.reference import pdm as reference
 from jaxface.reference import response_maps
 
-from .precision import double_precision
+from .precision import METAL_JAX, double_precision
 
 _SOLVE_TOL = 2e-5  # of the largest entry; float32, condition number up to 100
 _SCALED_TOL = 1e-4  # relative per entry, after the scaling is undone; condition number 1e10
@@ -238,6 +238,7 @@ def test_products_in_openblas_order_are_products(terms):
         np.testing.assert_allclose(found, expected, rtol=0, atol=_SUM_TOL * terms)
 
 
+@pytest.mark.skipif(METAL_JAX, reason="JAX 0.5 and older round otherwise, by a last bit")
 def test_lane_product_adds_in_openblas_order():
     """Sixteen sums in sequence, then in pairs; each product is fused with its sum."""
     rng = np.random.default_rng(6)

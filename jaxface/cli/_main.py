@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _models(arguments)
         if arguments.command == "train":
             return _train(arguments)
+        if arguments.command == "bench":
+            return _bench(arguments)
         check_arguments(parser, arguments)
         return _analyze(arguments)
     except KeyboardInterrupt:
@@ -74,6 +76,22 @@ def _train(arguments: argparse.Namespace) -> int:
         return 1
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    from ._report import Reporter
+
+    with Reporter(debug=arguments.debug) as reporter, _warnings_to(reporter.warn):
+        try:
+            _start_jax(cache=not arguments.no_compile_cache)
+            from ._bench import run_bench
+
+            return run_bench(arguments)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            reporter.fail(error)
+            return 1
+
+
 def _analyze(arguments: argparse.Namespace) -> int:
     from ._jobs import NameClashError, plan_jobs
     from ._report import Reporter
@@ -84,6 +102,8 @@ def _analyze(arguments: argparse.Namespace) -> int:
         try:
             jobs = plan_jobs(arguments.inputs, arguments.mode)
             check_output_folder(options.out)
+            if arguments.profile is not None:
+                check_output_folder(Path(arguments.profile))
             process = _process(jobs, options, cache=not arguments.no_compile_cache)
         except NameClashError as error:
             reporter.fail(error)
@@ -91,8 +111,9 @@ def _analyze(arguments: argparse.Namespace) -> int:
         except Exception as error:
             reporter.fail(error)
             return 1
-        for job in jobs:
-            _run(job, process, options, reporter)
+        with _profiled(arguments.profile if process else None):
+            for job in jobs:
+                _run(job, process, options, reporter)
         return 1 if reporter.failures else 0
 
 
@@ -100,15 +121,28 @@ def _process(jobs: "list[Job]", options: "Options", *, cache: bool) -> "Process 
     """Loads the analysis, unless no input can be read anyway."""
     if all(job.problem is not None for job in jobs):
         return None
+    _start_jax(cache=cache)
+    from ._engine import load_process
+
+    return load_process(options)
+
+
+def _start_jax(*, cache: bool) -> None:
     from ._cache import enable_compile_cache
     from ._memory import keep_small
 
     keep_small()  # before JAX starts its threads
-    from ._engine import load_process
-
     if cache:
         enable_compile_cache()
-    return load_process(options)
+
+
+def _profiled(folder: str | None) -> AbstractContextManager[object]:
+    """Writes a trace of what happens inside to a folder, if there is one."""
+    if folder is None:
+        return nullcontext()
+    import jax
+
+    return jax.profiler.trace(folder)
 
 
 def _run(job: "Job", process: "Process | None", options: "Options", reporter: "Reporter") -> None:

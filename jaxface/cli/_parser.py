@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_analyze(commands)
     _add_models(commands)
     _add_train(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -79,6 +80,7 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--aligned", action="store_true", help="also write aligned faces to DIR/<name>_aligned")
     add("--no-details", action="store_true", help="leave out DIR/<name>_of_details.txt")
     add("--no-compile-cache", action="store_true", help="do not keep compiled programs on disk")
+    add("--profile", metavar="DIR", help="write a trace of JAX's profiler to DIR")
     add("--debug", action="store_true", help="show tracebacks")
 
 
@@ -149,6 +151,28 @@ def _add_share(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share", type=float, default=1.0, help="of the usual number of pictures (default: 1)"
     )
+
+
+def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="show where the time goes",
+        description="Times each stage of the analysis of a clip with one face, and counts its "
+        "operations and bytes.",
+    )
+    add = bench.add_argument
+    add("input", nargs="?", metavar="INPUT", help="video or folder; default: generated frames")
+    add("--model", default="openface", metavar="NAME|PATH", help="default: %(default)s")
+    add("--frames", type=_positive, default=96, metavar="N", help="at most (default: %(default)s)")
+    add("--no-compile-cache", action="store_true", help="do not keep compiled programs on disk")
+    add("--debug", action="store_true", help="show tracebacks")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be positive, got {value}")
+    return value
 
 
 _TRAINED = (

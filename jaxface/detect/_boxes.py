@@ -80,8 +80,13 @@ def _resolve_block(
     deletes = deletes & worse & (own_groups[:, None] == groups)
     inner = lax.dynamic_slice_in_dim(deletes, start, _BLOCK, axis=1)
     kept = lax.dynamic_slice_in_dim(alive, start, _BLOCK)
-    for i in range(_BLOCK - 1):
-        kept = kept & ~(kept[i] & inner[i])
+    first = kept
+
+    def settle(kept: Bool[Array, " b"]) -> Bool[Array, " b"]:
+        return first & ~jnp.any(inner & kept[:, None], axis=0)
+
+    # A box is settled one turn after those that may delete it.
+    kept = lax.fori_loop(0, _BLOCK - 1, lambda _, kept: settle(kept), kept)
     return alive & ~jnp.any(deletes & kept[:, None], axis=0)
 
 
@@ -152,9 +157,10 @@ def correct(candidates: Boxes, *, inclusive: bool = False) -> Float[Array, "n 4"
     """
     rounded = jnp.round(candidates.boxes)
     low, extent = rounded[:, :2], rounded[:, 2:] + jnp.float32(inclusive)
+    starts = jnp.concatenate([low, low + extent], axis=1)
     # OpenFace's compiler fuses these products with the sums.
-    new_low = double.fused_product(candidates.correction[:, :2], extent, low)
-    new_high = double.fused_product(extent, candidates.correction[:, 2:], low + extent)
+    moved = double.fused_product(candidates.correction, jnp.tile(extent, 2), starts)
+    new_low, new_high = moved[:, :2], moved[:, 2:]
     return jnp.concatenate([new_low, new_high - new_low], axis=1)
 
 

@@ -331,6 +331,7 @@ def corrected_squares(boxes: Boxes) -> Float[Array, "n 4"]:
     return square(correct(boxes))
 
 
+@jax.named_scope("detect")
 def detect_faces(
     mtcnn: MTCNN,
     image: Image,

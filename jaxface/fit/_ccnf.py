@@ -58,8 +58,8 @@ def build_banks(experts: CCNFExperts, window: int) -> tuple[Bank, ...]:
     coupled = window in experts.component_windows
     return tuple(
         Bank(
-            rows=jnp.asarray(_toeplitz(weights[view], window)),
-            sigma=jnp.asarray(_sigma(*inputs, window)) if coupled else None,
+            rows=jax.device_put(_toeplitz(weights[view], window)),
+            sigma=jax.device_put(_sigma(*inputs, window)) if coupled else None,
         )
         for view, inputs in enumerate(zip(visible, alpha, beta, strict=True))
     )

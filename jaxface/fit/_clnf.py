@@ -6,7 +6,7 @@ Everything here fits several faces at once, each in an image of its own and on a
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -42,6 +42,15 @@ class Phase(enum.IntEnum):
     FINISH = 3  # the others of `windows_init`
 
 
+class Alignment(NamedTuple):
+    """Where faces are, one row per face: what a scale's response maps are computed around."""
+
+    landmarks: Float[Array, "b n 2"]
+    views: Int[Array, " b"]
+    to_reference: Float[Array, "b 2 2"]
+    to_image: Float[Array, "b 2 2"]
+
+
 class ScaleFit(eqx.Module):
     """Progress of fits through the scales, one row per face."""
 
@@ -62,43 +71,54 @@ def response_frame(
     Reference:
         Specification 02, C.
     """
-    lanes = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), parameters))
-    frames = lane_frames(model, *lanes, scale=scale, window=window)
-    return jax.tree.map(lambda leaf: leaf[0], frames)
+    padded, parameters = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), parameters))
+    aligned = align_lanes(model, parameters, scale)
+    frames = lane_frames(model, padded, aligned, scale=scale, window=window)
+    return jax.tree.map(lambda leaf: leaf[0], (frames, aligned.views))
+
+
+def align_lanes(model: LandmarkModel, parameters: PDMParameters, scale: int) -> Alignment:
+    """Finds the views and the similarities to the reference frame."""
+    experts = model.experts[scale]
+
+    def align(parameters: PDMParameters) -> Alignment:
+        landmarks = shape_2d(model.pdm, parameters)
+        view = nearest_view(experts, parameters.rotation)
+        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale)
+        return Alignment(landmarks, view, *maps)
+
+    return jax.vmap(align)(parameters)
 
 
 def lane_frames(
     model: LandmarkModel,
     padded: Shaped[Array, "b h2 w2"],
-    parameters: PDMParameters,
+    aligned: Alignment,
     *,
     scale: int,
     window: int,
-) -> tuple[ResponseFrame, Int[Array, " b"]]:
+) -> ResponseFrame:
     """`response_frame` of several faces, each in an image of its own with a border."""
     experts = model.experts[scale]
 
-    def look(padded, parameters):
-        landmarks = shape_2d(model.pdm, parameters)
-        view = nearest_view(experts, parameters.rotation)
-        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale)
-        return landmarks, view, maps, sample_areas(padded, landmarks, maps[1], window)
+    def look(padded, landmarks, to_image):
+        return sample_areas(padded, landmarks, to_image, window)
 
-    landmarks, views, (to_reference, to_image), areas = jax.vmap(look)(padded, parameters)
-    frames = ResponseFrame(
-        responses=lane_responses(experts, areas, views),
-        landmarks=landmarks,
-        to_reference=to_reference,
-        to_image=to_image,
-        visible=experts.visible[views],
-        confidence=jax.vmap(lambda view: patch_confidences(experts, view))(views),
+    areas = jax.vmap(look)(padded, aligned.landmarks, aligned.to_image)
+    return ResponseFrame(
+        responses=lane_responses(experts, areas, aligned.views),
+        landmarks=aligned.landmarks,
+        to_reference=aligned.to_reference,
+        to_image=aligned.to_image,
+        visible=experts.visible[aligned.views],
+        confidence=jax.vmap(lambda view: patch_confidences(experts, view))(aligned.views),
     )
-    return frames, views
 
 
 def _fit_scale(
     model: LandmarkModel,
     padded: Shaped[Array, "b h2 w2"],
+    aligned: Alignment,
     fit: ScaleFit,
     *,
     scale: int,
@@ -106,9 +126,7 @@ def _fit_scale(
     last: Bool[Array, " b"],
 ) -> ScaleFit:
     with jax.named_scope("responses"):
-        frames, views = lane_frames(
-            model, padded, fit.parameters, scale=scale, window=config.window
-        )
+        frames = lane_frames(model, padded, aligned, scale=scale, window=config.window)
 
     def optimise(frame, parameters):
         passes, likelihood = run_passes(
@@ -122,7 +140,7 @@ def _fit_scale(
     return ScaleFit(
         parameters=moved,
         likelihood=jnp.where(scored, likelihood, fit.likelihood),
-        view=views.astype(fit.view.dtype),
+        view=aligned.views.astype(fit.view.dtype),
         large_enough=moved.scale >= _TOO_SMALL,
     )
 
@@ -150,12 +168,17 @@ def fit_scales(
     for index in range(count):
         ends = [p for p, plan in plans.items() if index + 1 >= count or plan[index + 1] is None]
         last = _is_one_of(phases, ends)
-        for config in dict.fromkeys(plan[index] for plan in plans.values()):
-            if config is None:
-                continue
+        configs = dict.fromkeys(c for plan in plans.values() if (c := plan[index]) is not None)
+        if not configs:
+            continue
+        # Once for all plans: a face follows one of them.
+        aligned = align_lanes(model, fit.parameters, index)
+        for config in configs:
 
-            def run(fit, index=index, config=config, last=last):
-                return _fit_scale(model, padded, fit, scale=index, config=config, last=last)
+            def run(fit, index=index, config=config, last=last, aligned=aligned):
+                return _fit_scale(
+                    model, padded, aligned, fit, scale=index, config=config, last=last
+                )
 
             chosen = _is_one_of(phases, [p for p, plan in plans.items() if plan[index] == config])
             fit = run_lanes(chosen & fit.large_enough, run, fit)
@@ -390,6 +413,7 @@ def refine_fit(
     return jax.tree.map(lambda leaf: leaf[0], fits)
 
 
+@jax.named_scope("fit")
 def refine_lanes(
     clnf: CLNF,
     padded: Shaped[Array, "b h2 w2"],

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
 from .._types import Fit, PDMParameters
-from ._clnf import Phase, lane_frames, plan_scales, refine_lanes
+from ._clnf import Phase, align_lanes, lane_frames, plan_scales, refine_lanes
 from ._config import FitConfig
 from ._model import CLNF
 from ._rlms import run_passes
@@ -146,7 +146,8 @@ def scout_segments(
         guess = eqx.tree_at(lambda p: p.translation, parameters, ahead)
         lane = jax.tree.map(lambda leaf: leaf[None], guess)
         image = _frames(padded, (start + frame)[None])
-        frames, _ = lane_frames(clnf.main, image, lane, scale=scale, window=coarse.window)
+        aligned = align_lanes(clnf.main, lane, scale)
+        frames = lane_frames(clnf.main, image, aligned, scale=scale, window=coarse.window)
         single = jax.tree.map(lambda leaf: leaf[0], frames)
         (moved,), _ = run_passes(clnf.main.pdm, single, guess, config=coarse, rigid=(True,))
         # The last frame that is scouted before a segment begins is where it starts from.

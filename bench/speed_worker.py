@@ -1,0 +1,172 @@
+"""One process of the speed bench: `python -m bench.speed_worker MODEL CLIP VARIANT`.
+
+Prints a `Timing` as JSON. VARIANT is "offline", "at_once", "streaming" or "images-N".
+"""
+
+import dataclasses
+import functools
+import inspect
+import itertools
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+_STILLS = 16  # frames, in batches smaller than that
+
+
+class Timing(TypedDict):
+    """What one process reports."""
+
+    first: float  # result, epoch, s
+    done: float  # with the clip for the first time, epoch, s
+    rate: float  # frames (of images: faces) per second, once everything is compiled
+    peak: float  # memory, MB
+    rows: int
+
+
+def main(model: str, clip: str, variant: str = "offline") -> None:
+    """Runs a variant twice, in a process set up as the command line does it."""
+    from jaxface.cli._memory import keep_small
+
+    keep_small()  # before JAX starts its threads
+    import jaxface
+
+    weights = jaxface.load_model(model)
+    kind, _, size = variant.partition("-")
+    run: dict[str, Callable[[], tuple[int, float]]] = {
+        "offline": lambda: _analyze(weights, clip, at_once=False),
+        "at_once": lambda: _analyze(weights, clip, at_once=True),
+        "streaming": lambda: _stream(weights, clip),
+        "images": lambda: _images(weights, clip, int(size)),
+    }
+    _, first = run[kind]()
+    done = time.time()
+    begin = time.time()
+    rows, _ = run[kind]()  # all is compiled by now
+    rate = rows / (time.time() - begin)
+    timing = Timing(first=first, done=done, rate=rate, peak=peak_memory(), rows=rows)
+    print(json.dumps(timing))
+
+
+def _analyze(model: Any, clip: str, *, at_once: bool) -> tuple[int, float]:
+    """All of an offline analysis with its CSV. Returns rows and when the first came."""
+    import jaxface
+    from jaxface.output import CsvWriter
+
+    reader = jaxface.read_video(clip)
+    analysis = jaxface.ClipAnalysis(model, reader, timestamp=reader.timestamp, at_once=at_once)
+    first = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        with CsvWriter(Path(folder) / "clip.csv") as writer:
+            for batch in analysis:
+                first = first or time.time()
+                writer.write_table(batch.table)
+            units = analysis.action_units()
+            writer.finish(None if units is None else zip(*units, strict=True))
+            return writer.rows, first
+
+
+@functools.cache
+def _stream_program() -> Callable:
+    import jax.numpy as jnp
+
+    import jaxface
+    from jaxface._programs import compiled
+
+    def step(model, state, frame, camera, config):
+        return jaxface.clip_frame(model, state, frame.astype(jnp.float32), camera, config=config)
+
+    return compiled(step)
+
+
+def _stream(model: Any, clip: str) -> tuple[int, float]:
+    """Frame by frame, as a live video; each result is waited for."""
+    import jax
+    import jax.numpy as jnp
+
+    import jaxface
+
+    config = dataclasses.replace(jaxface.default_config(model), online=True)
+    reader = jaxface.read_video(clip)
+    camera = jaxface.Camera(*map(jnp.float32, jaxface.default_camera(reader.width, reader.height)))
+    state, rows, first = jaxface.start_clip(model), 0, 0.0
+    for frame in reader:
+        state, face = _stream_program()(model, state, jnp.asarray(frame), camera, config)
+        jax.block_until_ready(face)
+        rows, first = rows + 1, first or time.time()
+    return rows, first
+
+
+@functools.cache
+def _batch_program() -> Callable:
+    import jax
+
+    from jaxface._programs import Extras, analyze_box, compiled, slim
+
+    def analyze(model, images, boxes, camera, size, config):
+        def one(image, box):
+            face = inspect.unwrap(analyze_box)(model, image, box, camera, size, config)
+            return slim(face, Extras())
+
+        return jax.vmap(one)(images, boxes)
+
+    return compiled(analyze)
+
+
+def _images(model: Any, clip: str, batch: int) -> tuple[int, float]:
+    """The widest face of each of some frames, detected and fitted anew. Returns how many."""
+    import jaxface
+
+    frames = list(itertools.islice(jaxface.read_video(clip), max(batch, _STILLS)))
+    first, faces = 0.0, 0
+    for start in range(0, len(frames) - batch + 1, batch):
+        group = frames[start : start + batch]
+        if batch == 1:
+            faces += len(jaxface.analyze_image(model, group[0]).frame)
+        else:
+            faces += _fit_together(model, group)
+        first = first or time.time()
+    return faces, first
+
+
+def _fit_together(model: Any, frames: list[Any]) -> int:
+    """Detects frame by frame, and fits and measures all faces in one call."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    import jaxface
+    from jaxface._programs import detect_program
+    from jaxface.io import pad_to_canvas
+
+    config = jaxface.default_config(model, static_action_units=True)
+    canvases, sizes = zip(*(pad_to_canvas(frame) for frame in frames), strict=True)
+    size = jnp.asarray(sizes[0], jnp.int32)
+    found = [detect_program(model, image, size, config) for image in canvases]
+    boxes = jnp.stack([detections.sized_boxes[0] for detections in found])
+    height, width = sizes[0]
+    camera = jaxface.Camera(*map(jnp.float32, jaxface.default_camera(width, height)))
+    images = jnp.asarray(np.stack(canvases))
+    jax.block_until_ready(_batch_program()(model, images, boxes, camera, size, config))
+    return sum(bool(detections.valid[0]) for detections in found)
+
+
+def peak_memory() -> float:
+    """Of this process since it began, MB.
+
+    Linux's getrusage counts the parent's memory at the fork too, so its own record is read.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (line,) = (row for row in status.read_text().splitlines() if row.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,83 @@
+"""Clips spread over devices: four of the CPU's, which only a process of its own can have."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxface
+from bench.runs import ROOT, Data, load
+from jaxface import Analysis, Model
+from jaxface._params import save_model
+
+# Clips as ranges of the sample sequence: more than devices, some shorter than a chunk.
+CLIPS = ((0, 19), (5, 8), (10, 26), (12, 13), (3, 12), (20, 28))
+COLUMNS = ("frame", "success", "confidence", "landmarks", "gaze", "head_pose")
+COLUMNS += ("au_intensity", "au_presence")
+
+_SCRIPT = """
+import sys
+import jax, numpy as np
+import jaxface
+from tests.test_devices import CLIPS, COLUMNS, damaged, read_frames
+
+model, samples, out, count = sys.argv[1:]
+assert len(jax.devices()) == 4
+model, frames = jaxface.load_model(model), read_frames(samples)
+clips = [frames[slice(*clip)] for clip in CLIPS]
+videos = [*clips[:2], "gone.wmv", *clips[2:4], damaged(frames), [], *clips[4:]]
+found = jaxface.analyze_batch(model, videos, fps=10.0, devices=jax.devices()[: int(count)])
+errors = [(i, str(f)) for i, f in enumerate(found) if isinstance(f, Exception)]
+tables = [f for f in found if isinstance(f, jaxface.Analysis)]
+arrays = {f"{i} {c}": getattr(t, c) for i, t in enumerate(tables) for c in COLUMNS}
+np.savez(out, errors=np.array(errors), **arrays)
+"""
+
+
+def read_frames(samples: str | Path) -> list[np.ndarray]:
+    return list(jaxface.read_video(Path(samples) / "default.wmv"))[:28]
+
+
+def damaged(frames: list[np.ndarray]) -> list[np.ndarray]:
+    """Eleven frames, the tenth without its colours."""
+    return [*frames[:9], frames[9][..., 0], frames[10]]
+
+
+@pytest.fixture(scope="module")
+def model(openface_dir, model_dir) -> Model:
+    return load(Data(openface_dir, model_dir), "openface")
+
+
+@pytest.fixture(scope="module")
+def alone(model, samples_dir) -> list[Analysis]:
+    frames = read_frames(samples_dir)
+    return [jaxface.analyze_video(model, frames[slice(*clip)], fps=10.0) for clip in CLIPS]
+
+
+@pytest.mark.parametrize("count", (4,))
+def test_clips_on_devices_equal_clips_alone(model, samples_dir, alone, tmp_path, count):
+    path, out = save_model(model, tmp_path).path, tmp_path / "found.npz"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    subprocess.run(
+        [sys.executable, "-c", _SCRIPT, str(path), str(samples_dir), str(out), str(count)],
+        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    found = np.load(out)
+    (gone, colours, empty) = found["errors"]
+    assert gone[0] == "2" and "gone.wmv: expected " in gone[1]
+    assert colours[0] == "5" and colours[1].startswith("frame 9: expected an RGB image")
+    assert empty[0] == "6" and empty[1].startswith("video: expected at least one frame")
+    assert sum(name.endswith("landmarks") for name in found.files) == len(CLIPS)
+    for number, expected in enumerate(alone):
+        for column in COLUMNS:
+            ours = found[f"{number} {column}"]
+            np.testing.assert_array_equal(ours, getattr(expected, column), f"{number} {column}")
+
+
+def test_a_batch_needs_a_device(model):
+    with pytest.raises(ValueError, match="^devices: expected at least one, got none"):
+        jaxface.analyze_batch(model, [], devices=[])

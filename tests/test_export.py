@@ -1,0 +1,229 @@
+"""Every public function and every compiled program, lowered for CPUs and GPUs without having them.
+
+`jax.export` lowers for any platform by name. "METAL" is the name under which jax-metal registers.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+import jaxface
+from bench.runs import Data, load
+from jaxface import Camera, Extras, Model, _programs
+from jaxface._pipeline import start_person
+from jaxface._stored import StoredFunction
+from jaxface.fit import SegmentConfig
+
+from .precision import double_precision
+
+PLATFORMS = ("cpu", "cuda", "METAL")
+# How JAX 0.4.34 exports `lax.top_k`, which jax-metal 0.1.1 has; newer JAX exports an operation.
+ALLOWED_CALLS = {"mhlo.topk"}
+# What jax-metal 0.1.1 does not compile.
+LACKING = ("cholesky", "triangular_solve", "fft", "complex")
+COUNT, HEIGHT, WIDTH = 4, 240, 320
+
+
+def _shape(*shape: int, dtype: Any = jnp.float32) -> Any:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+FLAG, NUMBER, SIZE = _shape(dtype=bool), _shape(dtype=jnp.int32), _shape(2, dtype=jnp.int32)
+IMAGE, BOX = _shape(HEIGHT, WIDTH, 3), _shape(4)
+CLIP, VALID = _shape(COUNT, HEIGHT, WIDTH, 3, dtype=jnp.uint8), _shape(COUNT, dtype=bool)
+CAMERA = Camera(*[_shape()] * 4)
+SEGMENTS, EXTRAS = SegmentConfig(count=2, longest=8), Extras(fhog=True, aligned=True)
+
+
+def _closed(function: Callable, arguments: tuple) -> tuple[Callable, Any]:
+    """A function of arrays alone, and their shapes; settings are closed over."""
+    arrays, static = eqx.partition(arguments, lambda x: isinstance(x, jax.ShapeDtypeStruct))
+    return lambda arrays: function(*eqx.combine(arrays, static)), arrays
+
+
+def _result(function: Callable, *arguments: Any) -> Any:
+    """Shapes of what a function returns."""
+    closed, arrays = _closed(function, arguments)
+    return eqx.filter_eval_shape(closed, arrays)
+
+
+def _violations(function: Callable, *arguments: Any) -> list[str]:
+    """What keeps an exported function from running on all platforms."""
+    closed, arrays = _closed(function, arguments)
+    exported = export.export(jax.jit(closed), platforms=PLATFORMS)(arrays)
+    text = exported.mlir_module()
+    calls = set(re.findall(r"custom_call\s*@([\w.]+)", text))
+    found = [f"custom call {name}" for name in sorted(calls - ALLOWED_CALLS)]
+    if re.search(r"[x<]f64\b", text):
+        found.append("float64")
+    found += [word for word in LACKING if re.search(rf"stablehlo\.{word}\b|\b{word}<", text)]
+    return found + [str(e) for e in (*exported.ordered_effects, *exported.unordered_effects)]
+
+
+@pytest.fixture(scope="module")
+def models(openface_dir, model_dir) -> Callable[[str], Model]:
+    """Models with shapes in place of arrays."""
+
+    @functools.cache
+    def abstract(kind: str) -> Model:
+        model = load(Data(openface_dir, model_dir), kind)
+        return jax.tree.map(lambda x: _shape(*x.shape, dtype=x.dtype), model)
+
+    return abstract
+
+
+# Public functions
+
+
+def _fit_landmarks(model: Model) -> tuple[Callable, tuple]:
+    def fit(clnf, image, box):
+        return jaxface.fit_landmarks(clnf, jaxface.to_gray(image), box, config=config.fit)
+
+    config = jaxface.default_config(model)
+    return fit, (model.clnf, IMAGE, BOX)
+
+
+def _track_frame(model: Model) -> tuple[Callable, tuple]:
+    step = functools.partial(jaxface.track_frame, config=jaxface.default_config(model))
+    return step, (model, _result(jaxface.start_track, model.clnf), IMAGE)
+
+
+def _analyze_frame(model: Model) -> tuple[Callable, tuple]:
+    track = _result(jaxface.start_track, model.clnf)
+    return jaxface.analyze_frame, (model, IMAGE, track.fit, CAMERA)
+
+
+def _clip_frame(model: Model) -> tuple[Callable, tuple]:
+    config = dataclasses.replace(jaxface.default_config(model), online=True)
+    step = functools.partial(jaxface.clip_frame, config=config)
+    return step, (model, _result(jaxface.start_clip, model), IMAGE, CAMERA)
+
+
+def _several_frame(model: Model) -> tuple[Callable, tuple]:
+    config = jaxface.default_config(model, static_action_units=True)
+    step = functools.partial(jaxface.several_frame, config=config)
+    return step, (model, _result(jaxface.start_several, model), IMAGE, CAMERA)
+
+
+FUNCTIONS: dict[str, Callable[[Model], tuple[Callable, tuple]]] = {
+    "detect_faces": lambda model: (jaxface.detect_faces, (model.detector, IMAGE)),
+    "fit_landmarks": _fit_landmarks,
+    "track_frame": _track_frame,
+    "analyze_frame": _analyze_frame,
+    "clip_frame": _clip_frame,
+    "several_frame": _several_frame,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_public_functions(models, name):
+    function, arguments = FUNCTIONS[name](models("openface"))
+    assert _violations(function, *arguments) == []
+
+
+@pytest.mark.parametrize("kind", ("openface-ceclm", "openface-clm"))
+def test_other_kinds_of_patch_experts(models, kind):
+    function, arguments = _fit_landmarks(models(kind))
+    assert _violations(function, *arguments) == []
+
+
+# Programs that `analyze_video` and `analyze_image` compile
+
+
+def _plain(name: str) -> Callable:
+    """A program without its compilation."""
+    return getattr(_programs, name).__wrapped__
+
+
+PROGRAMS = [name for name, thing in vars(_programs).items() if isinstance(thing, StoredFunction)]
+
+
+def _arguments(name: str, model: Model) -> tuple:
+    """What a program is called with."""
+    config = jaxface.default_config(model)
+    state = _result(_plain("first_track_state"), model)
+    person = _result(start_person, model)
+    gray = _result(_plain("gray_program"), CLIP)
+    progress = _result(_plain("start_program"), model, state, config)
+    lanes = _shape(SEGMENTS.count, dtype=jnp.int32)
+
+    def several(tree: Any, count: int) -> Any:
+        return jax.tree.map(lambda x: _shape(count, *x.shape, dtype=x.dtype), tree)
+
+    def tracked() -> Any:
+        one = _result(_plain("finish_program"), model, state, progress)[1]
+        return several(one, COUNT)
+
+    return {
+        "detect_program": lambda: (model, IMAGE, SIZE, config),
+        "analyze_box": lambda: (
+            *(model, IMAGE, BOX, CAMERA, SIZE),
+            dataclasses.replace(config, static_action_units=True),
+        ),
+        "track_chunk": lambda: (model, state, CLIP, VALID, SIZE, config),
+        "gray_program": lambda: (CLIP,),
+        "follow_program": lambda: (
+            *(model, several(state.fit, SEGMENTS.count), gray, lanes, NUMBER, lanes, SIZE),
+            *(config, SEGMENTS),
+        ),
+        "start_program": lambda: (model, state, config),
+        "begin_program": lambda: (model, progress, NUMBER, config),
+        "end_program": lambda: (model, progress, NUMBER, state.fit, FLAG),
+        "search_program": lambda: (
+            *(model, progress, _result(jaxface.detect_faces, model.detector, IMAGE), config),
+        ),
+        "finish_program": lambda: (model, state, progress),
+        "scout_program": lambda: (model, state.fit, gray, NUMBER, NUMBER, config, SEGMENTS),
+        "measure_chunk": lambda: (model, person, CLIP, VALID, tracked(), CAMERA, config, EXTRAS),
+        "several_chunk": lambda: (
+            *(model, _result(_plain("first_several_state"), model), CLIP, VALID, SIZE, CAMERA),
+            *(dataclasses.replace(config, static_action_units=True), EXTRAS),
+        ),
+        "first_track_state": lambda: (model,),
+        "first_several_state": lambda: (model,),
+        "final_medians": lambda: (person,),
+    }[name]()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs(models, name):
+    model = models("openface")
+    assert _violations(_plain(name), *_arguments(name, model)) == []
+
+
+# What must not pass
+
+
+@pytest.mark.parametrize("platforms", (("METAL",), PLATFORMS), ids=("METAL", "all"))
+def test_what_metal_lacks_is_noticed(monkeypatch, platforms):
+    monkeypatch.setattr(f"{__name__}.PLATFORMS", platforms)
+    assert "cholesky" in _violations(jnp.linalg.cholesky, _shape(6, 6))
+    assert "fft" in _violations(jnp.fft.rfft, _shape(6))
+
+
+def test_a_library_call_is_noticed(monkeypatch):
+    monkeypatch.setattr(f"{__name__}.PLATFORMS", ("cpu",))
+    (found,) = _violations(jnp.linalg.eigh, _shape(6, 6))
+    assert found.startswith("custom call lapack")
+
+
+def test_a_callback_is_noticed():
+    def log(x):
+        jax.debug.print("{}", x)
+        return x
+
+    with pytest.raises(NotImplementedError, match="debug_(callback|print)"):
+        _violations(log, _shape(3))
+
+
+def test_double_precision_is_noticed():
+    with double_precision():
+        assert _violations(lambda x: x * 2, _shape(3, dtype=jnp.float64)) == ["float64"]
