@@ -17,6 +17,8 @@ from jaxface.training._action_unit_heads import (
     HeadsConfig,
     Regression,
     UnitFit,
+    _choice,
+    _rescaled,
     correlation,
     f1_score,
     pack_heads,
@@ -158,6 +160,22 @@ def test_a_head_may_be_negative_where_the_unit_is_absent():
         found[name] = correlation(np.clip(fresh @ weights + bias, 0, FULL), wanted)
     assert found["one-sided"] > 0.99
     assert found["plain"] < 0.96
+
+
+def test_the_strongest_penalty_that_is_good_enough_is_taken():
+    curve = np.array([0.85, 0.9, 0.83, 0.7])
+    assert [_choice(curve, enough) for enough in (0.6, 0.82, 0.88, 0.95)] == [3, 2, 1, 1]
+
+
+def test_heads_are_rescaled_to_the_truth():
+    rng = np.random.default_rng(0)
+    features, weights = rng.normal(size=(300, 4)).astype(np.float32), np.array([2, 0, 1, 0.0])
+    truth = np.clip(features @ weights + 0.5, 0, FULL)
+    small = UnitFit((0.5 * weights).astype(np.float32), 0.25, 1.0, np.zeros(1))
+    found = _rescaled(small, features, truth)
+    # Clipping at 5 leaves the gain a little under 2.
+    np.testing.assert_allclose(found.weights, weights, rtol=0.05)
+    assert found.bias == pytest.approx(0.5, rel=0.05)
 
 
 def test_measures_of_agreement():
