@@ -62,7 +62,7 @@ def _analyze(model: Any, clip: str, *, at_once: bool) -> tuple[int, float]:
     analysis = jaxface.ClipAnalysis(model, reader, timestamp=reader.timestamp, at_once=at_once)
     first = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        with CsvWriter(Path(folder) / "clip.csv") as writer:
+        with CsvWriter(Path(folder) / "clip.csv", units=analysis.units) as writer:
             for batch in analysis:
                 first = first or time.time()
                 writer.write_table(batch.table)

@@ -211,7 +211,7 @@ def _time_whole(model: Model, config: Config, clip: _Clip) -> tuple[float, float
 def _write(batches: Iterator[FaceBatch], analysis: ClipAnalysis, path: Path) -> list[FaceBatch]:
     """Writes rows as they come. Returns them."""
     seen = []
-    with CsvWriter(path) as writer:
+    with CsvWriter(path, units=analysis.units) as writer:
         for batch in batches:
             writer.write_table(batch.table)
             seen.append(batch)
