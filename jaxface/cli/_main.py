@@ -104,7 +104,9 @@ def _analyze(arguments: argparse.Namespace) -> int:
             check_output_folder(options.out)
             if arguments.profile is not None:
                 check_output_folder(Path(arguments.profile))
-            process = _process(jobs, options, cache=not arguments.no_compile_cache)
+            # Programs from the cache have lost the names that a profile shows.
+            cache = not (arguments.no_compile_cache or arguments.profile)
+            process = _process(jobs, options, cache=cache)
         except NameClashError as error:
             reporter.fail(error)
             return 2
