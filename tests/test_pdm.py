@@ -308,7 +308,7 @@ def _minimum(pdm: PDM, start: PDMParameters, target):
 
     slope = jax.jit(jax.jacfwd(residuals))
     for _ in range(15):
-        values = values - np.linalg.lstsq(slope(values), residuals(values))[0]
+        values = values - np.linalg.lstsq(slope(values), residuals(values), rcond=None)[0]
     return shape_2d(pdm, unravel(values))
 
 
