@@ -20,6 +20,7 @@ import platformdirs
 import safetensors
 import safetensors.numpy
 
+from ._files import replace_file
 from ._model import Model, ModelInfo
 from .analyze import ActionUnits, FaceAnalyser, LinearHeads
 from .detect import MTCNN, OPENFACE_FRAME, Conv, Dense, MaxPool, Net, PReLU
@@ -124,8 +125,8 @@ def save_model(
         "modified": list(modified),
         "structure": structure,
     }
-    _replace(stored, data)
-    _replace(stored.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
+    replace_file(stored, data)
+    replace_file(stored.with_suffix(".json"), json.dumps(manifest, indent=1).encode())
     return _record(stored, manifest)
 
 
@@ -141,7 +142,7 @@ def write_module(module: eqx.Module, path: Path) -> None:
     tensors: dict[str, np.ndarray] = {}
     structure = json.dumps(_encode(module, "", tensors))
     metadata = {"format": str(FORMAT), "structure": structure}
-    _replace(path, safetensors.numpy.save(tensors, metadata=metadata))
+    replace_file(path, safetensors.numpy.save(tensors, metadata=metadata))
 
 
 def read_module(path: Path) -> Any:
@@ -294,16 +295,6 @@ def _again(path: Path) -> str:
     if path.parent == shipped_dir():
         return "It comes with jaxface: install that again."
     return "Import the model again with `jaxface models import DIR`."
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Writes a file in one step, so that an interrupted import leaves the old one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:

@@ -9,8 +9,6 @@ import functools
 import hashlib
 import importlib
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +20,8 @@ import jaxlib.version
 import numpy as np
 from jax import export
 from jax.extend.mlir.passmanager import PassManager
+
+from ._files import replace_file
 
 _FOLDER = "jaxface-programs"
 _LENGTH = 8  # bytes that tell how long the description of the results is
@@ -73,7 +73,7 @@ class StoredFunction:
         folder = None if any(map(_is_spread, leaves)) else _folder()
         shapes = tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
         values, places = jax.tree.flatten(statics)
-        key = (tree, shapes, tuple(values), places, folder)
+        key = (tree, shapes, tuple(values), places, folder, _settings())
         program = self._programs.get(key)
         if program is None:
             with self._lock:
@@ -91,7 +91,7 @@ class StoredFunction:
         if folder is None:
             return self._new_program(tree, statics, compile_as)
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-        named = (self._function.__qualname__, str(tree), repr(statics), repr(shapes))
+        named = (self._function.__qualname__, str(tree), repr((statics, shapes, _settings())))
         path = folder / f"{self._function.__name__}-{_digest(*_versions(), *named)}"
         found = _read(path)
         if found is None:
@@ -148,6 +148,12 @@ def _folder() -> Path | None:
 
 def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _settings() -> tuple[object, ...]:
+    """JAX's own settings that change what a function is traced to."""
+    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
+    return tuple(getattr(jax.config, name) for name in names)
 
 
 @functools.cache
@@ -220,6 +226,4 @@ def _write(path: Path, results: Any, code: bytes) -> None:
     body = len(description).to_bytes(_LENGTH, "little") + description + code
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(body).digest() + body)
-        os.replace(file.name, path)
+        replace_file(path, hashlib.sha256(body).digest() + body)

@@ -12,7 +12,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import those to its left; a group imports from itself only where `_INNER` says so.
 LAYERS = (
-    ("_types", "errors", "_stored"),
+    ("_types", "errors", "_files", "_stored"),
     ("ops",),
     ("detect",),
     ("fit",),
@@ -22,6 +22,7 @@ LAYERS = (
     ("_results", "_programs", "_follow", "_stages", "_batch", "_devices"),
 )
 _INNER = {
+    ("_stored", "_files"),
     ("_several", "_pipeline"),
     ("_follow", "_programs"),
     ("_stages", "_programs"),

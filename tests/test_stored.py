@@ -106,6 +106,14 @@ def test_runs_where_nothing_can_be_written(cache: Path):
     assert traced.count == 1
 
 
+def test_other_precision_is_another_program(cache: Path):
+    function, traced = store()
+    check(function(*arguments(), "double"), 2)
+    with jax.default_matmul_precision("highest"):
+        check(function(*arguments(), "double"), 2)
+    assert traced.count == len(programs(cache)) == 2
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_donated_arguments_are_given_up(cached: bool, request):
     if cached:
