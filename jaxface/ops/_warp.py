@@ -5,6 +5,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
+from .double import split
+
 _LIMIT = 2.0**20  # px; keeps coordinates times 1024 inside int32
 
 
@@ -24,9 +26,8 @@ def rounded_product(factor: float, value: Float[Array, "..."]) -> Float[Array, "
     Args:
         factor: a number of at most 12 significant bits.
     """
-    bits = lax.bitcast_convert_type(lax.stop_gradient(value), jnp.int32)
-    head = lax.bitcast_convert_type(bits & -4096, value.dtype)
-    return factor * head + factor * (value - head)
+    head, tail = split(value)
+    return factor * head + factor * tail
 
 
 def _rounded(head: Int[Array, "..."], rest: Float[Array, "..."]) -> Int[Array, "..."]:
