@@ -8,15 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxface import Model
-
-REGIONS = {
-    "jaw": slice(0, 17),
-    "brows": slice(17, 27),
-    "nose": slice(27, 36),
-    "eyes": slice(36, 48),
-    "mouth": slice(48, 68),
-}
-_OUTER_EYES = (36, 45)
+from jaxface.training._measure_fit import OUTER_EYES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +62,7 @@ class Context:
 
 def eye_distance(landmarks: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, " n"]:
     """Distance of the outer corners of the eyes."""
-    first, second = _OUTER_EYES
+    first, second = OUTER_EYES
     return np.linalg.norm(landmarks[:, first] - landmarks[:, second], axis=-1)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import jaxface
 from jaxface import Analysis
 from jaxface.output import INTENSITY_NAMES, Table
+from jaxface.training._measure_fit import REGIONS
 
 from . import talking_head
 from .figures import pick
-from .quality import REGIONS, Context, Measure, Place, angles, draw_points, eye_distance, save_sheet
+from .quality import Context, Measure, Place, angles, draw_points, eye_distance, save_sheet
 from .runs import find_data, golden_run, open_clip
 
 _CLIPS = ("default.wmv", "2015-10-15-15-14.avi", "image_sequence")

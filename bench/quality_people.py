@@ -23,8 +23,9 @@ from jaxface.training import (
     picture_faces,
     score_detector,
 )
+from jaxface.training._measure_fit import REGIONS
 
-from .quality import REGIONS, Context, Measure, Place, draw_points, eye_distance, save_sheet
+from .quality import Context, Measure, Place, draw_points, eye_distance, save_sheet
 
 _RENDERED = 300  # pictures
 _YAWS = ((0, 15, 5.0), (15, 30, 5.0), (30, 45, 5.0), (45, 60, 8.0))  # degrees, and the bound

@@ -24,7 +24,7 @@ REGIONS = {
     "eyes": slice(36, 48),
     "mouth": slice(48, 68),
 }
-_OUTER_EYES = (36, 45)
+OUTER_EYES = (36, 45)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,5 +146,5 @@ def landmark_errors(fits: Fit, faces: FaceSet) -> Errors:
 
 def outer_eye_distance(landmarks: np.ndarray) -> np.ndarray:
     """Distance (f,) between the outer corners of the eyes of landmarks (f, 68, 2 or 3)."""
-    first, second = _OUTER_EYES
+    first, second = OUTER_EYES
     return np.linalg.norm(landmarks[:, first] - landmarks[:, second], axis=-1)
