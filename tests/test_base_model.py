@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 import jaxface
 from bench import talking_head
@@ -86,8 +87,7 @@ def test_the_manifest_names_the_parts():
 
 
 def test_the_wheel_holds_it(tmp_path):
-    build = pytest.importorskip("hatchling.builders.wheel")
-    (wheel,) = build.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = zipfile.ZipFile(wheel).namelist()
     forced = tomllib.loads((ROOT / "pyproject.toml").read_text())
     forced = forced["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
