@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from .._types import Fit, Gray, PartFit, PDMParameters
-from ..ops import pad_border, select
+from ..ops import materialise, pad_border, select
 from ._areas import align_to_reference, nearest_view, sample_areas
 from ._config import FitConfig, ScaleConfig, scale_config
 from ._model import CLNF, LandmarkModel, Part
@@ -104,7 +104,8 @@ def lane_frames(
     def look(padded, landmarks, to_image):
         return sample_areas(padded, landmarks, to_image, window)
 
-    areas = jax.vmap(look)(padded, aligned.landmarks, aligned.to_image)
+    # Each pixel is used eleven times, and must not be sampled as often.
+    areas = materialise(jax.vmap(look)(padded, aligned.landmarks, aligned.to_image))
     return ResponseFrame(
         responses=lane_responses(experts, areas, aligned.views),
         landmarks=aligned.landmarks,
@@ -407,7 +408,8 @@ def refine_fit(
         phase: which scales are run; the coarse phase ends without parts and validation.
         phases: all phases that may occur; only their runs are compiled.
     """
-    gray = jnp.where(jnp.isfinite(gray), gray, 0)  # a damaged frame is a failed one, not NaN
+    if jnp.issubdtype(gray.dtype, jnp.floating):
+        gray = jnp.where(jnp.isfinite(gray), gray, 0)  # a damaged frame is a failed one, not NaN
     lanes = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), fit, jnp.asarray(phase)))
     fits = refine_lanes(clnf, *lanes, size=size, config=config, phases=phases)
     return jax.tree.map(lambda leaf: leaf[0], fits)

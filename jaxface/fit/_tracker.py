@@ -74,7 +74,7 @@ def track_landmarks(
         Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
     """
     phases = track_phases(clnf)
-    nowhere = jnp.zeros(6, gray.dtype), jnp.zeros((), bool)
+    nowhere = jnp.zeros(6, state.fit.likelihood.dtype), jnp.zeros((), bool)
 
     def find() -> tuple[Box, Bool[Array, ""]]:
         box, found = find_box()
@@ -242,7 +242,7 @@ def track_box(
         `reinit_video_every`, as for several faces.
     """
 
-    rotation = jnp.zeros(3, gray.dtype)
+    rotation = jnp.zeros(3, box.dtype)
     empty = empty_fit(clnf)
     first = eqx.tree_at(
         lambda f: f.parameters, empty, parameters_from_box(clnf.main.pdm, box, rotation)
