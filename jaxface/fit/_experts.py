@@ -13,7 +13,7 @@ SUPPORT = 11
 class Bank(eqx.Module):
     """CCNF experts of one view, laid out for response maps of one size w; see `build_banks`."""
 
-    rows: Float[Array, "n r j"]  # r = 11 (w + 10), j = k w
+    strips: Float[Array, "n j i"]  # j = k r, i = 11 (r + 10), r rows at a time
     sigma: Float[Array, "n s s"] | None  # s = w**2; None where the pixels are not coupled
 
 
