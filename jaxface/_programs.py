@@ -92,8 +92,8 @@ def detect_program(model: Model, image: Image, size: Int[Array, "2"], config: Co
 def analyze_box(
     model: Model, image: Image, box: Box, camera: Camera, size: Int[Array, "2"], config: Config
 ) -> ClipFace:
-    image = image.astype(jnp.float32)
     fit = fit_landmarks(model.clnf, to_gray(image), box, size=size, config=config.fit)
+    image = image.astype(jnp.float32)
     succeeded = jnp.ones((), bool)  # OpenFace gives the gaze of every face in an image
     face = analyze_frame(model, image, fit, camera, success=succeeded, config=config)
     return single_image(eqx.tree_at(lambda f: f.success, face, fit.success), model)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxface._programs import compiler_options
 from jaxface.ops import (
     affine_cells,
     double,
@@ -250,7 +251,9 @@ def test_lane_product_adds_in_openblas_order():
         lanes = exact.astype(np.float32)
     while len(lanes) > 1:
         lanes = lanes[::2] + lanes[1::2]
-    assert np.mean(jax.jit(lane_product)(weights, terms) == lanes[0]) > _SAME
+    for options in ({}, compiler_options()):
+        found = jax.jit(lane_product, compiler_options=options)(weights, terms)
+        assert np.mean(found == lanes[0]) > _SAME
 
 
 @pytest.mark.parametrize("count", [1, 28, 68, 200])
