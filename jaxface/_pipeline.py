@@ -87,7 +87,8 @@ def default_config(
 
 def prepare_model(model: Model, config: Config) -> Model:
     """Adds what a configuration needs beyond the default one; see `fit.prepare_clnf`."""
-    return eqx.tree_at(lambda m: m.clnf, model, prepare_clnf(model.clnf, config.fit))
+    clnf = prepare_clnf(model.clnf, config.fit)
+    return model if clnf is model.clnf else eqx.tree_at(lambda m: m.clnf, model, clnf)
 
 
 class Face(eqx.Module):

@@ -21,10 +21,19 @@ def prepare_clnf(clnf: CLNF, config: FitConfig) -> CLNF:
         The model, unchanged where nothing was missing.
     """
     scales = zip(config.windows_init, config.windows_track, strict=False)
-    windows = [{first, second} for first, second in scales]
-    main = _prepare(clnf.main, windows)
-    parts = [_prepare(part.model, [{w} for w in part.config.windows]) for part in clnf.parts]
+    wanted = [(clnf.main, [{first, second} - {0} for first, second in scales])]
+    wanted += [(part.model, [{w} - {0} for w in part.config.windows]) for part in clnf.parts]
+    if all(_is_prepared(model, windows) for model, windows in wanted):
+        return clnf
+    main, *parts = (_prepare(model, windows) for model, windows in wanted)
     return _replace_models(clnf, main, parts)
+
+
+def _is_prepared(model: LandmarkModel, windows: list[set[int]]) -> bool:
+    return all(
+        not isinstance(experts, CCNFExperts) or needed <= experts.banks.keys()
+        for experts, needed in zip(model.experts, windows, strict=False)
+    )
 
 
 def strip_clnf(clnf: CLNF) -> CLNF:
@@ -51,8 +60,7 @@ def _strip(model: LandmarkModel) -> LandmarkModel:
 
 def _prepare(model: LandmarkModel, windows: list[set[int]]) -> LandmarkModel:
     experts = tuple(
-        _add_banks(experts, wanted - {0})
-        for experts, wanted in zip(model.experts, windows, strict=False)
+        _add_banks(experts, wanted) for experts, wanted in zip(model.experts, windows, strict=False)
     )
     return eqx.tree_at(lambda m: m.experts, model, experts + model.experts[len(experts) :])
 
