@@ -5,7 +5,6 @@ Prints a `Timing` as JSON. VARIANT is "offline", "at_once", "streaming" or "imag
 
 import dataclasses
 import functools
-import inspect
 import itertools
 import json
 import resource
@@ -73,13 +72,11 @@ def _analyze(model: Any, clip: str, *, at_once: bool) -> tuple[int, float]:
 
 @functools.cache
 def _stream_program() -> Callable:
-    import jax.numpy as jnp
-
     import jaxface
     from jaxface._programs import compiled
 
     def step(model, state, frame, camera, config):
-        return jaxface.clip_frame(model, state, frame.astype(jnp.float32), camera, config=config)
+        return jaxface.clip_frame(model, state, frame, camera, config=config)
 
     return compiled(step)
 
@@ -102,58 +99,20 @@ def _stream(model: Any, clip: str) -> tuple[int, float]:
     return rows, first
 
 
-@functools.cache
-def _batch_program() -> Callable:
-    import jax
-
-    from jaxface._programs import Extras, analyze_box, compiled, slim
-
-    def analyze(model, images, boxes, camera, size, config):
-        def one(image, box):
-            face = inspect.unwrap(analyze_box)(model, image, box, camera, size, config)
-            return slim(face, Extras())
-
-        return jax.vmap(one)(images, boxes)
-
-    return compiled(analyze)
-
-
 def _images(model: Any, clip: str, batch: int) -> tuple[int, float]:
-    """The widest face of each of some frames, detected and fitted anew. Returns how many."""
+    """All faces of some frames, detected and fitted anew. Returns how many."""
     import jaxface
 
     frames = list(itertools.islice(jaxface.read_video(clip), max(batch, _STILLS)))
     first, faces = 0.0, 0
     for start in range(0, len(frames) - batch + 1, batch):
         group = frames[start : start + batch]
-        if batch == 1:
-            faces += len(jaxface.analyze_image(model, group[0]).frame)
-        else:
-            faces += _fit_together(model, group)
+        for found in jaxface.analyze_images(model, group):
+            if isinstance(found, Exception):
+                raise found
+            faces += len(found.frame)
         first = first or time.time()
     return faces, first
-
-
-def _fit_together(model: Any, frames: list[Any]) -> int:
-    """Detects frame by frame, and fits and measures all faces in one call."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    import jaxface
-    from jaxface._programs import detect_program
-    from jaxface.io import pad_to_canvas
-
-    config = jaxface.default_config(model, static_action_units=True)
-    canvases, sizes = zip(*(pad_to_canvas(frame) for frame in frames), strict=True)
-    size = jnp.asarray(sizes[0], jnp.int32)
-    found = [detect_program(model, image, size, config) for image in canvases]
-    boxes = jnp.stack([detections.sized_boxes[0] for detections in found])
-    height, width = sizes[0]
-    camera = jaxface.Camera(*map(jnp.float32, jaxface.default_camera(width, height)))
-    images = jnp.asarray(np.stack(canvases))
-    jax.block_until_ready(_batch_program()(model, images, boxes, camera, size, config))
-    return sum(bool(detections.valid[0]) for detections in found)
 
 
 def peak_memory() -> float:

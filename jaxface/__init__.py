@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ._batch import analyze_image as analyze_image
     from ._batch import analyze_video as analyze_video
     from ._devices import analyze_batch as analyze_batch
+    from ._images import analyze_images as analyze_images
     from ._model import Model as Model
     from ._params import ModelFileError as ModelFileError
     from ._params import installed_models as installed_models
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "_batch": ("ClipAnalysis", "analyze_image", "analyze_video"),
     "_devices": ("analyze_batch",),
+    "_images": ("analyze_images",),
     "_model": ("Model",),
     "_params": ("ModelFileError", "installed_models", "load_model"),
     "_pipeline": (

@@ -308,7 +308,7 @@ def choose_person(live: Bool[Array, ""], person: Person, before: Person) -> Pers
 def clip_frame(
     model: Model,
     state: ClipState,
-    image: Image,
+    image: Image | UInt8[Array, "h w 3"],
     camera: Camera,
     *,
     size: Int[Array, "2"] | None = None,
@@ -321,14 +321,15 @@ def clip_frame(
 
     Args:
         state: history; `start_clip(model)` before the first frame.
-        image: RGB, 0 to 255; may be padded with zeros beyond `size`.
+        image: RGB, 0 to 255; may be padded with zeros beyond `size`. Bytes are faster.
         camera: intrinsics.
         size: height and width of the picture, px; by default all of `image`.
     Reference:
         Specification 01, B.5; specification 03, C.2.
     """
     track, tracked = track_frame(model, state.track, image, size=size, config=config)
-    person, face = measure_tracked(model, state.person, image, tracked, camera, config=config)
+    floats = image.astype(tracked.fit.landmarks.dtype)
+    person, face = measure_tracked(model, state.person, floats, tracked, camera, config=config)
     return ClipState(track=track, person=person), face
 
 

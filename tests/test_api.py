@@ -98,6 +98,28 @@ def test_wrong_frame(model, kind):
         jaxface.analyze_video(model, iter([_frame(), _frame(), frame]))
 
 
+def test_many_images_are_as_each_by_itself(model, samples_dir, tmp_path):
+    """A file that is missing or no image costs nobody else's result."""
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    good = [samples_dir / "sample1.jpg", samples_dir / "sample3.jpg"]
+    images = [good[0], tmp_path / "gone.jpg", broken, _frame(), good[1], _frame()[..., 0]]
+    found = jaxface.analyze_images(model, images, workers=2)
+    assert [type(f).__name__ for f in found] == [
+        *("Analysis", "InputError", "InputError", "Analysis", "Analysis", "ValueError")
+    ]
+    assert "gone.jpg" in str(found[1]) and "broken.jpg" in str(found[2])
+    for index, path in ((0, good[0]), (4, good[1])):
+        alone, together = jaxface.analyze_image(model, path), found[index]
+        assert isinstance(together, Analysis)
+        np.testing.assert_array_equal(together.landmarks, alone.landmarks)
+        np.testing.assert_array_equal(together.au_intensity, alone.au_intensity)
+    assert isinstance(found[3], Analysis) and len(found[3].frame) == 0
+    assert jaxface.analyze_images(model, []) == []
+    with pytest.raises(ValueError, match="^workers: expected at least 1, got 0"):
+        jaxface.analyze_images(model, images, workers=0)
+
+
 def test_no_frame(model):
     with pytest.raises(ValueError, match="^video: expected at least one frame, got none"):
         jaxface.analyze_video(model, iter([]))

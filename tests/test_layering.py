@@ -19,7 +19,7 @@ LAYERS = (
     ("analyze",),
     ("_model",),
     ("_pipeline", "_several"),
-    ("_results", "_programs", "_follow", "_stages", "_batch", "_devices"),
+    ("_results", "_programs", "_follow", "_stages", "_batch", "_devices", "_images"),
 )
 _INNER = {
     ("_stored", "_files"),
@@ -28,9 +28,16 @@ _INNER = {
     ("_stages", "_programs"),
     *(("_batch", name) for name in ("_results", "_programs", "_follow")),
     *(("_devices", name) for name in ("_results", "_programs", "_batch")),
+    *(("_images", name) for name in ("_results", "_programs", "_batch")),
 }
 # Results turn into tables, and clips are read, where a batch leaves the device.
-_EDGE = {("_results", "output"), ("_batch", "output"), ("_batch", "io"), ("_devices", "io")}
+_EDGE = {
+    ("_results", "output"),
+    ("_batch", "output"),
+    ("_batch", "io"),
+    ("_devices", "io"),
+    ("_images", "io"),
+}
 HOST = ("cli", "io", "openface", "output", "training", "_params")
 _PURE = ("_types", "ops", "detect", "fit", "analyze", "_pipeline", "_several")
 _MAX_MODULE = 500  # lines
