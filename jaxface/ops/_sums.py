@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 _LANES = 16
 _COLUMNS = 64  # with as many, XLA's own product adds in sequence
-_WINDOW = 32  # XLA cuts longer sums into windows
 _MOST = 384  # terms that OpenBLAS adds before it goes back to memory
 
 
@@ -22,13 +21,11 @@ def lane_product(weights: Float[Array, " n"], terms: Float[Array, "n ..."]) -> F
     shape = terms.shape[1:]
     weights = jnp.pad(weights, (0, fill)).reshape(-1, _LANES, *(1,) * len(shape))
     terms = jnp.pad(terms, ((0, fill),) + ((0, 0),) * len(shape)).reshape(-1, _LANES, *shape)
-    if weights.shape[0] <= _WINDOW:
-        lanes = jnp.sum(weights * terms, axis=0)
-    else:
-        zeros = jnp.zeros(terms.shape[1:], terms.dtype)
-        lanes = lax.fori_loop(
-            0, weights.shape[0], lambda i, lanes: lanes + weights[i] * terms[i], zeros
-        )
+    # A loop: what XLA makes of a sum has another order, or takes four times as long.
+    zeros = jnp.zeros(terms.shape[1:], terms.dtype)
+    lanes = lax.fori_loop(
+        0, weights.shape[0], lambda i, lanes: lanes + weights[i] * terms[i], zeros
+    )
     while lanes.shape[0] > 1:
         lanes = lanes[::2] + lanes[1::2]
     return lanes[0]
