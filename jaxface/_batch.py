@@ -477,15 +477,16 @@ def analyze_image(
     canvas, size = jnp.asarray(canvas), jnp.asarray(size, jnp.int32)
     if boxes is None:
         found = detect_program(model, canvas, size, config)
-        boxes = np.asarray(found.sized_boxes)[np.asarray(found.valid)]
-    intrinsics = _to_camera(camera or default_camera(width, height))
-    faces = [
-        jax.tree.map(
-            np.asarray,
-            slim(analyze_box(model, canvas, jnp.asarray(box), intrinsics, size, config), extras),
+        boxes, points = (
+            np.asarray(leaf)[np.asarray(found.valid)] for leaf in (found.sized_boxes, found.points)
         )
-        for box in np.asarray(boxes, np.float32)
-    ]
+    else:
+        boxes, points = np.asarray(boxes, np.float32), np.zeros((len(boxes), 5, 2), np.float32)
+    intrinsics = _to_camera(camera or default_camera(width, height))
+    faces = []
+    for start in zip(boxes, points, strict=True):
+        face = analyze_box(model, canvas, *map(jnp.asarray, start), intrinsics, size, config)
+        faces.append(jax.tree.map(np.asarray, slim(face, extras)))
     if not faces:
         return _concatenate("image", [_no_rows(model, names)], names)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *faces)

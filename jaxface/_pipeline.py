@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ._model import Model
-from ._types import Box, Camera, Fit, Image, PDMParameters
+from ._types import Box, Camera, Fit, FivePoints, Image, PDMParameters
 from .analyze import (
     AlignConfig,
     Baseline,
@@ -156,13 +156,13 @@ def track_frame(
     check_image(image)
     size = jnp.asarray(image.shape[:2] if size is None else size)
 
-    def find_box() -> tuple[Box, Bool[Array, ""]]:
+    def find_face() -> tuple[Box, FivePoints, Bool[Array, ""]]:
         floats = image.astype(model.clnf.main.pdm.mean_shape.dtype)
         return largest_face(detect_faces(model.detector, floats, size=size, config=config.detect))
 
     with jax.named_scope("track"):
         return track_landmarks(
-            model.clnf, state, to_gray(image), find_box, size=size, config=config.fit
+            model.clnf, state, to_gray(image), find_face, size=size, config=config.fit
         )
 
 

@@ -25,7 +25,7 @@ from ._pipeline import (
 )
 from ._several import SeveralFaces, SeveralState, pause_several, several_frame, start_several
 from ._stored import StoredFunction
-from ._types import Box, Camera, Detections, Fit, Image, PDMParameters
+from ._types import Box, Camera, Detections, Fit, FivePoints, Image, PDMParameters
 from .analyze import baseline_medians
 from .detect import detect_faces, largest_face
 from .fit import (
@@ -79,9 +79,17 @@ def detect_program(model: Model, image: Image, size: Int[Array, "2"], config: Co
 
 @compiled
 def analyze_box(
-    model: Model, image: Image, box: Box, camera: Camera, size: Int[Array, "2"], config: Config
+    model: Model,
+    image: Image,
+    box: Box,
+    points: FivePoints,
+    camera: Camera,
+    size: Int[Array, "2"],
+    config: Config,
 ) -> ClipFace:
-    fit = fit_landmarks(model.clnf, to_gray(image), box, size=size, config=config.fit)
+    fit = fit_landmarks(
+        model.clnf, to_gray(image), box, points=points, size=size, config=config.fit
+    )
     image = image.astype(jnp.float32)
     succeeded = jnp.ones((), bool)  # OpenFace gives the gaze of every face in an image
     face = analyze_frame(model, image, fit, camera, success=succeeded, config=config)
@@ -163,8 +171,7 @@ def end_program(
 
 @compiled
 def search_program(model: Model, progress: Progress, found: Detections, config: Config) -> Progress:
-    box, valid = largest_face(found)
-    return open_search(model.clnf, progress, jnp.ones((), bool), box, valid, config.fit)
+    return open_search(model.clnf, progress, jnp.ones((), bool), *largest_face(found), config.fit)
 
 
 @compiled

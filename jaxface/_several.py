@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ._model import Model
 from ._pipeline import ClipFace, Config, analyze_frame, check_image, single_image
-from ._types import Box, Camera, Detections, Image
+from ._types import Box, Camera, Detections, FivePoints, Image
 from .detect import detect_faces, no_faces
 from .fit import TrackState, bounding_box, start_track, track_box
 from .ops import select, to_gray
@@ -69,8 +69,11 @@ def overlap_measure(boxes: Float[Array, "f 4"], others: Float[Array, "s 4"]) -> 
 
 def _new_faces(
     model: Model, state: SeveralState, image: Image, size: Int[Array, "2"], config: Config
-) -> tuple[Float[Array, "f 6"], Bool[Array, " f"]]:
-    """Detected faces that no slot follows yet; runs the detector on every eighth frame only."""
+) -> tuple[Float[Array, "f 6"], Float[Array, "f 5 2"], Bool[Array, " f"]]:
+    """Boxes and points of detected faces, and which of them no slot follows yet.
+
+    Runs the detector on every eighth frame only.
+    """
     boxes = jax.vmap(lambda t: bounding_box(model.clnf.main.pdm, t.fit.parameters))(state.tracks)
     boxes = jnp.where(state.active[:, None], boxes, 0)
 
@@ -80,7 +83,7 @@ def _new_faces(
     wanted = (state.frame % _EVERY == 0) & ~jnp.all(state.active)
     found = lax.cond(wanted, detect, lambda: no_faces(config.detect))
     known = jnp.any(overlap_measure(found.boxes, boxes) > _OVERLAP, axis=1)
-    return found.sized_boxes, found.valid & ~known
+    return found.sized_boxes, found.points, found.valid & ~known
 
 
 def several_frame(
@@ -106,7 +109,7 @@ def several_frame(
     check_image(image)
     size = jnp.asarray(image.shape[:2] if size is None else size)
     gray = to_gray(image)
-    boxes, unused = _new_faces(model, state, image, size, config)
+    boxes, points, unused = _new_faces(model, state, image, size, config)
 
     def slot(unused, inputs):
         track, active = inputs
@@ -116,7 +119,8 @@ def several_frame(
         unused = unused & ~(fresh & (jnp.arange(unused.shape[0]) == first))
 
         def follow(track: TrackState) -> TrackState:
-            return _follow(model, track, gray, boxes[first], fresh, size, config)
+            face = boxes[first], points[first]
+            return _follow(model, track, gray, face, fresh, size, config)
 
         idle = select(active, track, start_track(model.clnf))
         track = lax.cond(active | fresh, follow, lambda t: t, idle)
@@ -137,10 +141,15 @@ def _follow(
     model: Model,
     track: TrackState,
     gray: Array,
-    box: Box,
+    face: tuple[Box, FivePoints],
     fresh: Bool[Array, ""],
     size: Int[Array, "2"],
     config: Config,
 ) -> TrackState:
     with jax.named_scope("track"):
-        return track_box(model.clnf, track, gray, box, fresh, size=size, config=config.fit)
+        return track_box(
+            *(model.clnf, track, gray, face[0], fresh),
+            size=size,
+            config=config.fit,
+            points=face[1],
+        )

@@ -15,6 +15,7 @@ Gray = Float[Array, "h w"]  # luma, 0 to 255, integral values
 # follow it.
 Box = Float[Array, "4"] | Float[Array, "6"]
 Landmarks = Float[Array, "n 2"]  # px
+FivePoints = Float[Array, "5 2"]  # middles of the eyes, tip of the nose, corners of the mouth, px
 
 
 class Detections(eqx.Module):

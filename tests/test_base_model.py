@@ -9,6 +9,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +29,10 @@ _MOST_BYTES = 25e6  # of all files of the model
 _FOUND, _LANDMARKS, _LANDMARKS_95 = 99.0, 4.5, 8.0  # %, of the eye distance
 # Degrees. This head's pitch is 3 degrees off, which its shape makes up for: 4.0 in all.
 _POSE, _GAZE = 5.0, 8.0
+# %, of the eye distance: rolled faces, and how much worse than upright ones. Measured 8.0 and 2.0,
+# of the turned head; starts from seven rotations left faces on their side 49 to 81 off.
+_ROLLED, _WORSE = 9.0, 2.5
+_STILLS = (20, 80)  # frames: facing the camera, and with the head turned
 _FRAMES = 100  # of the 250: with the head turned to the left, and speech
 
 
@@ -129,6 +134,45 @@ def test_the_talking_head_within_bounds(clip):
     assert errors["landmarks, 95 % of the frames under, %"] <= _LANDMARKS_95
     assert errors["head pose, mean, degrees"] <= _POSE
     assert errors["gaze of an open eye, median, degrees"] <= _GAZE
+
+
+def _rolled(frame: np.ndarray, landmarks: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
+    """A frame and its landmarks, turned about the face's middle by degrees."""
+    middle = (landmarks.min(axis=0) + landmarks.max(axis=0)) / 2
+    turn = cv2.getRotationMatrix2D(middle.tolist(), roll, 1.0)
+    size = frame.shape[1], frame.shape[0]
+    return cv2.warpAffine(frame, turn, size), landmarks @ turn[:, :2].T + turn[:, 2]
+
+
+@pytest.mark.parametrize("still", _STILLS)
+def test_rolled_faces_are_fitted_as_upright_ones(model, still):
+    """From the box alone: the detector finds no face that lies on its side."""
+    reader = jaxface.read_video(talking_head.CLIP)
+    frame = next(frame for index, frame in enumerate(reader) if index == still)
+    truth = talking_head.read_columns(talking_head.TRUTH)
+    points = np.array([[truth[f"{axis}_{i}"][still] for axis in "xy"] for i in range(68)])
+    distance = np.linalg.norm(points[36] - points[45]) / np.cos(truth["pose_Ry"][still])
+    errors = {}
+    for roll in (0, 30, -30, 60, -60):
+        image, wanted = _rolled(frame, points, roll)
+        box = np.concatenate([wanted.min(axis=0), wanted.max(axis=0)])[None]
+        found = jaxface.analyze_image(model, image, boxes=box)
+        assert found.success.all()
+        errors[roll] = 100 * np.linalg.norm(found.landmarks[0] - wanted, axis=1).mean() / distance
+    assert max(errors.values()) < _ROLLED and max(errors.values()) < errors[0] + _WORSE, errors
+
+
+def test_points_of_the_detector_find_a_tilted_face(model):
+    """Detected, and started from its points."""
+    reader = jaxface.read_video(talking_head.CLIP)
+    frame = next(iter(reader))
+    truth = talking_head.read_columns(talking_head.TRUTH)
+    points = np.array([[truth[f"{axis}_{i}"][0] for axis in "xy"] for i in range(68)])
+    image, wanted = _rolled(frame, points, 25)
+    found = jaxface.analyze_image(model, image).landmarks
+    assert len(found)
+    apart = np.linalg.norm(found - wanted, axis=2).mean(axis=1).min()
+    assert 100 * apart / np.linalg.norm(points[36] - points[45]) < _ROLLED
 
 
 def test_columns_are_those_of_its_units(clip, model):

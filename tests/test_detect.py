@@ -245,7 +245,7 @@ def make_detections(boxes: list[list[float]], valid: list[bool]) -> Detections:
     return Detections(
         jnp.array(boxes, jnp.float32),
         jnp.ones(count),
-        jnp.zeros((count, 5, 2)),
+        jnp.broadcast_to(jnp.arange(count, dtype=jnp.float32)[:, None, None], (count, 5, 2)),
         jnp.array(valid),
         jnp.array([[x1 - x0, y1 - y0] for x0, y0, x1, y1 in boxes], jnp.float32),
         jnp.array(False),
@@ -254,13 +254,14 @@ def make_detections(boxes: list[list[float]], valid: list[bool]) -> Detections:
 
 def test_largest_face_is_the_first_of_the_widest():
     boxes = [[0.0, 0, 8, 90], [5, 0, 15, 20], [7, 0, 17, 20], [0, 0, 99, 99]]
-    box, found = largest_face(make_detections(boxes, [True, True, True, False]))
+    box, points, found = largest_face(make_detections(boxes, [True, True, True, False]))
     assert found and box.tolist() == [*boxes[1], 10, 20]
+    assert points.shape == (5, 2) and np.all(points == 1)
 
 
 def test_largest_face_of_none_is_zero(mtcnn: MTCNN):
-    box, found = largest_face(make_detections([[0.0, 0, 0, 0]] * 3, [False] * 3))
-    assert not found and not np.any(box)
+    box, points, found = largest_face(make_detections([[0.0, 0, 0, 0]] * 3, [False] * 3))
+    assert not found and not np.any(box) and not np.any(points)
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 64, 1), (2, 64, 64, 3)])

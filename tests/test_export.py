@@ -38,6 +38,7 @@ def _shape(*shape: int, dtype: Any = jnp.float32) -> Any:
 
 FLAG, NUMBER, SIZE = _shape(dtype=bool), _shape(dtype=jnp.int32), _shape(2, dtype=jnp.int32)
 IMAGE, BOX = _shape(HEIGHT, WIDTH, 3), _shape(4)
+POINTS = _shape(5, 2)
 CLIP, VALID = _shape(COUNT, HEIGHT, WIDTH, 3, dtype=jnp.uint8), _shape(COUNT, dtype=bool)
 CAMERA = Camera(*[_shape()] * 4)
 SEGMENTS, EXTRAS = SegmentConfig(count=2, longest=8), Extras(fhog=True, aligned=True)
@@ -165,7 +166,7 @@ def _arguments(name: str, model: Model) -> tuple:
     return {
         "detect_program": lambda: (model, IMAGE, SIZE, config),
         "analyze_box": lambda: (
-            *(model, IMAGE, BOX, CAMERA, SIZE),
+            *(model, IMAGE, BOX, POINTS, CAMERA, SIZE),
             dataclasses.replace(config, static_action_units=True),
         ),
         "track_chunk": lambda: (model, state, CLIP, VALID, SIZE, config),

@@ -28,6 +28,7 @@ _SIZE = (120, 160)
 _ACCEPT = jnp.asarray(_SIZE)
 _REJECT = jnp.asarray((1, 1))  # so small a picture that the validator sees no face
 _BOX = jnp.asarray([40.0, 20, 120, 100])
+_POINTS = jnp.zeros((5, 2))  # OpenFace's models take no notice
 _AWAY = jnp.asarray([5000.0, 20, 5080, 100])  # outside every picture: always rejected
 
 
@@ -52,7 +53,7 @@ class Machine:
         @jax.jit
         def step(clnf, state, gray, box, found, size):
             return track_landmarks(
-                clnf, state, gray, lambda: (box, found), size=size, config=config
+                clnf, state, gray, lambda: (box, _POINTS, found), size=size, config=config
             )
 
         self._step = step
@@ -263,8 +264,8 @@ def step_clip(openface_model):
 
     @jax.jit
     def step(clnf, state, gray, box, size):
-        found = jnp.ones((), bool)
-        return track_landmarks(clnf, state, gray, lambda: (box, found), size=size, config=config)
+        face = box, _POINTS, jnp.ones((), bool)
+        return track_landmarks(clnf, state, gray, lambda: face, size=size, config=config)
 
     return lambda *inputs: step(openface_model, *inputs)
 

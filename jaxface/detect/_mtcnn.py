@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import Box, Detections, Image
+from .._types import Box, Detections, FivePoints, Image
 from ._boxes import Boxes, correct, landmark_box, select, square
 from ._exact import run_exactly
 from ._nets import MTCNN, MaxPool, Net
@@ -385,17 +385,19 @@ def detect_faces(
     return _pad(detections, config.faces)
 
 
-def largest_face(detections: Detections) -> tuple[Box, Bool[Array, ""]]:
+def largest_face(detections: Detections) -> tuple[Box, FivePoints, Bool[Array, ""]]:
     """The widest face, which OpenFace tracks; the more probable one on ties.
 
     Args:
         detections: faces of one picture.
     Returns:
-        The box, x0 y0 x1 y1, width and height, px, and whether there is one; zeros if not.
+        The box, x0 y0 x1 y1, width and height, and its points, px; and whether there is one,
+        zeros if not.
     Reference:
         specification 01, B.1.
     """
     widths = detections.sizes[:, 0]
     # A width may be negative in theory, so absent faces rank below every number.
     index = jnp.argmax(jnp.where(detections.valid, widths, -jnp.inf))
-    return detections.sized_boxes[index], jnp.any(detections.valid)
+    box, points = detections.sized_boxes[index], detections.points[index]
+    return box, points, jnp.any(detections.valid)

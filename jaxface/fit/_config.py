@@ -6,7 +6,6 @@ import math
 from ._experts import CENExperts
 from ._model import CLNF
 
-_TURNED = 7  # start rotations: frontal, and turned by up to 55 degrees
 _ACCEPTED = 0.65  # of our validator, whose classes are 1.2 mm of mean error apart
 
 
@@ -27,7 +26,6 @@ class FitConfig:
     refine_parts: bool = True  # hierarchical models
     validation_boundary: float = 0.725
     multi_view: bool = False  # several start rotations instead of the frontal one
-    rotations: int = 11  # how many: OpenFace's, of which the last four are profiles
 
 
 def fit_config(clnf: CLNF, *, wild: bool = False, multi_view: bool | None = None) -> FitConfig:
@@ -35,8 +33,8 @@ def fit_config(clnf: CLNF, *, wild: bool = False, multi_view: bool | None = None
 
     Args:
         clnf: CE-CLM models get a wider kernel and weaker regularisation. Models that report other
-            points than they fit are our own: they start still images from several rotations, but
-            not from profiles, which mislead them, and their validator has another scale.
+            points than they fit are our own: they start still images from several rotations, and
+            their validator has another scale.
         wild: settings for difficult still images (OpenFace's `-wild`).
         multi_view: overrides whether still images are started from 11 rotations.
     Reference:
@@ -57,7 +55,7 @@ def fit_config(clnf: CLNF, *, wild: bool = False, multi_view: bool | None = None
             config, sigma=config.sigma * 1.5, regularisation=config.regularisation * 0.9
         )
     if clnf.reported is not None:
-        config = dataclasses.replace(config, rotations=_TURNED, validation_boundary=_ACCEPTED)
+        config = dataclasses.replace(config, validation_boundary=_ACCEPTED)
     if multi_view is not None:
         config = dataclasses.replace(config, multi_view=multi_view)
     return config

@@ -1,7 +1,9 @@
 """Fitting a face from its box: start rotations and the choice among them (spec. 01, B.6).
 
 A search is a sequence of fits. `plan_attempt` says where the next one starts and
-`record_attempt` takes its result, so that whoever runs the fits compiles them only once.
+`record_attempt` takes its result, so that whoever runs the fits compiles them only once. CE-CLM and
+models of our own first fit all starts at the coarsest scale, then the best of them to the end; the
+latter fit what they have found once more.
 """
 
 import equinox as eqx
@@ -11,11 +13,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import Box, Fit, Gray, PDMParameters
+from .._types import Box, Fit, FivePoints, Gray, PDMParameters
 from ..ops import select
 from ._clnf import Phase, empty_fit, refine_fit
 from ._config import FitConfig
 from ._model import CLNF
+from ._own_starts import OWN_STARTS, own_starts
 from ._pdm import parameters_from_box, with_size
 from ._reported import report_fit
 
@@ -33,15 +36,16 @@ _ROTATIONS = _FRONTAL + (
     (0.0, 1.22, -0.698),
 )
 _CERTAINTY = np.float32(0.2)  # weight of the confidence beside the likelihood
-_COMPLETED = 3  # best candidates that are fitted to the end where none ended the search
+_COMPLETED = 3  # best candidates that CE-CLM fits to the end where none ended the search
+_OWN_COMPLETED = 4  # that models of our own do: more choose no better
 
 
 class Coarse(eqx.Module):
-    """What CE-CLM's first round of fits found, one row per start rotation."""
+    """What the first round of fits found, one row per start."""
 
     parameters: PDMParameters
     scores: Float[Array, " h"]
-    ended: Bool[Array, ""]  # a score passed its view's cut-off
+    ended: Bool[Array, ""]  # a score passed its view's cut-off (CE-CLM)
     ended_at: Int[Array, ""]
 
 
@@ -49,31 +53,57 @@ class Search(eqx.Module):
     """Progress of a search in one box."""
 
     box: Float[Array, "6"]  # see `with_size`
+    starts: PDMParameters | None  # of a model of our own, one row each
     active: Bool[Array, ""]  # false: no attempt is run
     best: Fit
     last: Fit  # completed last
-    coarse: Coarse | None  # of models with early termination
+    coarse: Coarse | None  # of models that search in two rounds
 
 
 def start_rotations(config: FitConfig) -> Float[np.ndarray, "h 3"]:
     """Euler angles that a search starts from, rad (specification 01, B.6.2)."""
-    rotations = _ROTATIONS[: config.rotations] if config.multi_view else _FRONTAL
+    rotations = _ROTATIONS if config.multi_view else _FRONTAL
     return np.asarray(rotations, np.float32)
+
+
+def _in_two_rounds(clnf: CLNF) -> bool:
+    return clnf.early_termination is not None or clnf.reported is not None
+
+
+def _start_count(clnf: CLNF, config: FitConfig) -> int:
+    if clnf.reported is None:
+        return len(start_rotations(config))
+    return OWN_STARTS if config.multi_view else 1
+
+
+def _completed(clnf: CLNF, count: int) -> int:
+    return min(_COMPLETED if clnf.reported is None else _OWN_COMPLETED, count)
 
 
 def search_length(clnf: CLNF, config: FitConfig) -> int:
     """Number of attempts of a search."""
-    count = len(start_rotations(config))
-    return count if clnf.early_termination is None else count + min(_COMPLETED, count)
+    count = _start_count(clnf, config)
+    if not _in_two_rounds(clnf):
+        return count
+    again = clnf.reported is not None
+    return count + _completed(clnf, count) + again
 
 
 def search_phases(clnf: CLNF) -> tuple[Phase, ...]:
     """Phases that a search runs."""
-    return (Phase.INIT,) if clnf.early_termination is None else (Phase.COARSE, Phase.FINISH)
+    if not _in_two_rounds(clnf):
+        return (Phase.INIT,)
+    again = () if clnf.reported is None else (Phase.INIT,)
+    return (Phase.COARSE, Phase.FINISH, *again)
 
 
 def start_search(
-    clnf: CLNF, box: Box, active: Bool[Array, ""], previous: Fit, config: FitConfig
+    clnf: CLNF,
+    box: Box,
+    active: Bool[Array, ""],
+    previous: Fit,
+    config: FitConfig,
+    points: FivePoints | None = None,
 ) -> Search:
     """A search that has not made any attempt.
 
@@ -81,17 +111,28 @@ def start_search(
         box: face box, px.
         active: whether there is a box.
         previous: result while no attempt was made.
+        points: that the detector gave, px; used by models of our own. Zeros stand for none.
     """
-    coarse = None
-    if clnf.early_termination is not None:
-        count = len(start_rotations(config))
+    count = _start_count(clnf, config)
+    starts = coarse = None
+    if clnf.reported is not None:
+        points = jnp.zeros((5, 2), box.dtype) if points is None else points
+        starts = own_starts(clnf.main.pdm, box, points, count)
+    if _in_two_rounds(clnf):
         coarse = Coarse(
             parameters=jax.tree.map(lambda x: jnp.stack([x] * count), previous.parameters),
             scores=jnp.full(count, -np.inf, box.dtype),
             ended=jnp.zeros((), bool),
             ended_at=jnp.zeros((), jnp.int32),
         )
-    return Search(box=with_size(box), active=active, best=previous, last=previous, coarse=coarse)
+    return Search(
+        box=with_size(box),
+        starts=starts,
+        active=active,
+        best=previous,
+        last=previous,
+        coarse=coarse,
+    )
 
 
 def plan_attempt(
@@ -104,6 +145,8 @@ def plan_attempt(
     Reference:
         Specification 01, B.6.3 and B.6.4.
     """
+    if search.starts is not None:
+        return *_plan_own(search, number), search.active
     rotations = jnp.asarray(start_rotations(config))
     count = rotations.shape[0]
     rotation = rotations[jnp.clip(number, 0, count - 1)]
@@ -125,20 +168,37 @@ def plan_attempt(
     return select(ranking, start, chosen), phase, search.active & needed
 
 
+def _plan_own(search: Search, number: Int[Array, ""]) -> tuple[PDMParameters, Int[Array, ""]]:
+    """`plan_attempt` of a model of our own."""
+    coarse = search.coarse
+    assert coarse is not None
+    count = coarse.scores.shape[0]
+    kept = min(_OWN_COMPLETED, count)
+    ranked = jnp.argsort(-coarse.scores, stable=True)[jnp.clip(number - count, 0, kept - 1)]
+    start = jax.tree.map(lambda leaf: leaf[jnp.clip(number, 0, count - 1)], search.starts)
+    found = jax.tree.map(lambda leaf: leaf[ranked], coarse.parameters)
+    found = select(number < count + kept, found, search.best.parameters)
+    late = jnp.where(number < count + kept, int(Phase.FINISH), int(Phase.INIT))
+    ranking = number < count
+    return select(ranking, start, found), jnp.where(ranking, int(Phase.COARSE), late)
+
+
 def record_attempt(
     clnf: CLNF, search: Search, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
 ) -> Search:
     """Takes the result of an attempt; nothing changes unless it was `made`."""
     coarse, rule = search.coarse, clnf.early_termination
-    if coarse is None or rule is None:
-        better = made & ((number == 0) | (_merit(clnf, fit) > _merit(clnf, search.best)))
+    if coarse is None:
+        better = made & ((number == 0) | (fit.likelihood > search.best.likelihood))
         best = select(better, fit, search.best)
         return eqx.tree_at(lambda s: (s.best, s.last), search, (best, best))
     count = coarse.scores.shape[0]
     ranking = made & (number < count)
-    score = fit.likelihood * rule.weights[fit.view] + rule.biases[fit.view]
+    score, ends = fit.likelihood, jnp.zeros((), bool)
+    if rule is not None:
+        score = fit.likelihood * rule.weights[fit.view] + rule.biases[fit.view]
+        ends = ranking & (score > rule.cutoffs[fit.view])
     row = ranking & (np.arange(count) == number)
-    ends = ranking & (score > rule.cutoffs[fit.view])
 
     def put(table, value):
         return jnp.where(row.reshape(-1, *[1] * value.ndim), value, table)
@@ -150,8 +210,10 @@ def record_attempt(
         ended_at=jnp.where(ends, number, coarse.ended_at).astype(jnp.int32),
     )
     completed = made & (number >= count)
-    first = number == count
-    better = completed & (first | (fit.likelihood > search.best.likelihood))
+    chosen = number == count
+    if clnf.reported is not None:
+        chosen |= number == count + _completed(clnf, count)  # the last one mends the best
+    better = completed & (chosen | (_merit(clnf, fit) > _merit(clnf, search.best)))
     best = select(better, fit, search.best)
     last = select(completed, fit, search.last)
     return eqx.tree_at(lambda s: (s.best, s.last, s.coarse), search, (best, last, coarse))
@@ -182,18 +244,22 @@ def fit_landmarks(
     gray: Gray,
     box: Box,
     *,
+    points: FivePoints | None = None,
     size: Int[Array, "2"] | None = None,
     config: FitConfig = FitConfig(),
 ) -> Fit:
     """Fits the landmark model to one face.
 
     Starts from the mean shape in `box`, frontal or in each of 11 rotations
-    (`config.multi_view`), and keeps the fit with the largest likelihood.
+    (`config.multi_view`), and keeps the fit with the largest likelihood. Models of our own start
+    from the poses that `points` suggest and from fixed ones: the four likeliest fits of the
+    coarsest scale are completed, one is chosen by likelihood and confidence, and fitted once more.
 
     Args:
         clnf: landmark model, prepared for `config`.
         gray: luma, 0 to 255; may be padded with zeros beyond `size`.
         box: face box, px.
+        points: of the face, as `Detections` hold them, px. OpenFace's models take no notice.
         size: height and width of the picture, px; by default all of `gray`.
         config: settings; `fit_config(clnf)` gives OpenFace's.
     Returns:
@@ -222,7 +288,7 @@ def fit_landmarks(
         fit = run(first) if search.coarse is None else lax.cond(made, run, lambda f: f, first)
         return record_attempt(clnf, search, number, fit, made), None
 
-    search = start_search(clnf, box, jnp.ones((), bool), empty, config)
+    search = start_search(clnf, box, jnp.ones((), bool), empty, config, points)
     numbers = jnp.arange(search_length(clnf, config), dtype=jnp.int32)
     best, _ = search_result(clnf, lax.scan(attempt, search, numbers)[0])
     return report_fit(clnf, best)

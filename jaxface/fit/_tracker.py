@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from .._types import Box, Fit, Gray
+from .._types import Box, Fit, FivePoints, Gray
 from ..ops import select
 from ._clnf import Phase, empty_fit, refine_fit
 from ._config import FitConfig
@@ -58,7 +58,7 @@ def track_landmarks(
     clnf: CLNF,
     state: TrackState,
     gray: Gray,
-    find_box: Callable[[], tuple[Box, Bool[Array, ""]]],
+    find_face: Callable[[], tuple[Box, FivePoints, Bool[Array, ""]]],
     *,
     size: Int[Array, "2"],
     config: FitConfig,
@@ -67,18 +67,19 @@ def track_landmarks(
 
     Args:
         gray: luma, 0 to 255.
-        find_box: runs the face detector on this frame; gives a box in px and whether there is
-            one. Called only inside the branch that needs it.
+        find_face: runs the face detector on this frame; gives a box and five points in px, and
+            whether there is one. Called only inside the branch that needs it.
         size: height and width of the picture, px.
     Reference:
         Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
     """
     phases = track_phases(clnf)
-    nowhere = jnp.zeros(6, state.fit.likelihood.dtype), jnp.zeros((), bool)
+    dtype = state.fit.likelihood.dtype
+    nowhere = jnp.zeros(6, dtype), jnp.zeros((5, 2), dtype), jnp.zeros((), bool)
 
-    def find() -> tuple[Box, Bool[Array, ""]]:
-        box, found = find_box()
-        return with_size(box), found
+    def find() -> tuple[Box, FivePoints, Bool[Array, ""]]:
+        box, points, found = find_face()
+        return with_size(box), points, found
 
     def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
         first, phase, made = begin_attempt(clnf, progress, number, config)
@@ -88,8 +89,8 @@ def track_landmarks(
 
         fit = lax.cond(made, run, lambda f: f, first)
         progress, wanted = end_attempt(clnf, progress, number, fit, made)
-        box, found = lax.cond(wanted, find, lambda: nowhere)
-        return open_search(clnf, progress, wanted, box, found, config), None
+        box, points, found = lax.cond(wanted, find, lambda: nowhere)
+        return open_search(clnf, progress, wanted, box, points, found, config), None
 
     # One loop over tracking (-1) and the attempts of a search: the fit is compiled once.
     numbers = jnp.arange(-1, attempts(clnf, config), dtype=jnp.int32)
@@ -162,11 +163,12 @@ def open_search(
     progress: Progress,
     wanted: Bool[Array, ""],
     box: Box,
+    points: FivePoints,
     found: Bool[Array, ""],
     config: FitConfig,
 ) -> Progress:
     """Starts a search in a detected box where a detection was wanted."""
-    fresh = start_search(clnf, box, found, progress.state.fit, _search_config(config))
+    fresh = start_search(clnf, box, found, progress.state.fit, _search_config(config), points)
     return eqx.tree_at(lambda p: p.search, progress, select(wanted, fresh, progress.search))
 
 
@@ -234,21 +236,43 @@ def track_box(
     *,
     size: Int[Array, "2"],
     config: FitConfig,
+    points: FivePoints | None = None,
 ) -> TrackState:
     """Follows the face, or starts from `box` where `fresh`; never detects by itself.
+
+    Models of our own search in a fresh box, as `fit_landmarks` does with `points`.
 
     Reference:
         Specification 01, B.5: the variant with a bounding box and a negative
         `reinit_video_every`, as for several faces.
     """
+    follow = _follow_box if clnf.reported is None else _follow_or_search
+    fit = follow(clnf, state, gray, box, points, fresh, size, config)
+    failures = jnp.where(fresh, -1, state.failures)
+    return TrackState(
+        fit=fit,
+        initialised=jnp.ones((), bool),
+        failures=jnp.where(fit.success, -1, failures + 1).astype(jnp.int32),
+    )
 
+
+def _follow_box(
+    clnf: CLNF,
+    state: TrackState,
+    gray: Gray,
+    box: Box,
+    points: FivePoints | None,
+    fresh: Bool[Array, ""],
+    size: Int[Array, "2"],
+    config: FitConfig,
+) -> Fit:
     rotation = jnp.zeros(3, box.dtype)
     empty = empty_fit(clnf)
     first = eqx.tree_at(
         lambda f: f.parameters, empty, parameters_from_box(clnf.main.pdm, box, rotation)
     )
     tracked = jnp.where(state.fit.success, int(Phase.TRACK), int(Phase.INIT))
-    fit = refine_fit(
+    return refine_fit(
         clnf,
         gray,
         select(fresh, first, state.fit),
@@ -257,9 +281,32 @@ def track_box(
         phase=jnp.where(fresh, int(Phase.INIT), tracked),
         phases=(Phase.TRACK, Phase.INIT),
     )
-    failures = jnp.where(fresh, -1, state.failures)
-    return TrackState(
-        fit=fit,
-        initialised=jnp.ones((), bool),
-        failures=jnp.where(fit.success, -1, failures + 1).astype(jnp.int32),
-    )
+
+
+def _follow_or_search(
+    clnf: CLNF,
+    state: TrackState,
+    gray: Gray,
+    box: Box,
+    points: FivePoints | None,
+    fresh: Bool[Array, ""],
+    size: Int[Array, "2"],
+    config: FitConfig,
+) -> Fit:
+    phases = track_phases(clnf)
+
+    def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
+        first, phase, made = begin_attempt(clnf, progress, number, config)
+
+        def run(fit: Fit) -> Fit:
+            return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
+
+        fit = lax.cond(made, run, lambda f: f, first)
+        return end_attempt(clnf, progress, number, fit, made)[0], None
+
+    search = start_search(clnf, box, fresh, state.fit, _search_config(config), points)
+    known = eqx.tree_at(lambda s: s.initialised, state, ~fresh)
+    progress = Progress(state=known, search=search, detected=jnp.zeros((), bool))
+    numbers = jnp.arange(-1, attempts(clnf, config), dtype=jnp.int32)
+    progress, _ = lax.scan(attempt, progress, numbers)
+    return select(fresh, search_result(clnf, progress.search)[0], progress.state.fit)
