@@ -6,13 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface._params import read_module, write_module
+import jaxface
+from jaxface._params import read_module
 from jaxface.analyze import label_presence, score_action_units, subtract_medians
+from jaxface.fit import fit_pdm_to_landmarks, shape_2d, strip_clnf
 from jaxface.output import UnitNames, column_names
 from jaxface.training import ActionUnitConfig, planned_series, train_action_units
 from jaxface.training._action_unit_expressions import expression_series, resting_face
 from jaxface.training._action_unit_faces import head_series, portrait_series
 from jaxface.training._action_unit_features import FHOG, measure_pictures
+from jaxface.training._action_unit_fits import FollowConfig, Follower
 from jaxface.training._action_unit_heads import (
     HeadsConfig,
     Regression,
@@ -23,6 +26,7 @@ from jaxface.training._action_unit_heads import (
     f1_score,
     pack_heads,
     unit_columns,
+    without_rest,
 )
 from jaxface.training._action_unit_labels import (
     FULL,
@@ -35,15 +39,12 @@ from jaxface.training._action_unit_labels import (
 )
 from jaxface.training._action_unit_pictures import (
     Faces,
-    FitNoise,
     SeriesConfig,
     draw_series,
-    landmark_noise,
     measure_series,
 )
 from jaxface.training._face_frame import face_triangles
 from jaxface.training._train_action_units import assemble_analyser, measure_units
-from jaxface.training._train_pdm import PDMConfig, train_pdm
 
 from .training_sampler import few_people
 
@@ -57,8 +58,13 @@ def sampler(training_dir):
 
 
 @pytest.fixture(scope="module")
-def pdm(sampler):
-    return train_pdm(sampler, PDMConfig(heads=300, modes=20))[0]
+def clnf():
+    return strip_clnf(jaxface.load_model().clnf)
+
+
+@pytest.fixture(scope="module")
+def pdm(clnf):
+    return clnf.main.pdm
 
 
 def _weights(head, **shapes: float) -> np.ndarray:
@@ -117,7 +123,11 @@ def test_a_series_is_one_face_that_changes(sampler):
         assert series.images.shape == (6, *series.images.shape[1:3], 3)
         assert series.intensity.shape == (6, len(UNITS)) and series.rest.shape == (len(UNITS),)
         # The first picture of a series shows the face at rest.
-        np.testing.assert_allclose(series.intensity[0], series.rest, atol=1e-6)
+        of_shapes = np.array([bool(SHAPES[unit]) for unit in UNITS])
+        first, rest = series.intensity[0], series.rest
+        np.testing.assert_allclose(first[of_shapes], rest[of_shapes], atol=1e-6)
+        # The gap between the lips is of vertices in float32, which the gaze moves by an ulp.
+        np.testing.assert_allclose(first[~of_shapes], rest[~of_shapes], atol=_FLOAT)
         assert (series.intensity.max(axis=0) > series.rest + 0.3).sum() >= 3
         side = series.images.shape[1]
         inside = (series.landmarks > -0.1 * side) & (series.landmarks < 1.1 * side)
@@ -126,17 +136,49 @@ def test_a_series_is_one_face_that_changes(sampler):
         assert spread.min() > 0
 
 
-def test_noise_of_landmarks_has_the_spread_asked_for(sampler, pdm):
-    series = head_series(sampler, np.random.default_rng(5), count=40)
-    rng = np.random.default_rng(0)
-    each = landmark_noise(pdm, rng, series, FitNoise(bias=0, jitter=0, each=0.7))
-    scaled = each / series.scale[:, None, None]
-    assert scaled.std() == pytest.approx(0.7, rel=0.05)
-    bias = landmark_noise(pdm, rng, series, FitNoise(bias=0.2, jitter=0, each=0))
-    assert np.abs(landmark_noise(pdm, rng, series, FitNoise(bias=0, jitter=0, each=0))).max() == 0
-    # Through a series the bias turns with the head and is otherwise the same.
-    size = np.linalg.norm(bias / series.scale[:, None, None], axis=(1, 2))
-    assert size.std() < 0.2 * size.mean()
+def test_a_series_is_followed_from_near_the_truth(sampler, clnf):
+    follower = Follower(clnf, FollowConfig())
+    rng = np.random.default_rng(3)
+    for pictures in (portrait_series(sampler, rng, 0, count=6), head_series(sampler, rng, count=6)):
+        found, accepted = follower.follow(
+            np.random.default_rng(0), pictures.images, pictures.landmarks
+        )
+        again, _ = follower.follow(np.random.default_rng(0), pictures.images, pictures.landmarks)
+        np.testing.assert_array_equal(found, again)
+        assert accepted.sum() >= 3
+        # Beards hide chins; eyes are found. What is found is not the truth that fits start from.
+        missed = np.linalg.norm(found - pictures.landmarks, axis=-1)[:, 36:48]
+        missed = (missed.mean(axis=1) / pictures.scale)[accepted]
+        assert 0.1 < missed.min() and np.median(missed) < 3
+
+
+def test_fits_start_from_the_shape_before(sampler, clnf):
+    """Without fits the start is left: the true pose with the shape before, at first none."""
+    series = head_series(sampler, np.random.default_rng(6), count=2)
+    still = FollowConfig(fits=0, rotation=0, scale=0, translation=0)
+    found, _ = Follower(clnf, still).follow(
+        np.random.default_rng(0), series.images, series.landmarks
+    )
+    pdm = clnf.main.pdm
+    for points, start in zip(series.landmarks, found, strict=True):
+        true = fit_pdm_to_landmarks(pdm, jnp.asarray(points))
+        bare = dataclasses.replace(true, local=0 * true.local)
+        np.testing.assert_allclose(start, shape_2d(pdm, bare), atol=1e-3)
+
+
+def test_rest_is_taken_off_where_a_picture_shows_it():
+    features = np.array([[1], [3], [7], [9], [4], [6], [20]], np.float32)
+    intensity = np.zeros((7, len(UNITS)), np.float32)
+    intensity[[2, 3, 4, 5, 6], 0] = 2  # only the first series has pictures at rest
+    faces = Faces(
+        features=features,
+        intensity=intensity,
+        rest=np.zeros((7, len(UNITS)), np.float32),
+        series=np.array([0, 0, 0, 0, 1, 1, 1]),
+        person=np.zeros(7, int),
+    )
+    wanted = [-1, 1, 5, 7, -2, 0, 14]
+    np.testing.assert_allclose(without_rest(faces)[:, 0], wanted)
 
 
 def _problem(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -231,19 +273,20 @@ _FEW = ActionUnitConfig(
         SeriesConfig(split="validation", portraits=5, heads=0, pictures=8),
         SeriesConfig(split="test", portraits=5, heads=0, pictures=8),
     ),
-    noise=FitNoise(bias=0.05, jitter=0.05, each=0.3),
+    follow=FollowConfig(fits=2),
     heads=HeadsConfig(penalties=(0.3, 3.0)),
 )
 
 
 @pytest.fixture(scope="module")
-def trained(sampler, pdm, tmp_path_factory):
+def trained(sampler, clnf, tmp_path_factory):
     """Heads of few people: the output folder, the figures, and what training reported."""
     out = tmp_path_factory.mktemp("train")
     (out / "parts").mkdir()
-    write_module(pdm, out / "parts" / "pdm.safetensors")
     steps: list[tuple[str, int]] = []
-    figures = train_action_units(sampler, out, _FEW, lambda step, done: steps.append((step, done)))
+    figures = train_action_units(
+        sampler, clnf, out, _FEW, lambda step, done: steps.append((step, done))
+    )
     return out, figures, steps
 
 
@@ -273,17 +316,18 @@ def test_what_is_not_learnt_has_no_column(trained):
     assert "AU23_r" not in columns and len(columns) < 2 * len(UNITS)
 
 
-def test_the_same_seed_gives_the_same_heads(sampler, pdm, trained):
+def test_the_same_seed_gives_the_same_heads(sampler, clnf, pdm, trained):
     """A second run reads the pictures of the first; drawn anew, they are the same."""
     out, figures, _ = trained
     before = {path: path.stat().st_mtime_ns for path in (out / "cache").rglob("*.npz")}
-    assert train_action_units(sampler, out, _FEW, lambda step, done: None) == figures
+    assert train_action_units(sampler, clnf, out, _FEW, lambda step, done: None) == figures
     assert {path: path.stat().st_mtime_ns for path in (out / "cache").rglob("*.npz")} == before
     first = dataclasses.replace(_FEW.series[2], portraits=5)
     paths = draw_series(sampler, out / "again", first)
     old = draw_series(sampler, out / "cache" / "action_units", first)
     assert [path.name for path in paths] == [path.name for path in old]
-    one, two = (measure_series(files, pdm, _FEW.noise) for files in (paths, old))
+    follower = Follower(clnf, _FEW.follow)
+    one, two = (measure_series(files, pdm, follower) for files in (paths, old))
     assert np.array_equal(one.features, two.features)
     other = draw_series(sampler, out / "again", dataclasses.replace(first, seed=1))
     assert not set(other) & set(paths)
@@ -292,7 +336,7 @@ def test_the_same_seed_gives_the_same_heads(sampler, pdm, trained):
 def test_descriptors_are_those_of_the_stored_pictures(sampler, pdm, trained):
     series = portrait_series(sampler, np.random.default_rng(1), 0, count=3)
     found = measure_pictures(pdm, face_triangles(pdm), series.images, series.landmarks)
-    assert found.shape == (3, FHOG + 204 + 20)
+    assert found.shape == (3, FHOG + 204 + len(np.asarray(pdm.eigenvalues)))
     assert np.isfinite(found).all() and (found[:, :FHOG] >= 0).all()
     alone = measure_pictures(pdm, face_triangles(pdm), series.images[1:2], series.landmarks[1:2])
     np.testing.assert_array_equal(alone[0], found[1])
@@ -300,7 +344,7 @@ def test_descriptors_are_those_of_the_stored_pictures(sampler, pdm, trained):
 
 def test_nothing_learnt_is_an_error(pdm):
     rng = np.random.default_rng(0)
-    size = FHOG + 204 + 20
+    size = FHOG + 204 + len(np.asarray(pdm.eigenvalues))
     faces = Faces(
         features=rng.uniform(0, 1, (12, size)).astype(np.float32),
         intensity=np.zeros((12, len(UNITS)), np.float32),

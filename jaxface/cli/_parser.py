@@ -180,7 +180,7 @@ _TRAINED = (
     ("experts", "the patch experts (after pdm)"),
     ("validator", "the validator of landmarks (after experts)"),
     ("eyes", "the eye models"),
-    ("action-units", "the heads of the action units (after pdm)"),
+    ("action-units", "the heads of the action units (after all of the above)"),
 )
 
 

@@ -130,7 +130,13 @@ def _part(arguments: argparse.Namespace) -> int:
 
 def _action_units(arguments: argparse.Namespace) -> int:
     """Trains the heads of the action units and prints their figures."""
-    from ..training import action_unit_config, open_workplace, planned_series, train_action_units
+    from ..training import (
+        action_unit_config,
+        assemble_clnf,
+        open_workplace,
+        planned_series,
+        train_action_units,
+    )
 
     place = open_workplace(arguments.data, arguments.out, people=arguments.people)
     config = action_unit_config(seed=arguments.seed, share=arguments.share)
@@ -141,6 +147,7 @@ def _action_units(arguments: argparse.Namespace) -> int:
             bar.set_description(step, refresh=False)
             bar.update(done)
 
-        figures = train_action_units(place.sampler, place.out, config, advance)
+        clnf = assemble_clnf(place.out)
+        figures = train_action_units(place.sampler, clnf, place.out, config, advance)
     print(json.dumps(figures, indent=1))
     return 0

@@ -26,12 +26,16 @@ _FACE = (0.5, 0.92)  # longer side of the face's box, of the size
 _SHIFT = 0.04  # of the size
 # Standard deviations, degrees: pitch, yaw, roll of a person's usual pose, and around it.
 _USUAL, _AROUND = np.array([4.0, 7.0, 3.0]), np.array([6.0, 10.0, 4.0])
-_MOST = np.array([25.0, 32.0, 20.0])
+_MOST = np.array([25.0, 35.0, 20.0])
+# Chance that a picture is turned far: at any angle within the limits. Heads must learn that a turn
+# is no expression; what a fit makes of a turned face differs from what it makes of a frontal one.
+_TURNED = 0.3
 _KEEPS_OWN, _OWN_EXPRESSION = 0.4, (0.0, 0.6)  # chance that a photograph's own expression stays,
 # as the face at rest, and how much of it
 _IDENTITY_MODES, _IDENTITY_CHANGE, _OTHER_IDENTITY = 30, 0.7, 0.6
 _OTHER_LIGHT, _WORN = 0.25, 0.08  # chances of a light of its own, and of something before the face
-_LOOK = 0.12  # rad, standard deviation of the gaze
+# Standard deviations of the gaze, rad. Lids follow a gaze further down as if the eyes closed.
+_LOOK_PITCH, _LOOK_YAW = 0.1, 0.2
 _SPOILT = (0.0, 0.6)  # strength of what camera and file do to the pictures
 
 
@@ -87,7 +91,7 @@ def head_series(sampler: Sampler, rng: np.random.Generator, *, count: int) -> Se
     usual = random_light(rng)
 
     def show(weights: np.ndarray) -> tuple[np.ndarray, Painter]:
-        pitch, yaw = rng.normal(0, _LOOK, 2)
+        pitch, yaw = rng.normal(0, (_LOOK_PITCH, _LOOK_YAW))
         vertices = head.vertices(identity, lids_follow(head, weights, pitch, yaw))
         light = random_light(rng) if rng.random() < _OTHER_LIGHT else usual
         gaze = np.stack([gaze_direction(pitch, yaw)] * 2)
@@ -98,6 +102,13 @@ def head_series(sampler: Sampler, rng: np.random.Generator, *, count: int) -> Se
         return vertices, paint
 
     return _series(sampler, rng, resting_face(rng, head), show, count)
+
+
+def _random_pose(rng: np.random.Generator, usual: np.ndarray) -> np.ndarray:
+    """Pitch, yaw and roll, degrees, of a person with this usual pose."""
+    if rng.random() < _TURNED:
+        return rng.uniform(-_MOST, _MOST)
+    return np.clip(usual + rng.normal(0, _AROUND), -_MOST, _MOST)
 
 
 def _series(
@@ -115,8 +126,7 @@ def _series(
     for change in expression_series(rng, head, count):
         weights = np.clip(rest + change, 0, 1)
         vertices, paint = show(weights)
-        angles = np.clip(usual_pose + rng.normal(0, _AROUND), -_MOST, _MOST)
-        rotation = euler_to_matrix(np.radians(angles))
+        rotation = euler_to_matrix(np.radians(_random_pose(rng, usual_pose)))
         points = landmarks_at_contour(head, strips, vertices, rotation)
         middle = _SIZE * (0.5 + rng.normal(0, _SHIFT, 2)) - 0.5
         view, _ = place_face(rng, points, rotation, size, middle)

@@ -19,6 +19,7 @@ from ._action_unit_pictures import Faces
 _REACH = 14.0  # mm around its landmarks within which a unit looks
 _LEAST = (0.02, 0.2)  # spread of FHOG, and of geometry in mm, below which a feature says nothing
 _NARROW = 1e-2  # intensity: rounds end when no target moves further
+_RESTS = 1e-3  # intensity: difference from rest of a picture that shows nothing
 _THRESHOLDS = np.linspace(0.1, 3.0, 59)  # of the intensity, for presence
 _BROWS, _EYES, _MOUTH = (*range(17, 27),), (*range(36, 48),), (*range(48, 68),)
 _EYE_CORNERS, _WINGS = (36, 39, 42, 45), (31, 35)
@@ -86,6 +87,20 @@ def without_medians(faces: Faces) -> np.ndarray:
     for number in np.unique(faces.series):
         rows = faces.series == number
         changed[rows] = faces.features[rows] - np.median(faces.features[rows], axis=0)
+    return changed
+
+
+def without_rest(faces: Faces) -> np.ndarray:
+    """Features (n, d) less the mean of their series' pictures at rest.
+
+    What the median of a long clip comes to; that of a dozen pictures, of which half show something,
+    is blurred by it. Where no picture at rest was accepted, the median stands in.
+    """
+    resting = (np.abs(faces.intensity - faces.rest) < _RESTS).all(axis=1)
+    changed = without_medians(faces)
+    for number in np.unique(faces.series[resting]):
+        rows = faces.series == number
+        changed[rows] -= changed[rows & resting].mean(axis=0)
     return changed
 
 
@@ -159,7 +174,9 @@ def fit_units(
     train: Faces, validation: Faces, pdm: PDM, config: HeadsConfig, *, dynamic: bool
 ) -> dict[str, UnitFit]:
     """Fits the heads of all units; validation chooses penalties and thresholds."""
-    rows = [without_medians(faces) if dynamic else faces.features for faces in (train, validation)]
+    rows = train.features, validation.features
+    if dynamic:
+        rows = without_rest(train), without_medians(validation)
     wanted, checked = (targets(faces, dynamic=dynamic) for faces in (train, validation))
     regression = Regression(rows[0])
     fits = {}

@@ -17,16 +17,17 @@ import numpy as np
 from ..fit import PDM
 from ._action_unit_faces import Series, head_series, portrait_series
 from ._action_unit_features import measure_pictures
+from ._action_unit_fits import Follower
 from ._action_unit_labels import SHAPES
-from ._camera import euler_to_matrix
 from ._face_frame import face_triangles
 from ._portraits import SPLITS
 from ._samples import Sampler
 
 SHARD = 5  # series
-_FORMAT = 1  # of the pictures; to be raised when what is drawn changes
+_FORMAT = 2  # of the pictures; to be raised when what is drawn changes
 _JPEG = 97  # quality in the shards: they would be four times larger without loss
 _KINDS = ("portrait", "head")
+_LEAST_ACCEPTED = 0.5  # of a series' fits, so that their medians tell what rest looks like
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,15 +44,6 @@ class SeriesConfig:
     def total(self) -> int:
         """Series in whole shards."""
         return sum(-(-count // SHARD) * SHARD for count in (self.portraits, self.heads))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FitNoise:
-    """How far landmarks are from the truth: standard deviations."""
-
-    bias: float = 0.15  # of each mode's deviation, the same through a series
-    jitter: float = 0.1  # of each mode's deviation, in each picture
-    each: float = 0.5  # mm, of every landmark by itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,15 +149,15 @@ def _load(path: Path) -> list[tuple[Series, int]]:
 def measure_series(
     paths: list[Path],
     pdm: PDM,
-    noise: FitNoise,
+    follower: Follower,
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Faces:
-    """Descriptors and labels of all pictures of some shards.
+    """Descriptors and labels of the pictures of some shards whose fits are accepted.
 
     Args:
         paths: result of `draw_series`.
-        noise: of the landmarks; it follows from the names of the files.
+        follower: finds the landmarks; its randomness follows from the names of the files.
         progress: called with the number of series after each shard.
     """
     triangles = face_triangles(pdm)
@@ -173,26 +165,13 @@ def measure_series(
     for path in paths:
         rng = np.random.default_rng(zlib.crc32(path.name.encode()))
         for series, person in _load(path):
-            landmarks = series.landmarks + landmark_noise(pdm, rng, series, noise)
-            images, points = series.images, landmarks.astype(np.float32)
-            features = measure_pictures(pdm, triangles, images, points)
-            count = len(features)
-            numbers = np.full(count, len(rows)), np.full(count, person)
-            rest = np.repeat(series.rest[None], count, axis=0)
-            rows.append((features, series.intensity, rest, *numbers))
+            found, accepted = follower.follow(rng, series.images, series.landmarks)
+            kept = np.flatnonzero(accepted)
+            if len(kept) < _LEAST_ACCEPTED * len(accepted):
+                continue
+            features = measure_pictures(pdm, triangles, series.images[kept], found[kept])
+            numbers = np.full(len(kept), len(rows)), np.full(len(kept), person)
+            rest = np.repeat(series.rest[None], len(kept), axis=0)
+            rows.append((features, series.intensity[kept], rest, *numbers))
         progress(SHARD)
     return Faces(*(np.concatenate(column) for column in zip(*rows, strict=True)))
-
-
-def landmark_noise(
-    pdm: PDM, rng: np.random.Generator, series: Series, noise: FitNoise
-) -> np.ndarray:
-    """What fits miss: offsets (k, 68, 2), px."""
-    count = len(series.landmarks)
-    deviation = np.sqrt(np.asarray(pdm.eigenvalues, np.float64))
-    modes = np.asarray(pdm.components, np.float64)
-    local = noise.bias * rng.normal(size=len(deviation))
-    local = (local + noise.jitter * rng.normal(size=(count, len(deviation)))) * deviation
-    offsets = np.tensordot(local, modes, 1) + noise.each * rng.normal(size=(count, 68, 3))
-    rows = np.stack([euler_to_matrix(angles)[:2] for angles in series.rotation])
-    return series.scale[:, None, None] * np.einsum("kij,knj->kni", rows, offsets)

@@ -44,7 +44,11 @@ NAME = "base"
 LICENCE = "Apache-2.0"
 SOURCE = "trained by `jaxface train base` on public-domain portraits and ICT-FaceKit (MIT)"
 PARTS = ("detector", *MAKERS, ACTION_UNITS)  # in the order of training
-_NEEDED = {"experts": ("pdm",), "validator": ("pdm", "experts"), ACTION_UNITS: ("pdm",)}
+_NEEDED = {
+    "experts": ("pdm",),
+    "validator": ("pdm", "experts"),
+    ACTION_UNITS: ("pdm", "experts", "validator", "eyes"),
+}
 _FILES = {"pdm": "*pdm", "experts": "experts-*", "eyes": "*_eye_28"}
 
 Report = Callable[[str, int], None]
@@ -153,7 +157,8 @@ def trainers(config: BaseConfig) -> dict[str, Train]:
         return lambda place, report: MAKERS[part](place, config.landmarks, report)
 
     def action_units(place: Workplace, report: Report) -> object:
-        return train_action_units(place.sampler, place.out, config.action_units, report)
+        clnf = assemble_clnf(place.out)
+        return train_action_units(place.sampler, clnf, place.out, config.action_units, report)
 
     makers = {part: maker(part) for part in MAKERS}
     return {"detector": detector, **makers, ACTION_UNITS: action_units}

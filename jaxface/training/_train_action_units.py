@@ -1,8 +1,9 @@
 """Trains the action units of the model: heads for clips, and heads for single pictures.
 
 In a clip what a person shows at rest is known and taken off; a single picture is judged by
-itself, which is harder: a smile may be how the mouth always is. Of each, the units that people of
-the validation part show to be learnt well enough are kept; the others are not in the model.
+itself, which is harder: a smile may be how the mouth always is. Both learn from landmarks as the
+landmark model finds them, which is not quite where they are. Of each, the units that people of the
+validation part show to be learnt well enough are kept; the others are not in the model.
 """
 
 import dataclasses
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .._params import read_module, write_module
+from .._params import write_module
 from ..analyze import ActionUnits, FaceAnalyser
-from ..fit import PDM
+from ..fit import CLNF, PDM
+from ._action_unit_fits import FollowConfig, Follower
 from ._action_unit_heads import (
     HeadsConfig,
     UnitFit,
@@ -26,7 +28,7 @@ from ._action_unit_heads import (
     without_medians,
 )
 from ._action_unit_labels import FULL, PRESENT, UNITS
-from ._action_unit_pictures import Faces, FitNoise, SeriesConfig, draw_series, measure_series
+from ._action_unit_pictures import Faces, SeriesConfig, draw_series, measure_series
 from ._curves import draw_curves
 from ._samples import Sampler
 
@@ -50,7 +52,7 @@ class ActionUnitConfig:
         _series("validation", 70, 30),
         _series("test", 105, 60),
     )
-    noise: FitNoise = FitNoise()
+    follow: FollowConfig = FollowConfig()
     heads: HeadsConfig = HeadsConfig()
 
 
@@ -81,19 +83,19 @@ def planned_series(config: ActionUnitConfig) -> int:
 
 
 def train_action_units(
-    sampler: Sampler, out: Path, config: ActionUnitConfig, report: Report
+    sampler: Sampler, clnf: CLNF, out: Path, config: ActionUnitConfig, report: Report
 ) -> Mapping[str, object]:
     """Trains and stores the heads; returns their figures.
 
     Args:
-        out: folder of parts and cache; the trained PDM lies there.
+        clnf: the trained landmark model, without banks: heads learn from what it finds.
+        out: folder of parts and cache.
         report: called with the name of a step and how many series are done.
 
     Raises:
-        ModelFileError: the PDM has not been trained.
         ValueError: a split has no registered people, or no unit was learnt.
     """
-    pdm: PDM = read_module(out / "parts" / "pdm.safetensors")
+    pdm, follower = clnf.main.pdm, Follower(clnf, config.follow)
     train, validation, test = (
         measure_series(
             draw_series(
@@ -103,7 +105,7 @@ def train_action_units(
                 progress=lambda done: report("pictures", done),
             ),
             pdm,
-            config.noise,
+            follower,
             progress=lambda done: report("descriptors", done),
         )
         for series in config.series
