@@ -204,9 +204,9 @@ def test_a_head_may_be_negative_where_the_unit_is_absent():
     assert found["plain"] < 0.96
 
 
-def test_the_strongest_penalty_that_is_good_enough_is_taken():
-    curve = np.array([0.85, 0.9, 0.83, 0.7])
-    assert [_choice(curve, enough) for enough in (0.6, 0.82, 0.88, 0.95)] == [3, 2, 1, 1]
+def test_the_strongest_penalty_that_is_hardly_worse_is_taken():
+    curve = np.array([0.85, 0.9, 0.88, 0.7])
+    assert [_choice(curve, slack) for slack in (0, 0.01, 0.03, 0.25)] == [1, 1, 2, 3]
 
 
 def test_heads_are_rescaled_to_the_truth():
@@ -355,5 +355,5 @@ def test_nothing_learnt_is_an_error(pdm):
     poor = {unit: UnitFit(np.zeros(size, np.float32), 0.0, 1.0, np.zeros(1)) for unit in UNITS}
     table = measure_units(poor, faces, dynamic=True)
     assert table["AU12"]["r"] == 0 and table["AU12"]["accuracy"] == 1
-    with pytest.raises(ValueError, match=r"expected a correlation of 0\.8"):
+    with pytest.raises(ValueError, match=r"expected a correlation of 0\.6"):
         assemble_analyser(pdm, {"video": poor, "image": poor}, faces, faces, HeadsConfig())

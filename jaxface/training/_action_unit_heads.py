@@ -41,9 +41,9 @@ class HeadsConfig:
     """Settings of the regression."""
 
     penalties: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)  # ascending; one is chosen per unit
-    # Correlation on the validation people that is enough: of the penalties that reach it the
-    # strongest is taken. Real faces differ from drawn ones, and there such heads do better.
-    enough: float = 0.82
+    # Of the penalties that are at most this worse than the best, in correlation on the validation
+    # people, the strongest is taken. Real faces differ from drawn ones; there such heads do better.
+    slack: float = 0.02
     rounds: int = 30
     # How much cheaper geometry is than FHOG. Brows less so: fits place them badly under hair.
     geometry: float = 3.0
@@ -190,7 +190,7 @@ def fit_units(
             found = regression.solve(wanted[:, u], absent, columns, weight, penalty, config.rounds)
             tried.append(UnitFit(*found, 0.0, np.zeros(0)))
         curve = np.array([correlation(fit(rows[1]), truth) for fit in tried])
-        best = _rescaled(tried[_choice(curve, config.enough)], rows[1], truth)
+        best = _rescaled(tried[_choice(curve, config.slack)], rows[1], truth)
         values, present = best(rows[1]), truth >= PRESENT
         scores = [f1_score(values > t, present) for t in _THRESHOLDS]
         threshold = float(_THRESHOLDS[int(np.argmax(scores))])
@@ -198,10 +198,9 @@ def fit_units(
     return fits
 
 
-def _choice(curve: np.ndarray, enough: float) -> int:
-    """The last penalty that is good enough; the best where none is."""
-    good = np.flatnonzero(curve >= enough)
-    return int(good[-1]) if len(good) else int(curve.argmax())
+def _choice(curve: np.ndarray, slack: float) -> int:
+    """The last penalty that is hardly worse than the best."""
+    return int(np.flatnonzero(curve >= curve.max() - slack)[-1])
 
 
 def _rescaled(fit: UnitFit, features: np.ndarray, truth: np.ndarray) -> UnitFit:
