@@ -163,7 +163,7 @@ def image_measures(context: Context) -> Iterator[Measure]:
     faces = hits = others = 0
     errors, turns, gazes, tiles = [], [], [], []
     for path in sorted(data.samples.glob("sample*")):
-        # Started from one rotation, OpenFace is itself 10 degrees and more off on three of the faces.
+        # From one rotation OpenFace is itself 10 degrees and more off on three of the faces.
         runs = (f"img_{path.stem}_multi_view", f"img_{path.stem}")
         run = next((name for name in runs if (data.golden / name).is_dir()), None)
         if run is None:
