@@ -20,6 +20,7 @@ from jaxface.detect._pyramid import plan_pyramid
 pytest.importorskip("optax", reason="needs jaxface[train]")
 
 from jaxface.training import _mining as mining  # noqa: E402
+from jaxface.training._detector_close import hide_face, make_close_scene  # noqa: E402
 from jaxface.training._detector_clutter import Picture, make_clutter  # noqa: E402
 from jaxface.training._detector_data import (  # noqa: E402
     Scenes,
@@ -29,7 +30,22 @@ from jaxface.training._detector_data import (  # noqa: E402
     draw_batch,
     mine_squares,
 )
+from jaxface.training._detector_loss import (  # noqa: E402
+    crop_margins,
+    detector_loss,
+    face_margins,
+    hard_mean,
+    mirror,
+    set_operating_point,
+)
 from jaxface.training._detector_nets import NAMES, SIDES, new_detector, run_batch  # noqa: E402
+from jaxface.training._detector_polish import (  # noqa: E402
+    detected_margins,
+    draw_hard,
+    erase,
+    quieten,
+    rank_crops,
+)
 from jaxface.training._detector_report import Score, pair_up, report  # noqa: E402
 from jaxface.training._detector_scenes import (  # noqa: E402
     Face,
@@ -38,13 +54,6 @@ from jaxface.training._detector_scenes import (  # noqa: E402
     divide_faces,
     make_scene,
     mirror_landmarks,
-)
-from jaxface.training._detector_train import (  # noqa: E402
-    detector_loss,
-    face_margins,
-    hard_mean,
-    mirror,
-    set_operating_point,
 )
 from jaxface.training._loop import Fitted, Recipe, fit  # noqa: E402
 
@@ -329,6 +338,53 @@ def test_scenes_are_read_again(scenes: Scenes, sources: Sources, tmp_path):
         assert all(np.array_equal(a, b) for a, b in pairs)
 
 
+def test_close_scenes_show_faces_whole_or_none(sources: Sources):
+    faces = bare = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        scene = make_close_scene(rng, *_parts(sources), 160)
+        assert scene.image.shape == (160, 160, 3) and scene.image.dtype == np.uint8
+        assert len(scene.landmarks) + len(scene.ignored) <= 1
+        for landmarks in scene.landmarks:
+            low, high = landmarks.min(0), landmarks.max(0)
+            shown = np.minimum(high, 160) - np.maximum(low, 0)
+            assert np.all(shown > 0) and np.prod(shown) > 0.75 * np.prod(high - low)
+            assert landmarks[36:42, 0].mean() < landmarks[42:48, 0].mean()
+        faces += len(scene.landmarks)
+        bare += not len(scene.landmarks) and not len(scene.ignored)
+    assert faces > 15 and bare > 15
+    again = [make_close_scene(np.random.default_rng(5), *_parts(sources), 160) for _ in range(2)]
+    assert np.array_equal(again[0].image, again[1].image)
+
+
+def test_a_hidden_face_leaves_the_rest_of_the_photograph(sources: Sources):
+    face = sources.faces[0]
+    low, high = face.landmarks.min(0), face.landmarks.max(0)
+    extent = high - low
+    start, end = low - (0.2, 0.6) * extent, high + (0.2, 0.15) * extent
+    y, x = np.mgrid[: face.image.shape[0], : face.image.shape[1]]
+    outside = (x < start[0]) | (x > end[0]) | (y < start[1]) | (y > end[1])
+    middle = face.landmarks[[36, 39, 42, 45, 48, 54]].astype(int)
+    changed = []
+    for seed in range(30):
+        image = hide_face(np.random.default_rng(seed), face, sources.patches)
+        assert np.array_equal(image[outside], face.image[outside])
+        changed.append((image != face.image).any(-1)[middle[:, 1], middle[:, 0]].mean())
+    assert np.mean(changed) > 0.6
+
+
+def test_erasing_hides_a_rectangle_of_some_crops():
+    images = np.full((200, 24, 24, 3), 100, np.uint8)
+    found = np.asarray(erase(jnp.asarray(images), jax.random.key(3)))
+    hidden = (found != 100).any(-1)
+    share = hidden.mean((1, 2))
+    assert 0.12 < np.mean(share > 0) < 0.4 and share.max() < 0.2
+    for mask, image in zip(hidden, found, strict=True):
+        rows, columns = mask.any(1), mask.any(0)
+        assert np.array_equal(mask, rows[:, None] & columns)
+        assert len(np.unique(image[mask], axis=0)) <= 1
+
+
 def test_spoiling_keeps_size_and_type():
     image = make_clutter(np.random.default_rng(3), 60, 80, [])
     changed = [degrade(np.random.default_rng(seed), image) for seed in range(20)]
@@ -378,6 +434,22 @@ def test_a_network_learns_cartoons(toy: tuple[Fitted, mining.Crops]):
     assert area > 0.9  # chance that a face scores above something else
 
 
+def test_hard_crops_are_those_that_the_network_gets_wrong(toy: tuple[Fitted, mining.Crops]):
+    fitted, crops = toy
+    margins = crop_margins(fitted.model, crops.images)
+    ranked = rank_crops(fitted.model, crops)
+    for kind, sign in ((mining.NEGATIVE, 1), (mining.POSITIVE, -1)):
+        every, hard = ranked[kind]
+        assert np.array_equal(np.sort(every), np.flatnonzero(crops.kinds == kind))
+        rest = np.setdiff1d(every, hard)
+        assert len(hard) < len(rest)
+        assert (sign * margins[hard]).min() >= (sign * margins[rest]).max()
+    drawn = draw_hard(crops, ranked, (0, 1), 0)
+    assert all(np.array_equal(a, b) for a, b in zip(drawn, draw_hard(crops, ranked, (0, 1), 0)))
+    found = np.sort(crop_margins(fitted.model, drawn[0][drawn[1] == mining.NEGATIVE]))
+    assert np.mean(found) > np.mean(margins[crops.kinds == mining.NEGATIVE])
+
+
 def test_mining_finds_what_the_network_before_takes_for_faces(
     toy: tuple[Fitted, mining.Crops], fresh: MTCNN, scenes: Scenes
 ):
@@ -401,6 +473,22 @@ def test_mining_finds_what_the_network_before_takes_for_faces(
         lambda m: m.pnet.layers[-1].bias, detector, replace_fn=lambda bias: bias.at[1].add(-1e3)
     )
     assert len(mine_squares(strict, np.asarray(scenes.images[0]), "rnet")) == 0
+
+
+def test_few_false_faces_pass_where_the_score_is_cut(fresh: MTCNN, scenes: Scenes):
+    few = Scenes(scenes.images[:8], scenes.landmarks[:8], scenes.ignored[:8])
+    loud = eqx.tree_at(
+        lambda m: [getattr(m, name).layers[-1].bias for name in ("pnet", "rnet")],
+        fresh,
+        replace_fn=lambda bias: bias.at[1].add(20.0),
+    )
+    _, false = detected_margins(loud, few)
+    assert len(false) > 40
+    quiet = quieten(loud, few, 0.5)
+    _, left = detected_margins(quiet, few)
+    threshold = DetectConfig().thresholds[2]
+    assert 0 < np.sum(left > np.log(threshold / (1 - threshold))) <= 4
+    assert len(detected_margins(fresh, few)[1]) < len(false)
 
 
 def test_crops_of_a_scene_hold_what_their_labels_say(scenes: Scenes):

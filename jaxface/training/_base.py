@@ -81,6 +81,12 @@ def base_config(*, seed: int = 0, share: float = 1.0, people: int | None = None)
         head_scenes=max(int(share * usual.head_scenes), 4),
         validation_scenes=max(int(share * usual.validation_scenes), 20),
         steps=tuple(max(int(share * steps), 10) for steps in usual.steps),
+        polish=dataclasses.replace(
+            usual.polish,
+            scenes=max(int(share * usual.polish.scenes), 40),
+            validation_scenes=max(int(share * usual.polish.validation_scenes), 20),
+            steps=max(int(share * usual.polish.steps), 10),
+        ),
     )
     units = action_unit_config(seed=seed, share=share)
     return BaseConfig(detector=recipe, landmarks=landmarks, action_units=units, seed=seed)

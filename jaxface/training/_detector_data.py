@@ -58,7 +58,9 @@ class Scenes:
         return len(self.landmarks)
 
 
-def load_sources(tools: Tools, people: np.ndarray, views: int, out: Path) -> Sources:
+def load_sources(
+    tools: Tools, people: np.ndarray, views: int, out: Path, *, every: int = 1
+) -> Sources:
     """Photographs and renderings of people, and parts of the photographs without a face.
 
     Args:
@@ -66,12 +68,14 @@ def load_sources(tools: Tools, people: np.ndarray, views: int, out: Path) -> Sou
         people: their numbers.
         views: renderings of each; 0 for the photographs alone.
         out: folder with registrations (`registration/`) and renderings (`cache/`).
+        every: 1 for renderings of all people, n for those of each n-th.
     """
     registered = register_all(tools, out / "registration", people=people)
     faces = [photograph(tools, registered[int(person)]) for person in people]
     patches = [patch for face in faces for patch in _patches(face)]
     if views:
-        faces += render_people(tools, registered, views, seed=_VIEWS_SEED, cache=out / "cache")
+        turned = {int(person): registered[int(person)] for person in people[::every]}
+        faces += render_people(tools, turned, views, seed=_VIEWS_SEED, cache=out / "cache")
     return Sources(tuple(faces), tuple(patches))
 
 
@@ -150,26 +154,39 @@ def head_scene(sampler: Sampler, rng: np.random.Generator, people: np.ndarray, s
 
 
 @eqx.filter_jit
-def _mined(mtcnn: MTCNN, image: Image, name: str) -> tuple[jax.Array, jax.Array]:
+def _mined(
+    mtcnn: MTCNN, image: Image, name: str, config: DetectConfig
+) -> tuple[jax.Array, jax.Array]:
     """Squares that the network `name` is shown, and which of them exist."""
     size = jnp.array(image.shape[:2], jnp.int32)
-    proposed = propose_boxes(mtcnn.pnet, image, size, _MINING)
+    proposed = propose_boxes(mtcnn.pnet, image, size, config)
     assert proposed is not None
     boxes = proposed[0]
     if name == "onet":
-        boxes, _ = refine_boxes(mtcnn.rnet, image, size, boxes, _MINING)
+        boxes, _ = refine_boxes(mtcnn.rnet, image, size, boxes, config)
     return corrected_squares(boxes), boxes.valid
 
 
-def mine_squares(mtcnn: MTCNN, image: Picture, name: str) -> Float32[np.ndarray, "n 4"]:
+def mine_squares(
+    mtcnn: MTCNN, image: Picture, name: str, config: DetectConfig = _MINING
+) -> Float32[np.ndarray, "n 4"]:
     """Squares of a picture that the networks before `name` take for faces."""
     if name == "pnet":
         return np.zeros((0, 4), np.float32)
-    squares, valid = _mined(mtcnn, jnp.asarray(image, jnp.float32), name)
+    squares, valid = _mined(mtcnn, jnp.asarray(image, jnp.float32), name, config)
     return np.asarray(squares)[np.asarray(valid)]
 
 
-def build_crops(name: str, mtcnn: MTCNN, scenes: Scenes, *, seed: int, path: Path) -> Crops:
+def build_crops(
+    name: str,
+    mtcnn: MTCNN,
+    scenes: Scenes,
+    *,
+    seed: int,
+    path: Path,
+    config: DetectConfig = _MINING,
+    most: tuple[int, int, int] | None = None,
+) -> Crops:
     """Crops of all scenes for one network, or those that an earlier run has left.
 
     Args:
@@ -178,11 +195,13 @@ def build_crops(name: str, mtcnn: MTCNN, scenes: Scenes, *, seed: int, path: Pat
         scenes: pictures with faces.
         seed: decides what is kept.
         path: `.npz` file of the crops.
+        config: what the networks before let pass.
+        most: negatives, parts and positives kept of a scene, by default the usual ones.
     """
     if not path.is_file():
-        mine = mine_squares
+        most = _MOST[name] if most is None else most
         parts = [
-            _scene_crops(name, mtcnn, scenes, index, seed, mine)
+            _scene_crops(name, mtcnn, scenes, index, seed, config, most)
             for index in tqdm(range(len(scenes)), f"{name} crops", unit="scene")
         ]
         save_crops(path, join(parts))
@@ -195,24 +214,17 @@ def _scene_crops(
     scenes: Scenes,
     index: int,
     seed: int,
-    mine: Callable[[MTCNN, Picture, str], Float32[np.ndarray, "n 4"]],
+    config: DetectConfig,
+    most: tuple[int, int, int],
 ) -> Crops:
     rng = np.random.default_rng([seed, index])
     image, landmarks = np.asarray(scenes.images[index]), scenes.landmarks[index]
     tried = random_squares(
         rng, landmarks, image.shape[:2], near=_NEAR[name], anywhere=_ANYWHERE[name]
     )
-    squares = np.concatenate([mine(mtcnn, image, name), tried])
-    return make_crops(
-        name,
-        image,
-        landmarks,
-        scenes.ignored[index],
-        squares,
-        SIDES[name],
-        rng=rng,
-        most=_MOST[name],
-    )
+    squares = np.concatenate([mine_squares(mtcnn, image, name, config), tried])
+    ignored = scenes.ignored[index]
+    return make_crops(name, image, landmarks, ignored, squares, SIDES[name], rng=rng, most=most)
 
 
 def save_crops(path: Path, crops: Crops) -> None:

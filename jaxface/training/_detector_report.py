@@ -174,7 +174,8 @@ def pair_up(
     return pairs
 
 
-def _tight(landmarks: Float32[np.ndarray, "f 68 2"]) -> Float32[np.ndarray, "f 4"]:
+def boxes_of(landmarks: Float32[np.ndarray, "f 68 2"]) -> Float32[np.ndarray, "f 4"]:
+    """Boxes x0 y0 x1 y1 tight around the landmarks."""
     return np.concatenate([landmarks.min(1), landmarks.max(1)], axis=1)
 
 
@@ -208,9 +209,9 @@ def score_detector(
         detections = detect_in(mtcnn, scene.image, config)
         valid = np.asarray(detections.valid)
         boxes, points = np.asarray(detections.boxes)[valid], np.asarray(detections.points)[valid]
-        truth = _tight(landmarks)
+        truth = boxes_of(landmarks)
         pairs = pair_up(boxes, truth)
-        excused = pair_up(np.delete(boxes, [pair[0] for pair in pairs], 0), _tight(scene.ignored))
+        excused = pair_up(np.delete(boxes, [pair[0] for pair in pairs], 0), boxes_of(scene.ignored))
         faces, found = faces + len(truth), found + len(pairs)
         false += len(boxes) - len(pairs) - len(excused)
         for detection, face, shared in pairs:
