@@ -47,7 +47,7 @@ class PolishRecipe:
     scenes: int = 1800
     validation_scenes: int = 240
     steps: int = 1300  # per round
-    strays: float = 0.04  # false faces per validation scene that may pass
+    strays: float = 0.1  # false faces per validation scene that may pass
 
 
 def polish_scenes(
