@@ -41,14 +41,13 @@ def lay_out_modes(pdm: PDM, weights: Float[Array, " n"]) -> Modes:
     """Prepares a PDM for steps in which landmark i weighs `weights[i]`."""
     count, size = weights.shape[0], pdm.eigenvalues.shape[0]
     by_landmark = pdm.components.transpose(1, 2, 0)  # n 3 m
-    by_landmark = by_landmark.reshape(count, -1)
-    sums = jnp.dot(by_landmark.T, by_landmark * weights[:, None], precision=_HIGHEST)
-    sums = sums.reshape(3, size, 3, size)
-    both = [sums[a, :, b] if a == b else sums[a, :, b] + sums[b, :, a] for a, b in _PAIRS]
+    weighted = by_landmark * weights[:, None, None]
+    sums = [jnp.dot(weighted[:, a].T, by_landmark[:, b], precision=_HIGHEST) for a, b in _PAIRS]
+    both = [s if a == b else s + s.T for s, (a, b) in zip(sums, _PAIRS, strict=True)]
     return Modes(
         mean=pdm.mean_shape.T,
         by_mode=pdm.components.transpose(0, 2, 1).reshape(size, -1),
-        by_landmark=by_landmark,
+        by_landmark=by_landmark.reshape(count, -1),
         eigenvalues=pdm.eigenvalues,
         weights=weights,
         products=jnp.stack(both).reshape(len(_PAIRS), -1),
