@@ -28,10 +28,8 @@ from ._expert_data import Source
 from ._measure_fit import jittered_boxes
 from ._starts import Starts
 
-# Pitch, yaw and roll, degrees, that fits start from; a face is mostly near one of them. The large
-# ones end on wrong faces, as those do that a search has to tell.
+# Pitch, yaw and roll, degrees, that fits start from; a face is mostly near one of them.
 _STARTS = ((0, 0, 0), (0, 0, 0), (0, -30, 0), (0, 30, 0), (0, 0, 30), (0, 0, -30))
-_STARTS += ((0, -50, 0), (0, 50, 0), (0, 0, 60), (0, 0, -60))
 _CONFIG = FitConfig(refine_parts=False)
 
 
