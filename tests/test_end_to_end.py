@@ -66,7 +66,7 @@ _IMAGES = [
 _SPREAD = 0.25
 _APART = 0.005  # AU units; an aligned pixel that rounds the other way, as from golden landmarks
 # Correlation of the unit that moves least, with CLM: a known miss of the bound of 0.99. It turns on
-# last bits of the eye models' response maps; 0.9920 and 0.9883 measured with two orders of their sums.
+# last bits of the eye models' maps: 0.9920 and 0.9883 measured with two orders of their sums.
 _LEAST_CLM = 0.985
 _CERTAINTY = 1e-3  # they come in steps of 1/30
 
