@@ -171,7 +171,7 @@ def end_program(
 
 @compiled
 def search_program(model: Model, progress: Progress, found: Detections, config: Config) -> Progress:
-    return open_search(model.clnf, progress, jnp.ones((), bool), *largest_face(found), config.fit)
+    return open_search(model.clnf, progress, *largest_face(found), config.fit)
 
 
 @compiled

@@ -14,6 +14,7 @@ from ._clnf import Phase, empty_fit, refine_fit
 from ._config import FitConfig
 from ._hypotheses import (
     Search,
+    no_search,
     plan_attempt,
     record_attempt,
     search_length,
@@ -73,28 +74,13 @@ def track_landmarks(
     Reference:
         Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
     """
-    phases = track_phases(clnf)
-    dtype = state.fit.likelihood.dtype
-    nowhere = jnp.zeros(6, dtype), jnp.zeros((5, 2), dtype), jnp.zeros((), bool)
 
-    def find() -> tuple[Box, FivePoints, Bool[Array, ""]]:
+    def detect(progress: Progress) -> Progress:
         box, points, found = find_face()
-        return with_size(box), points, found
+        return open_search(clnf, progress, with_size(box), points, found, config)
 
-    def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
-        first, phase, made = begin_attempt(clnf, progress, number, config)
-
-        def run(fit: Fit) -> Fit:
-            return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
-
-        fit = lax.cond(made, run, lambda f: f, first)
-        progress, wanted = end_attempt(clnf, progress, number, fit, made)
-        box, points, found = lax.cond(wanted, find, lambda: nowhere)
-        return open_search(clnf, progress, wanted, box, points, found, config), None
-
-    # One loop over tracking (-1) and the attempts of a search: the fit is compiled once.
-    numbers = jnp.arange(-1, attempts(clnf, config), dtype=jnp.int32)
-    progress, _ = lax.scan(attempt, start_frame(clnf, state, config), numbers)
+    start = start_frame(clnf, state, config)
+    progress = _run_attempts(clnf, start, gray, detect, size=size, config=config)
     return finish_frame(clnf, state, progress)
 
 
@@ -104,6 +90,36 @@ class Progress(eqx.Module):
     state: TrackState
     search: Search
     detected: Bool[Array, ""]
+
+
+def _run_attempts(
+    clnf: CLNF,
+    progress: Progress,
+    gray: Gray,
+    detect: Callable[[Progress], Progress],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig,
+) -> Progress:
+    """Tracks (attempt -1), then searches, in one loop: the fit is compiled once.
+
+    Args:
+        detect: opens a search; run only where tracking asks for the face detector.
+    """
+    phases = track_phases(clnf)
+
+    def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
+        first, phase, made = begin_attempt(clnf, progress, number, config)
+
+        def run(fit: Fit) -> Fit:
+            return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
+
+        fit = lax.cond(made, run, lambda f: f, first)
+        progress, wanted = end_attempt(clnf, progress, number, fit, made)
+        return lax.cond(wanted, detect, lambda p: p, progress), None
+
+    numbers = jnp.arange(-1, attempts(clnf, config), dtype=jnp.int32)
+    return lax.scan(attempt, progress, numbers)[0]
 
 
 def _search_config(config: FitConfig) -> FitConfig:
@@ -122,8 +138,7 @@ def attempts(clnf: CLNF, config: FitConfig) -> int:
 
 def start_frame(clnf: CLNF, state: TrackState, config: FitConfig) -> Progress:
     """Before anything was tried in a frame."""
-    nowhere = jnp.zeros(4, state.fit.likelihood.dtype), jnp.zeros((), bool)
-    none = start_search(clnf, *nowhere, state.fit, _search_config(config))
+    none = no_search(clnf, state.fit, _search_config(config))
     return Progress(state=state, search=none, detected=jnp.zeros((), bool))
 
 
@@ -161,15 +176,14 @@ def end_attempt(
 def open_search(
     clnf: CLNF,
     progress: Progress,
-    wanted: Bool[Array, ""],
     box: Box,
     points: FivePoints,
     found: Bool[Array, ""],
     config: FitConfig,
 ) -> Progress:
-    """Starts a search in a detected box where a detection was wanted."""
+    """Starts a search in a detected box, px; it makes no attempt where none was `found`."""
     fresh = start_search(clnf, box, found, progress.state.fit, _search_config(config), points)
-    return eqx.tree_at(lambda p: p.search, progress, select(wanted, fresh, progress.search))
+    return eqx.tree_at(lambda p: p.search, progress, fresh)
 
 
 def finish_frame(clnf: CLNF, before: TrackState, progress: Progress) -> tuple[TrackState, Tracked]:
@@ -246,8 +260,11 @@ def track_box(
         Specification 01, B.5: the variant with a bounding box and a negative
         `reinit_video_every`, as for several faces.
     """
-    follow = _follow_box if clnf.reported is None else _follow_or_search
-    fit = follow(clnf, state, gray, box, points, fresh, size, config)
+    if clnf.reported is None:
+        fit = _follow_box(clnf, state, gray, box, fresh, size=size, config=config)
+    else:
+        search = start_search(clnf, box, fresh, state.fit, _search_config(config), points)
+        fit = _follow_or_search(clnf, state, gray, search, size=size, config=config)
     failures = jnp.where(fresh, -1, state.failures)
     return TrackState(
         fit=fit,
@@ -261,8 +278,8 @@ def _follow_box(
     state: TrackState,
     gray: Gray,
     box: Box,
-    points: FivePoints | None,
     fresh: Bool[Array, ""],
+    *,
     size: Int[Array, "2"],
     config: FitConfig,
 ) -> Fit:
@@ -287,26 +304,14 @@ def _follow_or_search(
     clnf: CLNF,
     state: TrackState,
     gray: Gray,
-    box: Box,
-    points: FivePoints | None,
-    fresh: Bool[Array, ""],
+    search: Search,
+    *,
     size: Int[Array, "2"],
     config: FitConfig,
 ) -> Fit:
-    phases = track_phases(clnf)
-
-    def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
-        first, phase, made = begin_attempt(clnf, progress, number, config)
-
-        def run(fit: Fit) -> Fit:
-            return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
-
-        fit = lax.cond(made, run, lambda f: f, first)
-        return end_attempt(clnf, progress, number, fit, made)[0], None
-
-    search = start_search(clnf, box, fresh, state.fit, _search_config(config), points)
-    known = eqx.tree_at(lambda s: s.initialised, state, ~fresh)
-    progress = Progress(state=known, search=search, detected=jnp.zeros((), bool))
-    numbers = jnp.arange(-1, attempts(clnf, config), dtype=jnp.int32)
-    progress, _ = lax.scan(attempt, progress, numbers)
-    return select(fresh, search_result(clnf, progress.search)[0], progress.state.fit)
+    """Follows the face unless there is a search to be made."""
+    known = eqx.tree_at(lambda s: s.initialised, state, ~search.active)
+    start = Progress(state=known, search=search, detected=jnp.zeros((), bool))
+    progress = _run_attempts(clnf, start, gray, lambda p: p, size=size, config=config)
+    found, _ = search_result(clnf, progress.search)
+    return select(search.active, found, progress.state.fit)
