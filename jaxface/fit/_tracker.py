@@ -108,7 +108,7 @@ def _run_attempts(
     """
     phases = track_phases(clnf)
 
-    def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
+    def make(progress: Progress, number: Int[Array, ""]) -> Progress:
         first, phase, made = begin_attempt(clnf, progress, number, config)
 
         def run(fit: Fit) -> Fit:
@@ -116,7 +116,11 @@ def _run_attempts(
 
         fit = lax.cond(made, run, lambda f: f, first)
         progress, wanted = end_attempt(clnf, progress, number, fit, made)
-        return lax.cond(wanted, detect, lambda p: p, progress), None
+        return lax.cond(wanted, detect, lambda p: p, progress)
+
+    def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
+        useful = (number < 0) | progress.search.active
+        return lax.cond(useful, make, lambda p, _: p, progress, number), None
 
     numbers = jnp.arange(-1, attempts(clnf, config), dtype=jnp.int32)
     return lax.scan(attempt, progress, numbers)[0]
