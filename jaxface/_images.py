@@ -52,12 +52,13 @@ def analyze_images(
         except Exception as error:  # of this image alone
             return error
 
-    with ThreadPoolExecutor(workers or _usual_workers()) as pool:
+    # With another device, one thread prepares while it works for the other.
+    usual = usable_cores() if jax.default_backend() == "cpu" else 2
+    with ThreadPoolExecutor(workers or usual) as pool:
         return list(pool.map(analyze, images))
 
 
-def _usual_workers() -> int:
-    if jax.default_backend() != "cpu":
-        return 2  # one prepares while the device works for the other
+def usable_cores() -> int:
+    """Cores of the processor that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1

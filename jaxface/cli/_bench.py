@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import itertools
-import os
 import statistics
 import tempfile
 import time
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from .._batch import ClipAnalysis, FaceBatch
+from .._images import usable_cores
 from .._model import Model
 from .._params import load_model
 from .._pipeline import Config, default_config, prepare_model
@@ -70,7 +70,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     share, stages = _time_stages(model, config, clip)
     whole, writing = _time_whole(model, config, clip)
     rows = [Row("decoding", _time_decoding(clip)), *stages, Row("writing", writing)]
-    machine = f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {_cores()} cores"
+    machine = f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {usable_cores()} cores"
     print(f"{clip.name}: {clip.count} frames of {clip.width}x{clip.height}; {machine}\n")
     print(to_markdown(rows))
     print(
@@ -90,11 +90,6 @@ def to_markdown(rows: list[Row]) -> str:
         time_cells = f"{1e3 * row.seconds:.3f} | {row.seconds / total:.1%}"
         lines.append(f"| {row.name} | {time_cells} | {' | '.join(costs)} |")
     return "\n".join(lines)
-
-
-def _cores() -> int:
-    count = getattr(os, "sched_getaffinity", None)
-    return len(count(0)) if count else os.cpu_count() or 1
 
 
 class _Clip:
