@@ -7,10 +7,10 @@ Rx @ Ry @ Rz. Images are RGB, 0 to 255.
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 Image = Float[Array, "h w 3"]  # RGB, 0 to 255
-Gray = Float[Array, "h w"]  # luma, 0 to 255, integral values
+Gray = Float[Array, "h w"] | UInt8[Array, "h w"]  # luma, 0 to 255, integral values
 # x0 y0 x1 y1, px. The width and height may follow: from corners their last bit is lost, and fits
 # follow it.
 Box = Float[Array, "4"] | Float[Array, "6"]

@@ -90,7 +90,7 @@ def _follow(
 
     def step(before: Fit, row: tuple[Array, ...]) -> tuple[Fit, tuple[Array, Array]]:
         image, points, off = row
-        gray = to_gray(image.astype(jnp.float32))
+        gray = to_gray(image)
         true = fit_pdm_to_landmarks(clnf.main.pdm, points)
         start = dataclasses.replace(
             true,
