@@ -94,8 +94,7 @@ def test_the_first_start_is_the_likeliest(pdm):
 
 
 def test_starts_without_points_are_tilted_both_ways(pdm):
-    """A head on its side is near one of them: the picture's axes of the best differ by 15 degrees
-    at most, up to a tilt of 75."""
+    """Up to a tilt of 75 degrees and a yaw of 50 a head is within 30 degrees of one of them."""
     starts = _starts(pdm, jnp.zeros((5, 2)))
     assert starts.rotation.shape == (OWN_STARTS, 3)
     turns = jax.vmap(euler_to_matrix)(starts.rotation)
