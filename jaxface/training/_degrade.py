@@ -254,3 +254,17 @@ def _glasses(
         image = np.clip(image + shine * rng.uniform(10, 70), 0, 255).astype(np.uint8)
     image, _ = _lay(rng, image, rims, rng.uniform([0, 0, 0], [140, 110, 90]))
     return image, hidden
+
+
+def lay_over(front: np.ndarray, back: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """One picture before another.
+
+    Args:
+        front, back: (h, w, 3) uint8.
+        alpha: (h, w) uint8, 255 where the front hides the back.
+
+    Returns:
+        uint8.
+    """
+    share = alpha[..., None].astype(np.uint16)
+    return ((front * share + back * (255 - share) + 127) // 255).astype(np.uint8)

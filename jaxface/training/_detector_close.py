@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ._degrade import occlude
+from ._degrade import lay_over, occlude
 from ._detector_clutter import Picture, make_clutter
 from ._detector_scenes import Face, Scene, degrade, divide_faces, mirror_landmarks
 
@@ -84,9 +84,9 @@ def hide_face(rng: Generator, face: Face, patches: Sequence[Picture]) -> Picture
         center = (int(left + right) // 2, int(top + bottom) // 2)
         cv2.ellipse(mask, center, (shape[0] // 2, shape[1] // 2), 0, 0, 360, 255, -1)
     blur = 2 * int(rng.choice([0.0, 0.02, 0.06]) * extent[0]) + 1
-    alpha = cv2.GaussianBlur(mask, (blur, blur), 0)[top:bottom, left:right, None].astype(np.uint16)
+    alpha = cv2.GaussianBlur(mask, (blur, blur), 0)[top:bottom, left:right]
     image = face.image.copy()
-    image[top:bottom, left:right] = (cover * alpha + area * (255 - alpha) + 127) // 255
+    image[top:bottom, left:right] = lay_over(cover, area, alpha)
     return image
 
 
@@ -143,9 +143,9 @@ def _warp(
         return cv2.warpAffine(source, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
     image = make_clutter(rng, size, size, patches)
     inside = np.full(source.shape[:2], 255, np.uint8)
-    alpha = cv2.warpAffine(inside, matrix, (size, size))[..., None].astype(np.uint16)
+    alpha = cv2.warpAffine(inside, matrix, (size, size))
     warped = cv2.warpAffine(source, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-    return ((warped * alpha + image * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return lay_over(warped, image, alpha)
 
 
 def _in_view(landmarks: np.ndarray, size: int) -> float:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from ._degrade import lay_over
 from ._detector_clutter import Picture, make_clutter
 
 Generator = np.random.Generator
@@ -143,10 +144,10 @@ def _paste(
     matrix[:, :2] *= back.astype(np.float32)
     size = image.shape[1::-1]
     warped = cv2.warpAffine(_tint(rng, small.image), matrix, size)
-    alpha = cv2.warpAffine(mask, matrix, size)[..., None].astype(np.uint16)
+    alpha = cv2.warpAffine(mask, matrix, size)
     if any(_covered(alpha, other) > _COVERED for other in taken):
         return None
-    image[:] = (warped * alpha + image * (255 - alpha) + 127) // 255
+    image[:] = lay_over(warped, image, alpha)
     return mirror_landmarks(landmarks) if np.linalg.det(matrix[:, :2]) < 0 else landmarks
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ._camera import View
+from ._degrade import lay_over
 from ._head_model import PARTS, HeadModel, normals
 from ._raster import Fragments, rasterize, seen
 from ._registration import Registered, Tools
@@ -293,6 +294,4 @@ def _draw_sheet(textured: Textured, view: View, background: np.ndarray) -> np.nd
     matrix = cv2.getPerspectiveTransform(corners, placed)
     size = background.shape[1::-1]
     warped = cv2.warpPerspective(textured.sheet, matrix, size, flags=cv2.INTER_LINEAR)
-    alpha = warped[..., 3:].astype(np.uint16)
-    mixed = (warped[..., :3] * alpha + background * (255 - alpha) + 127) // 255
-    return mixed.astype(np.uint8)
+    return lay_over(warped[..., :3], background, warped[..., 3])
