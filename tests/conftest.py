@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: the OpenFace data that is not in this repository."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # NumPy inverts thousands of small matrices; threads that wait for each other make that 40 times
@@ -15,6 +16,19 @@ from jaxface.fit import CLNF, fit_config, prepare_clnf  # noqa: E402
 from jaxface.openface import read_model  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+
+_MAPS = Path("/proc/self/maps")  # of Linux
+# XLA keeps some ten areas of memory for each compiled program, and aborts at the 65530 that Linux
+# grants a process.
+_MOST_MAPS = 30000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs() -> Iterator[None]:
+    """Drops what the tests so far have compiled, once it is much."""
+    yield
+    if _MAPS.is_file() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
+        jax.clear_caches()
 
 
 def shared_dir() -> Path:
