@@ -1,5 +1,6 @@
 """Import of OpenFace's models, the store and `load_model`."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import safetensors.numpy
 from jaxface._model import Model
 from jaxface._params import ModelFileError, installed_models, load_model, save_model
 from jaxface.detect import OPENFACE_FRAME
+from jaxface.fit import strip_clnf
 from jaxface.openface import KINDS, import_models, read_model
 
 LANDMARK = "lib/local/LandmarkDetector/model"
@@ -53,8 +55,8 @@ def link_tree(source: Path, target: Path) -> Path:
 
 def leaves(model: Model) -> dict[str, jax.Array]:
     """The arrays of a model by path, without those computed at loading."""
-    paths = {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(model)}
-    return {path: leaf for path, leaf in paths.items() if ".banks" not in path}
+    bare = dataclasses.replace(model, clnf=strip_clnf(model.clnf))
+    return {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(bare)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

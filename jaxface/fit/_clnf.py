@@ -19,7 +19,7 @@ from .._types import Fit, Gray, PartFit, PDMParameters
 from ..ops import materialise, pad_border, select
 from ._areas import align_to_reference, nearest_view, sample_areas
 from ._config import FitConfig, ScaleConfig, scale_config
-from ._model import CLNF, LandmarkModel, Part
+from ._model import CLNF, LandmarkModel, Part, part_groups, stack_parts
 from ._pdm import shape_2d, zero_parameters
 from ._refit import fit_pdm_to_landmarks
 from ._responses import lane_responses, patch_confidences
@@ -271,19 +271,17 @@ def _part_runs(part: Part, main_scale: Float[Array, " b"]) -> Bool[Array, " b"]:
 
 
 def _fit_parts(
-    parts: tuple[Part, ...],
+    clnf: CLNF,
     padded: Shaped[Array, "b h2 w2"],
     landmarks: Float[Array, "b n 2"],
     main_scale: Float[Array, " b"],
 ) -> tuple[PartFit, ...]:
     """Fits all parts; parts of one structure, such as the two eyes, in one mapped program."""
-    groups: dict[object, list[int]] = {}
-    for i, part in enumerate(parts):
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(part.model))
-        key = (jax.tree.structure(part.model), shapes, part.config, part.part_points)
-        groups.setdefault(key, []).append(i)
+    parts = clnf.parts
+    groups = part_groups(parts)
+    stacks = clnf.stacks if len(clnf.stacks) == len(groups) else stack_parts(parts)
     fits: dict[int, PartFit] = {}
-    for members in groups.values():
+    for members, models in zip(groups, stacks, strict=True):
         targets = jnp.stack([landmarks[:, np.asarray(parts[i].main_points)] for i in members])
         like = parts[members[0]]
 
@@ -294,7 +292,6 @@ def _fit_parts(
         if len(members) == 1:
             fits[members[0]] = fit(like.model, targets[0])
         else:
-            models = jax.tree.map(lambda *x: jnp.stack(x), *[parts[i].model for i in members])
             stacked = jax.vmap(fit)(models, targets)
             for row, i in enumerate(members):
                 fits[i] = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
@@ -311,7 +308,7 @@ def _refine_with_parts(
     """
     pdm = clnf.main.pdm
     landmarks = jax.vmap(lambda p: shape_2d(pdm, p))(parameters)
-    parts = _fit_parts(clnf.parts, padded, landmarks, parameters.scale)
+    parts = _fit_parts(clnf, padded, landmarks, parameters.scale)
     if not parts:
         return parameters, parts
     merged = landmarks

@@ -3,6 +3,8 @@
 import dataclasses
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ._experts import PatchExperts
@@ -56,3 +58,23 @@ class CLNF(eqx.Module):
     triangles: Int[Array, "t 3"]  # of the 68 points, 111 triangles
     # Landmarks as they are reported, of the parameters of `main.pdm`; None: as they are fitted.
     reported: PDM | None = None
+    # Of each of `part_groups`; computed, see prepare_clnf.
+    stacks: tuple[LandmarkModel, ...] = ()
+
+
+def part_groups(parts: tuple[Part, ...]) -> list[list[int]]:
+    """Numbers of the parts of one structure, such as the two eyes: one mapped program fits them."""
+    groups: dict[object, list[int]] = {}
+    for i, part in enumerate(parts):
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(part.model))
+        key = (jax.tree.structure(part.model), shapes, part.config, part.part_points)
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+def stack_parts(parts: tuple[Part, ...]) -> tuple[LandmarkModel, ...]:
+    """The models of each group, stacked."""
+    return tuple(
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *[parts[i].model for i in members])
+        for members in part_groups(parts)
+    )

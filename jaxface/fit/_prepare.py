@@ -1,18 +1,21 @@
 """Host-side preparation of a landmark model for a configuration."""
 
+import dataclasses
+
 import equinox as eqx
 
 from ._ccnf import build_banks
 from ._config import FitConfig
 from ._experts import CCNFExperts, PatchExperts
-from ._model import CLNF, LandmarkModel
+from ._model import CLNF, LandmarkModel, Part, stack_parts
+from ._validator import build_bands
 
 
 def prepare_clnf(clnf: CLNF, config: FitConfig) -> CLNF:
-    """Lays out CCNF experts for the windows of a configuration.
+    """Lays out weights for the windows of a configuration as the fit takes them.
 
-    `load_model` does it for the default configuration; others (`wild`) take a second. Other kinds
-    of experts need nothing.
+    `load_model` does it for the default configuration; others (`wild`) take a second. What is laid
+    out no longer follows changes of `parts`, of experts or of the validator: `strip_clnf` first.
 
     Args:
         clnf: any landmark model.
@@ -23,10 +26,14 @@ def prepare_clnf(clnf: CLNF, config: FitConfig) -> CLNF:
     scales = zip(config.windows_init, config.windows_track, strict=False)
     wanted = [(clnf.main, [{first, second} - {0} for first, second in scales])]
     wanted += [(part.model, [{w} - {0} for w in part.config.windows]) for part in clnf.parts]
-    if all(_is_prepared(model, windows) for model, windows in wanted):
+    if clnf.validator.bands and all(_is_prepared(model, windows) for model, windows in wanted):
         return clnf
-    main, *parts = (_prepare(model, windows) for model, windows in wanted)
-    return _replace_models(clnf, main, parts)
+    main, *models = (_prepare(model, windows) for model, windows in wanted)
+    parts = _with_models(clnf.parts, models)
+    bands = build_bands(clnf.validator.layers, clnf.validator.weights)
+    validator = dataclasses.replace(clnf.validator, bands=bands)
+    stacks = stack_parts(parts)
+    return dataclasses.replace(clnf, main=main, parts=parts, validator=validator, stacks=stacks)
 
 
 def _is_prepared(model: LandmarkModel, windows: list[set[int]]) -> bool:
@@ -38,16 +45,15 @@ def _is_prepared(model: LandmarkModel, windows: list[set[int]]) -> bool:
 
 def strip_clnf(clnf: CLNF) -> CLNF:
     """Drops what `prepare_clnf` adds: it is large, and soon computed again."""
-    parts = [_strip(part.model) for part in clnf.parts]
-    return _replace_models(clnf, _strip(clnf.main), parts)
+    parts = _with_models(clnf.parts, [_strip(part.model) for part in clnf.parts])
+    validator = dataclasses.replace(clnf.validator, bands=())
+    main = _strip(clnf.main)
+    return dataclasses.replace(clnf, main=main, parts=parts, validator=validator, stacks=())
 
 
-def _replace_models(clnf: CLNF, main: LandmarkModel, models: list[LandmarkModel]) -> CLNF:
-    parts = tuple(
-        eqx.tree_at(lambda p: p.model, part, model)
-        for part, model in zip(clnf.parts, models, strict=True)
-    )
-    return eqx.tree_at(lambda c: (c.main, c.parts), clnf, (main, parts))
+def _with_models(parts: tuple[Part, ...], models: list[LandmarkModel]) -> tuple[Part, ...]:
+    pairs = zip(parts, models, strict=True)
+    return tuple(dataclasses.replace(part, model=model) for part, model in pairs)
 
 
 def _strip(model: LandmarkModel) -> LandmarkModel:

@@ -38,6 +38,8 @@ class Validator(eqx.Module):
     beta: Float[Array, "v t 3"]
     weights: tuple[Float[Array, "..."], ...]
     biases: tuple[Float[Array, "v out"], ...]
+    # Of the conv layers, as `_convolve` takes them; computed, see prepare_clnf.
+    bands: tuple[Float[Array, "v k n"], ...] = ()
 
 
 def warp_to_mean_shape(
@@ -109,26 +111,49 @@ def normalise_face(
     return jnp.where(mask, (standard - validator.mean[view]) / validator.std[view], 0)
 
 
-def _convolve(
-    maps: Float[Array, "b c h w"], weight: Float[Array, "o c k k"], bias: Float[Array, " o"]
-) -> Float[Array, "b o p q"]:
-    """Valid correlation, as products of strips of rows with Toeplitz matrices of the weights."""
-    faces, _, height, width = maps.shape
-    outputs, _, side, _ = weight.shape
-    rows, columns = height - side + 1, width - side + 1
-    step = min(_STRIP, columns)
-    starts = [*range(0, columns - step, step), columns - step]  # the last one may overlap
+def build_bands(
+    layers: tuple[str, ...], weights: tuple[Float[Array, "v ..."], ...]
+) -> tuple[Float[Array, "v k n"], ...]:
+    """Toeplitz matrices of the conv layers: they give a strip of columns of all maps at once."""
+    bands, side = [], _SIDE
+    following = iter(weights)
+    for layer in layers:
+        if layer == "conv":
+            weight = next(following)
+            side -= weight.shape[-1] - 1
+            bands.append(_to_bands(weight, min(_STRIP, side)))
+        elif layer == "pool":
+            side = -(-side // 2)
+    return tuple(bands)
+
+
+def _to_bands(weight: Float[Array, "v o c k k"], step: int) -> Float[Array, "v k n"]:
+    side = weight.shape[-1]
     toeplitz = np.zeros((side, step + side - 1, step), np.float32)
     for column in range(step):
         toeplitz[np.arange(side), column + np.arange(side), column] = 1
-    matrix = jnp.einsum("ocyd,dxq->cyxoq", weight, toeplitz, precision=_HIGHEST)
+    bands = jnp.einsum("vocyd,dxq->vcyxoq", weight, toeplitz, precision=_HIGHEST)
+    return bands.reshape(len(weight), -1, weight.shape[1] * step)
+
+
+def _convolve(
+    maps: Float[Array, "b c h w"], bands: Float[Array, "k n"], bias: Float[Array, " o"], side: int
+) -> Float[Array, "b o p q"]:
+    """Valid correlation, as products of strips of rows with Toeplitz matrices of the weights."""
+    faces, _, height, width = maps.shape
+    rows, columns = height - side + 1, width - side + 1
+    step = min(_STRIP, columns)
+    starts = [*range(0, columns - step, step), columns - step]  # the last one may overlap
     strips = jnp.stack([maps[..., s : s + step + side - 1] for s in starts], axis=1)
-    bands = jnp.stack([strips[..., y : y + rows, :] for y in range(side)], axis=3)
-    flat = bands.transpose(0, 1, 4, 2, 3, 5).reshape(faces * len(starts) * rows, -1)
-    product = jnp.dot(flat, matrix.reshape(flat.shape[1], -1), precision=_HIGHEST)
-    product = product.reshape(faces, len(starts), rows, outputs, step).transpose(0, 3, 2, 1, 4)
+    stacked = jnp.stack([strips[..., y : y + rows, :] for y in range(side)], axis=3)
+    flat = stacked.transpose(0, 1, 4, 2, 3, 5).reshape(faces * len(starts) * rows, -1)
+    product = jnp.dot(flat, bands, precision=_HIGHEST)
+    product = product.reshape(faces, len(starts), rows, -1, step).transpose(0, 3, 2, 1, 4)
     last = columns - step * (len(starts) - 1)
-    parts = [product[..., :-1, :].reshape(faces, outputs, rows, -1), product[..., -1, -last:]]
+    parts = [
+        product[..., :-1, :].reshape(faces, len(bias), rows, -1),
+        product[..., -1, -last:],
+    ]
     return jnp.concatenate(parts, axis=-1) + bias[:, None, None]
 
 
@@ -148,6 +173,7 @@ def run_validator(
     """Logits of the alignment-error classes, best class first (specification 01, B.8, 6)."""
     maps = faces[:, None]
     parameters = iter(zip(validator.weights, validator.biases, strict=True))
+    bands = iter(_bands_of(validator, view))
     for layer in validator.layers:
         if layer == "relu":
             maps = jax.nn.relu(maps)
@@ -155,12 +181,20 @@ def run_validator(
             maps = _pool(maps)
         elif layer == "conv":
             weight, bias = next(parameters)
-            maps = _convolve(maps, weight[view], bias[view])
+            maps = _convolve(maps, next(bands), bias[view], weight.shape[-1])
         else:
             weight, bias = next(parameters)
             flat = maps.swapaxes(-1, -2).reshape(maps.shape[0], -1) if maps.ndim == 4 else maps
             maps = jnp.dot(flat, weight[view].T, precision=_HIGHEST) + bias[view]
     return maps
+
+
+def _bands_of(validator: Validator, view: Int[Array, ""]) -> list[Float[Array, "k n"]]:
+    """Of one view; built where `prepare_clnf` has not."""
+    if validator.bands:
+        return [bands[view] for bands in validator.bands]
+    weights = tuple(weight[view][None] for weight in validator.weights)
+    return [bands[0] for bands in build_bands(validator.layers, weights)]
 
 
 def validate_landmarks(
