@@ -1,7 +1,6 @@
-"""Training of the detector: geometry, matching, mining, the loop, scenes, storage."""
+"""Training of the detector: geometry, matching, mining, the loop, storage."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import equinox as eqx
@@ -20,8 +19,6 @@ from jaxface.detect._pyramid import plan_pyramid
 pytest.importorskip("optax", reason="needs jaxface[train]")
 
 from jaxface.training import _mining as mining  # noqa: E402
-from jaxface.training._detector_close import hide_face, make_close_scene  # noqa: E402
-from jaxface.training._detector_clutter import Picture, make_clutter  # noqa: E402
 from jaxface.training._detector_data import (  # noqa: E402
     Scenes,
     Sources,
@@ -48,48 +45,16 @@ from jaxface.training._detector_polish import (  # noqa: E402
 )
 from jaxface.training._detector_report import Score, pair_up, report  # noqa: E402
 from jaxface.training._detector_scenes import (  # noqa: E402
-    Face,
-    Scene,
-    degrade,
     divide_faces,
-    make_scene,
     mirror_landmarks,
 )
 from jaxface.training._loop import Fitted, Recipe, fit  # noqa: E402
 
+from .cartoons import cartoon_sources, draw_face, oval, scene_maker  # noqa: E402
+
 _PIXEL_TOL = 1e-3  # px; float32 arithmetic on coordinates up to 300
 _GREY_TOL = 1.01 / 128  # network input; crops are rounded to whole grey levels
 _NET_TOL = 1e-5  # float32 sums of a few hundred products of order 1
-
-
-def oval(center: tuple[float, float], size: float) -> np.ndarray:
-    """68 landmarks of a face `size` px wide and high: eyes, nose and mouth in their places."""
-    angle = np.linspace(0, np.pi, 17)
-    jaw = np.stack([-np.cos(angle), 1.2 * np.sin(angle) - 0.2], axis=1)
-    brows = np.stack([np.linspace(-0.7, 0.7, 10), np.full(10, -1.0)], axis=1)
-    nose = np.stack([[0, 0, 0, 0, -0.2, -0.1, 0, 0.1, 0.2], np.linspace(-0.5, 0.1, 9)], axis=1)
-    turn = np.linspace(0, 2 * np.pi, 6, endpoint=False)
-    eye = np.stack([-0.15 * np.cos(turn), 0.05 * np.sin(turn)], axis=1)
-    mouth = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    mouth = np.stack([-0.4 * np.cos(mouth), 0.15 * np.sin(mouth) + 0.5], axis=1)
-    mouth[6] = (0.4, 0.5)
-    parts = [jaw, brows, nose, eye + (-0.4, -0.6), eye + (0.4, -0.6), mouth]
-    return (np.concatenate(parts) * size / 2 + center).astype(np.float32)
-
-
-def draw_face(size: int = 96) -> Face:
-    """A cartoon: skin, two dark eyes and a dark mouth."""
-    side = 2 * size
-    y, x = np.mgrid[:side, :side].astype(np.float32)
-    landmarks = oval((side / 2, side / 2), size)
-    image = np.full((side, side, 3), (60, 90, 140), np.uint8)
-    head = ((x - size) / (0.6 * size)) ** 2 + ((y - 0.95 * size) / (0.75 * size)) ** 2 < 1
-    image[head] = (220, 170, 140)
-    for start, end in ((36, 42), (42, 48), (48, 68)):
-        low, high = landmarks[start:end].min(0) - 2, landmarks[start:end].max(0) + 2
-        inside = (x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])
-        image[inside] = (40, 20, 20)
-    return Face(image, landmarks, head.astype(np.uint8) * 255, True)
 
 
 @pytest.fixture(scope="module")
@@ -100,22 +65,13 @@ def fresh() -> MTCNN:
 
 @pytest.fixture(scope="module")
 def sources() -> Sources:
-    rng = np.random.default_rng(7)
-    patches = tuple(rng.integers(0, 256, (50, 60, 3), np.uint8) for _ in range(2))
-    return Sources((draw_face(96), draw_face(120)), patches)
-
-
-def _maker(sources: Sources) -> Callable[[int], Scene]:
-    def make(index: int) -> Scene:
-        return make_scene(np.random.default_rng([3, index]), *_parts(sources), 128)
-
-    return make
+    return cartoon_sources()
 
 
 @pytest.fixture(scope="module")
 def scenes(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     path = tmp_path_factory.mktemp("scenes") / "toy.npy"
-    return build_scenes(_maker(sources), 30, 128, path=path)
+    return build_scenes(scene_maker(sources), 30, 128, path=path)
 
 
 def test_overlap_of_boxes_by_hand():
@@ -301,78 +257,6 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
         _fit({"a": jnp.ones(())}, _line_batch, tmp_path / "s.npz", Recipe(steps=3), broken)
 
 
-def test_scenes_follow_from_their_seed(sources: Sources):
-    made = [make_scene(np.random.default_rng(s), *_parts(sources), 160) for s in (1, 1, 2)]
-    assert np.array_equal(made[0].image, made[1].image)
-    assert np.array_equal(made[0].landmarks, made[1].landmarks)
-    assert not np.array_equal(made[0].image, made[2].image)
-
-
-def _parts(sources: Sources) -> tuple[tuple[Face, ...], tuple[Picture, ...]]:
-    return sources.faces, sources.patches
-
-
-def test_faces_of_scenes_are_in_view_and_apart(sources: Sources):
-    faces = 0
-    for seed in range(60):
-        landmarks = make_scene(np.random.default_rng(seed), *_parts(sources), 160).landmarks
-        low, high = landmarks.min(1), landmarks.max(1)
-        middle = (low + high) / 2
-        assert np.all((middle > 0) & (middle < 160))
-        boxes = np.concatenate([low, high - low], axis=1)
-        shared = mining.overlaps(boxes, boxes) - np.eye(len(boxes))
-        assert shared.max(initial=0) == 0
-        # Left and right stay left and right in the picture, mirrored or not.
-        assert np.all(landmarks[:, 36:42, 0].mean(1) < landmarks[:, 42:48, 0].mean(1))
-        faces += len(landmarks)
-    assert faces > 50
-
-
-def test_scenes_are_read_again(scenes: Scenes, sources: Sources, tmp_path):
-    path = tmp_path / "again.npy"
-    first = build_scenes(_maker(sources), 4, 128, path=path)
-    again = build_scenes(_maker(Sources((), ())), 4, 128, path=path)  # nothing to make any from
-    for made in (first, again):
-        assert np.array_equal(made.images, scenes.images[:4])
-        pairs = zip(made.landmarks, scenes.landmarks, strict=False)
-        assert all(np.array_equal(a, b) for a, b in pairs)
-
-
-def test_close_scenes_show_faces_whole_or_none(sources: Sources):
-    faces = bare = 0
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        scene = make_close_scene(rng, *_parts(sources), 160)
-        assert scene.image.shape == (160, 160, 3) and scene.image.dtype == np.uint8
-        assert len(scene.landmarks) + len(scene.ignored) <= 1
-        for landmarks in scene.landmarks:
-            low, high = landmarks.min(0), landmarks.max(0)
-            shown = np.minimum(high, 160) - np.maximum(low, 0)
-            assert np.all(shown > 0) and np.prod(shown) > 0.75 * np.prod(high - low)
-            assert landmarks[36:42, 0].mean() < landmarks[42:48, 0].mean()
-        faces += len(scene.landmarks)
-        bare += not len(scene.landmarks) and not len(scene.ignored)
-    assert faces > 15 and bare > 15
-    again = [make_close_scene(np.random.default_rng(5), *_parts(sources), 160) for _ in range(2)]
-    assert np.array_equal(again[0].image, again[1].image)
-
-
-def test_a_hidden_face_leaves_the_rest_of_the_photograph(sources: Sources):
-    face = sources.faces[0]
-    low, high = face.landmarks.min(0), face.landmarks.max(0)
-    extent = high - low
-    start, end = low - (0.2, 0.6) * extent, high + (0.2, 0.15) * extent
-    y, x = np.mgrid[: face.image.shape[0], : face.image.shape[1]]
-    outside = (x < start[0]) | (x > end[0]) | (y < start[1]) | (y > end[1])
-    middle = face.landmarks[[36, 39, 42, 45, 48, 54]].astype(int)
-    changed = []
-    for seed in range(30):
-        image = hide_face(np.random.default_rng(seed), face, sources.patches)
-        assert np.array_equal(image[outside], face.image[outside])
-        changed.append((image != face.image).any(-1)[middle[:, 1], middle[:, 0]].mean())
-    assert np.mean(changed) > 0.6
-
-
 def test_erasing_hides_a_rectangle_of_some_crops():
     images = np.full((200, 24, 24, 3), 100, np.uint8)
     found = np.asarray(erase(jnp.asarray(images), jax.random.key(3)))
@@ -383,13 +267,6 @@ def test_erasing_hides_a_rectangle_of_some_crops():
         rows, columns = mask.any(1), mask.any(0)
         assert np.array_equal(mask, rows[:, None] & columns)
         assert len(np.unique(image[mask], axis=0)) <= 1
-
-
-def test_spoiling_keeps_size_and_type():
-    image = make_clutter(np.random.default_rng(3), 60, 80, [])
-    changed = [degrade(np.random.default_rng(seed), image) for seed in range(20)]
-    assert all(c.shape == image.shape and c.dtype == np.uint8 for c in changed)
-    assert sum(np.array_equal(c, image) for c in changed) < 5
 
 
 @pytest.fixture(scope="module")
