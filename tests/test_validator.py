@@ -1,5 +1,7 @@
 """The validator against OpenFace's warped faces, logits and certainties, and the reference."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,15 @@ def _final(stage: Stage, prefix: str) -> tuple[np.ndarray, PDMParameters]:
     run = last_run(stage, f"{prefix}final_landmarks")
     parameters = to_parameters(stage.parameters(f"{prefix}final_", run))
     return stage.points(f"{prefix}final_landmarks{run}"), parameters
+
+
+def test_a_validator_that_was_not_prepared_gives_the_same(openface_model):
+    validator = openface_model.validator
+    assert len(validator.bands) == validator.layers.count("conv")
+    face = jax.random.normal(jax.random.key(1), validator.mask.shape[1:])
+    for view in range(len(validator.centres)):
+        found = _network(dataclasses.replace(validator, bands=()), face, view)
+        np.testing.assert_array_equal(found, _network(validator, face, view))
 
 
 def test_golden_warps(checks):
