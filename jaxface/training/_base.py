@@ -102,7 +102,10 @@ def settings_of(part: str, config: BaseConfig) -> object:
         own = getattr(config.landmarks, part)
         counts = config.landmarks.eye_portraits, config.landmarks.eye_heads
         return own if part == "pdm" else (own, counts, config.seed)
-    return config.landmarks
+    shown = config.landmarks.portraits, config.landmarks.frontal, config.landmarks.heads
+    if part == "experts":
+        return shown, config.landmarks.experts, config.seed
+    return shown, config.landmarks.negatives, config.landmarks.validator, config.seed
 
 
 def stamp_of(part: str, config: BaseConfig, place: Workplace) -> str:

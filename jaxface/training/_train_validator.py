@@ -50,7 +50,7 @@ class ValidatorConfig:
     levels: tuple[float, ...] = (0.15, 0.5, 1, 2, 4, 8, 16)  # of noise around the truth
     examples: int = 1500  # per level
     negatives: int = 2000
-    fits: int = 3000  # that ended where they may, see `_failed_fits`
+    fits: int = 4000  # that ended where they may, see `_failed_fits`
     batch: int = 64
     epochs: int = 8
     rate: float = 1e-3
