@@ -24,7 +24,7 @@ from ._loop import Recipe, fit
 from ._mining import NEGATIVE, PART, POSITIVE, Crops
 from ._samples import Sampler
 
-_PEOPLE, _CLOSE = 0.4, 0.55  # shares of scenes with many people and of close ones; heads follow
+_PEOPLE, _CLOSE = 0.225, 0.525  # shares of scenes with many people and of close ones; then heads
 _EVERY = 3  # whose renderings are shown: those of every third person
 # R-Net lets nearly all pass, so that O-Net meets what it may be shown of any picture.
 _OPEN = DetectConfig(
@@ -32,8 +32,8 @@ _OPEN = DetectConfig(
 )
 _MOST = (24, 5, 12)  # negatives, parts and positives kept of a scene
 _BATCH = (60, 16, 52)  # crops of each kind
-_HARDEST = (0.2, 0.35)  # of the negatives and the positives, make up half of theirs in a batch
-_RATES = (1e-3, 5e-4)  # of the rounds
+_HARDEST = (0.12, 0.35)  # of the negatives and the positives, make up half of theirs in a batch
+_RATES = (1e-3, 5e-4, 2.5e-4)  # of the rounds
 _ERASED = 0.25  # share of the crops that something flat hides a part of
 _STREAM = 2  # of random numbers
 _LEAST, _BELOW = -7.0, 1e-3  # where the cut lies if too few are false, and how far under the next
@@ -44,8 +44,8 @@ _ROUNDED = 1e-7  # scores are no closer to 0 or 1
 class PolishRecipe:
     """Sizes and lengths of it."""
 
-    scenes: int = 1800
-    validation_scenes: int = 240
+    scenes: int = 3200
+    validation_scenes: int = 400
     steps: int = 1300  # per round
     strays: float = 0.1  # false faces per validation scene that may pass
 

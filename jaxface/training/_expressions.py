@@ -30,7 +30,8 @@ _MOUTHS = (
     ("noseSneer",),
     ("cheekPuff",),
 )
-_BROW_CHANCE, _EYE_CHANCE, _MOUTH_CHANCE, _JAW_CHANCE = 0.4, 0.35, 0.6, 0.4
+_BROW_CHANCE, _EYE_CHANCE, _MOUTH_CHANCE, _JAW_CHANCE = 0.4, 0.4, 0.6, 0.4
+_SHUT = (0.5, 0.85)  # share of the blinks that close the eyes, and from which strength on
 _ONE_SIDED = 0.12  # chance that left and right differ
 _LOOK_RANGE = np.radians(25)  # of the gaze at which an eyeLook shape has weight 1
 
@@ -41,8 +42,10 @@ def random_expression(rng: np.random.Generator, head: HeadModel) -> np.ndarray:
     regions = ((_BROWS, _BROW_CHANCE), (_EYES, _EYE_CHANCE), (_MOUTHS, _MOUTH_CHANCE))
     for groups, chance in regions:
         if rng.random() < chance:
-            strength = rng.uniform(0.1, 1.0)
-            for name in groups[rng.integers(len(groups))]:
+            names = groups[rng.integers(len(groups))]
+            shut = names == ("eyeBlink",) and rng.random() < _SHUT[0]
+            strength = rng.uniform(_SHUT[1] if shut else 0.1, 1.0)
+            for name in names:
                 _set(rng, head, weights, name, strength)
     if rng.random() < _JAW_CHANCE:
         weights[head.expression_index("jawOpen")] = rng.uniform(0, 1) ** 1.5
