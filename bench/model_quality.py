@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     table: dict[tuple[str, str], dict[str, Measure]] = {}
     for name in names:
         context = Context(
-            name=name,
+            name=Path(name).stem,
             model=jaxface.load_model(name),
             work=arguments.work,
             quick=arguments.quick,
