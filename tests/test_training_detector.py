@@ -37,6 +37,7 @@ from jaxface.training._detector_loss import (  # noqa: E402
 )
 from jaxface.training._detector_nets import NAMES, SIDES, new_detector, run_batch  # noqa: E402
 from jaxface.training._detector_polish import (  # noqa: E402
+    add_grain,
     detected_margins,
     draw_hard,
     erase,
@@ -255,6 +256,18 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 
     with pytest.raises(FloatingPointError, match="line: the loss is nan in step 0"):
         _fit({"a": jnp.ones(())}, _line_batch, tmp_path / "s.npz", Recipe(steps=3), broken)
+
+
+def test_grain_spoils_some_crops():
+    images = np.full((300, 24, 24, 3), 128, np.uint8)
+    found = np.asarray(add_grain(jnp.asarray(images), jax.random.key(3)))
+    assert found.min() >= 0 and found.max() <= 255
+    spread = found.std((1, 2, 3))
+    noisy = spread > 0
+    assert 0.2 < noisy.mean() < 0.4 and 8 < spread[noisy].min() and spread.max() < 65
+    grey = np.ptp(found[noisy], axis=-1).max((1, 2)) == 0
+    assert 0.3 < grey.mean() < 0.7
+    assert np.array_equal(found[~noisy], images[~noisy])
 
 
 def test_erasing_hides_a_rectangle_of_some_crops():

@@ -33,7 +33,11 @@ _OPEN = DetectConfig(
 _MOST = (24, 5, 12)  # negatives, parts and positives kept of a scene
 _BATCH = (60, 16, 52)  # crops of each kind
 _HARDEST = (0.12, 0.35)  # of the negatives and the positives, make up half of theirs in a batch
-_RATES = (1e-3, 5e-4, 2.5e-4)  # of the rounds
+_RATES = (1e-3, 5e-4, 5e-4)  # of the rounds
+_GRAINY, _GRAIN = (
+    0.3,
+    (10.0, 60.0),
+)  # share of the last round's crops, and its deviation, grey levels
 _ERASED = 0.25  # share of the crops that something flat hides a part of
 _STREAM = 2  # of random numbers
 _LEAST, _BELOW = -7.0, 1e-3  # where the cut lies if too few are false, and how far under the next
@@ -47,7 +51,7 @@ class PolishRecipe:
     scenes: int = 3200
     validation_scenes: int = 400
     steps: int = 1300  # per round
-    strays: float = 0.1  # false faces per validation scene that may pass
+    strays: float = 0.05  # false faces per validation scene that may pass
 
 
 def polish_scenes(
@@ -115,7 +119,7 @@ def polish(
     for number, rate in enumerate(_RATES):
         fitted = fit(
             onet,
-            _loss,
+            _grainy_loss if number == len(_RATES) - 1 else _loss,
             functools.partial(draw_hard, crops, rank_crops(onet, crops), (seed, _STREAM, number)),
             Recipe(steps=recipe.steps, rate=rate),
             parts=("score", "box", "points"),
@@ -137,6 +141,26 @@ def _loss(
     images, kinds, corrections, points = batch
     erase_key, key = jax.random.split(key)
     return detector_loss(net, (erase(images, erase_key), kinds, corrections, points), key)
+
+
+def _grainy_loss(
+    net: Net, batch: tuple[Array, Array, Array, Array], key: PRNGKeyArray
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """`_loss` of crops some of which are noisy too, as prints and dark pictures are."""
+    images, *labels = batch
+    grain_key, key = jax.random.split(key)
+    return _loss(net, (add_grain(images, grain_key), *labels), key)  # pyright: ignore[reportArgumentType]
+
+
+def add_grain(images: Array, key: PRNGKeyArray) -> Float[Array, "b s s 3"]:
+    """Adds noise of a random strength to some crops, grey or coloured."""
+    chance, strength, grey, noise = jax.random.split(key, 4)
+    each = (images.shape[0], 1, 1, 1)
+    spread = jax.random.uniform(strength, each, minval=_GRAIN[0], maxval=_GRAIN[1])
+    spread = jnp.where(jax.random.bernoulli(chance, _GRAINY, each), spread, 0)
+    grain = jax.random.normal(noise, images.shape)
+    grain = jnp.where(jax.random.bernoulli(grey, 0.5, each), grain[..., :1], grain)
+    return jnp.clip(images.astype(jnp.float32) + spread * grain, 0, 255)
 
 
 def erase(images: Array, key: PRNGKeyArray) -> Float[Array, "b s s 3"]:
