@@ -32,9 +32,7 @@ _POSE, _GAZE = 5.0, 8.0
 # %, of the eye distance: rolled faces, and how much worse than upright ones. Measured 8.1 and 2.4,
 # of the turned head; starts from seven rotations left faces on their side 49 to 81 off.
 _ROLLED, _WORSE = 9.0, 2.5
-_REJECTED = (
-    7.0  # %: a fit that is off by more may be rejected; that one is, at a confidence of 0.63
-)
+_REJECTED = 7.0  # %: a fit that is off by more may be rejected; that one is
 _STILLS = (20, 80)  # frames: facing the camera, and with the head turned
 _FRAMES = 100  # of the 250: with the head turned to the left, and speech
 
