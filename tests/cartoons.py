@@ -1,11 +1,12 @@
 """Cartoon faces, and scenes of them, to train toy detectors with."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from jaxface.training._detector_clutter import Picture
-from jaxface.training._detector_data import Sources
+from jaxface.training._detector_data import Scenes, Sources, build_scenes
 from jaxface.training._detector_scenes import Face, Scene, make_scene
 
 
@@ -57,3 +58,8 @@ def scene_maker(sources: Sources) -> Callable[[int], Scene]:
         return make_scene(np.random.default_rng([3, index]), *parts_of(sources), 128)
 
     return make
+
+
+def cartoon_scenes(sources: Sources, folder: Path) -> Scenes:
+    """Thirty scenes, kept in a folder."""
+    return build_scenes(scene_maker(sources), 30, 128, path=folder / "toy.npy")

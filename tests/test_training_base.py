@@ -93,6 +93,15 @@ def test_other_settings_train_what_depends_on_them(place):
     assert "detector" in _train(place, dataclasses.replace(other, detector=recipe))
 
 
+def test_another_validator_keeps_experts_and_eyes(place):
+    config = base_config()
+    _train(place, config)
+    validator = dataclasses.replace(config.landmarks.validator, fits=10)
+    landmarks = dataclasses.replace(config.landmarks, validator=validator)
+    log = _train(place, dataclasses.replace(config, landmarks=landmarks))
+    assert "validator" in log and not {"detector", "pdm", "experts", "eyes"} & set(log)
+
+
 def test_a_replaced_shape_model_trains_what_needs_it(place):
     config = base_config()
     _train(place, config)

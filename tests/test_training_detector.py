@@ -23,7 +23,6 @@ from jaxface.training._detector_data import (  # noqa: E402
     Scenes,
     Sources,
     build_crops,
-    build_scenes,
     draw_batch,
     mine_squares,
 )
@@ -51,7 +50,7 @@ from jaxface.training._detector_scenes import (  # noqa: E402
 )
 from jaxface.training._loop import Fitted, Recipe, fit  # noqa: E402
 
-from .cartoons import cartoon_sources, draw_face, oval, scene_maker  # noqa: E402
+from .cartoons import cartoon_scenes, cartoon_sources, draw_face, oval  # noqa: E402
 
 _PIXEL_TOL = 1e-3  # px; float32 arithmetic on coordinates up to 300
 _GREY_TOL = 1.01 / 128  # network input; crops are rounded to whole grey levels
@@ -71,8 +70,7 @@ def sources() -> Sources:
 
 @pytest.fixture(scope="module")
 def scenes(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    path = tmp_path_factory.mktemp("scenes") / "toy.npy"
-    return build_scenes(scene_maker(sources), 30, 128, path=path)
+    return cartoon_scenes(sources, tmp_path_factory.mktemp("scenes"))
 
 
 def test_overlap_of_boxes_by_hand():

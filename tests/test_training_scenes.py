@@ -11,7 +11,7 @@ from jaxface.training._detector_clutter import make_clutter  # noqa: E402
 from jaxface.training._detector_data import Scenes, Sources, build_scenes  # noqa: E402
 from jaxface.training._detector_scenes import degrade, make_scene  # noqa: E402
 
-from .cartoons import cartoon_sources, parts_of, scene_maker  # noqa: E402
+from .cartoons import cartoon_scenes, cartoon_sources, parts_of, scene_maker  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,7 @@ def sources() -> Sources:
 
 @pytest.fixture(scope="module")
 def scenes(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Scenes:
-    path = tmp_path_factory.mktemp("scenes") / "toy.npy"
-    return build_scenes(scene_maker(sources), 30, 128, path=path)
+    return cartoon_scenes(sources, tmp_path_factory.mktemp("scenes"))
 
 
 def test_scenes_follow_from_their_seed(sources: Sources):

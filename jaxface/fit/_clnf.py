@@ -290,7 +290,7 @@ def _fit_parts(
             return _fit_part(part, padded, target, main_scale)
 
         if len(members) == 1:
-            fits[members[0]] = fit(like.model, targets[0])
+            fits[members[0]] = fit(models, targets[0])
         else:
             stacked = jax.vmap(fit)(models, targets)
             for row, i in enumerate(members):

@@ -73,8 +73,9 @@ def part_groups(parts: tuple[Part, ...]) -> list[list[int]]:
 
 
 def stack_parts(parts: tuple[Part, ...]) -> tuple[LandmarkModel, ...]:
-    """The models of each group, stacked."""
+    """The models of each group, stacked; that of a part alone as it is."""
+    groups = [[parts[i].model for i in members] for members in part_groups(parts)]
     return tuple(
-        jax.tree.map(lambda *leaves: jnp.stack(leaves), *[parts[i].model for i in members])
-        for members in part_groups(parts)
+        models[0] if len(models) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *models)
+        for models in groups
     )

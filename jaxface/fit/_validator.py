@@ -139,7 +139,12 @@ def _to_bands(weight: Float[Array, "v o c k k"], step: int) -> Float[Array, "v k
 def _convolve(
     maps: Float[Array, "b c h w"], bands: Float[Array, "k n"], bias: Float[Array, " o"], side: int
 ) -> Float[Array, "b o p q"]:
-    """Valid correlation, as products of strips of rows with Toeplitz matrices of the weights."""
+    """Valid correlation, as products of strips of rows with Toeplitz matrices of the weights.
+
+    Args:
+        bands: those matrices, see `build_bands`.
+        side: of the kernel, px.
+    """
     faces, _, height, width = maps.shape
     rows, columns = height - side + 1, width - side + 1
     step = min(_STRIP, columns)

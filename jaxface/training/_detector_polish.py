@@ -34,10 +34,8 @@ _MOST = (24, 5, 12)  # negatives, parts and positives kept of a scene
 _BATCH = (60, 16, 52)  # crops of each kind
 _HARDEST = (0.12, 0.35)  # of the negatives and the positives, make up half of theirs in a batch
 _RATES = (1e-3, 5e-4, 5e-4)  # of the rounds
-_GRAINY, _GRAIN = (
-    0.3,
-    (10.0, 60.0),
-)  # share of the last round's crops, and its deviation, grey levels
+_GRAINY = 0.3  # share of the last round's crops
+_GRAIN = (10.0, 60.0)  # grey levels, range of its standard deviation
 _ERASED = 0.25  # share of the crops that something flat hides a part of
 _STREAM = 2  # of random numbers
 _LEAST, _BELOW = -7.0, 1e-3  # where the cut lies if too few are false, and how far under the next
@@ -153,7 +151,7 @@ def _grainy_loss(
 
 
 def add_grain(images: Array, key: PRNGKeyArray) -> Float[Array, "b s s 3"]:
-    """Adds noise of a random strength to some crops, grey or coloured."""
+    """Adds noise of a random strength, grey or coloured, to some crops of grey levels 0 to 255."""
     chance, strength, grey, noise = jax.random.split(key, 4)
     each = (images.shape[0], 1, 1, 1)
     spread = jax.random.uniform(strength, each, minval=_GRAIN[0], maxval=_GRAIN[1])
