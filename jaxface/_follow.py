@@ -198,7 +198,7 @@ class ClipTracker:
             progress, wanted = self._attempt(progress, number, at, size)
             if wanted:
                 found = detect_program(model, frames[at], size, config)
-                progress = search_program(model, progress, found, config)
+                progress = search_program(model, progress, frames[at], found, size, config)
             number += 1
         self._state, tracked = finish_program(model, self._state, progress)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[None], tracked)

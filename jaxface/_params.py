@@ -33,6 +33,7 @@ from .fit import (
     LandmarkModel,
     Part,
     PartConfig,
+    ShapeRegressor,
     SVRExperts,
     Validator,
     fit_config,
@@ -46,6 +47,7 @@ _CLASSES = {
     for cls in (
         *(Model, ModelInfo, MTCNN, Net, Conv, PReLU, Dense, MaxPool),
         *(CLNF, LandmarkModel, Part, PartConfig, EarlyTermination, PDM, Validator),
+        ShapeRegressor,
         *(CCNFExperts, SVRExperts, CENExperts, FaceAnalyser, ActionUnits, LinearHeads),
     )
 }
@@ -337,4 +339,5 @@ def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
         fields.setdefault("landmark_frame", OPENFACE_FRAME)
     if described["class"] == CLNF.__name__:
         fields.setdefault("reported", None)
+        fields.setdefault("regressor", None)
     return _CLASSES[described["class"]](**fields)

@@ -170,8 +170,19 @@ def end_program(
 
 
 @compiled
-def search_program(model: Model, progress: Progress, found: Detections, config: Config) -> Progress:
-    return open_search(model.clnf, progress, *largest_face(found), config.fit)
+def search_program(
+    model: Model,
+    progress: Progress,
+    frame: UInt8[Array, "h w 3"],
+    found: Detections,
+    size: Int[Array, "2"],
+    config: Config,
+) -> Progress:
+    box, points, any_face = largest_face(found)
+    gray = to_gray(frame)
+    return open_search(
+        *(model.clnf, progress, gray, box, points, any_face), size=size, config=config.fit
+    )
 
 
 @compiled

@@ -29,9 +29,10 @@ _MOST_BYTES = 25e6  # of all files of the model
 _FOUND, _LANDMARKS, _LANDMARKS_95 = 99.0, 4.5, 8.0  # %, of the eye distance
 # Degrees. This head's pitch is 3 degrees off, which its shape makes up for: 4.0 in all.
 _POSE, _GAZE = 5.0, 8.0
-# %, of the eye distance: rolled faces, and how much worse than upright ones. Measured 8.1 and 2.4,
-# of the turned head; starts from seven rotations left faces on their side 49 to 81 off.
-_ROLLED, _WORSE = 9.0, 2.5
+# %, of the eye distance: rolled faces, and how much worse than upright ones all but one of them may
+# be. Measured 8.1, of the turned head at -60 degrees, and 0.2; from the box alone, without a guess,
+# faces on their side are 49 to 81 off.
+_ROLLED, _WORSE = 9.0, 1.0
 _REJECTED = 7.0  # %: a fit that is off by more may be rejected; that one is
 _STILLS = (20, 80)  # frames: facing the camera, and with the head turned
 _FRAMES = 100  # of the 250: with the head turned to the left, and speech
@@ -160,7 +161,8 @@ def test_rolled_faces_are_fitted_as_upright_ones(model, still):
         found = jaxface.analyze_image(model, image, boxes=box)
         errors[roll] = 100 * np.linalg.norm(found.landmarks[0] - wanted, axis=1).mean() / distance
         assert found.success.all() or errors[roll] > _REJECTED, (roll, errors)
-    assert max(errors.values()) < _ROLLED and max(errors.values()) < errors[0] + _WORSE, errors
+    worst = sorted(errors.values())
+    assert worst[-1] < _ROLLED and worst[-2] < errors[0] + _WORSE, errors
 
 
 def test_points_of_the_detector_find_a_tilted_face(model):

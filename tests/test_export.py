@@ -130,6 +130,13 @@ def test_public_functions(models, name):
     assert _violations(function, *arguments) == []
 
 
+@pytest.mark.parametrize("name", ("detect_faces", "fit_landmarks", "clip_frame"))
+def test_the_model_of_our_own(name):
+    model = jax.tree.map(lambda x: _shape(*x.shape, dtype=x.dtype), jaxface.load_model())
+    function, arguments = FUNCTIONS[name](model)
+    assert _violations(function, *arguments) == []
+
+
 @pytest.mark.parametrize("kind", ("openface-ceclm", "openface-clm"))
 def test_other_kinds_of_patch_experts(models, kind):
     function, arguments = _fit_landmarks(models(kind))
@@ -179,7 +186,8 @@ def _arguments(name: str, model: Model) -> tuple:
         "begin_program": lambda: (model, progress, NUMBER, config),
         "end_program": lambda: (model, progress, NUMBER, state.fit, FLAG),
         "search_program": lambda: (
-            *(model, progress, _result(jaxface.detect_faces, model.detector, IMAGE), config),
+            *(model, progress, _shape(HEIGHT, WIDTH, 3, dtype=jnp.uint8)),
+            *(_result(jaxface.detect_faces, model.detector, IMAGE), SIZE, config),
         ),
         "finish_program": lambda: (model, state, progress),
         "scout_program": lambda: (model, state.fit, gray, NUMBER, NUMBER, config, SEGMENTS),

@@ -180,6 +180,7 @@ _TRAINED = (
     ("experts", "the patch experts (after pdm)"),
     ("validator", "the validator of landmarks (after experts)"),
     ("eyes", "the eye models"),
+    ("regressor", "the first guess of pose and shape (after pdm)"),
     ("action-units", "the heads of the action units (after all of the above)"),
 )
 

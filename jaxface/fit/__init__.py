@@ -30,6 +30,7 @@ from ._pdm import shape_3d as shape_3d
 from ._prepare import prepare_clnf as prepare_clnf
 from ._prepare import strip_clnf as strip_clnf
 from ._refit import fit_pdm_to_landmarks as fit_pdm_to_landmarks
+from ._regressor import ShapeRegressor as ShapeRegressor
 from ._reported import fitted_points as fitted_points
 from ._reported import report_fit as report_fit
 from ._reported import reported_pdm as reported_pdm

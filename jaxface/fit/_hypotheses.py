@@ -2,8 +2,7 @@
 
 A search is a sequence of fits. `plan_attempt` says where the next one starts and
 `record_attempt` takes its result, so that whoever runs the fits compiles them only once. CE-CLM and
-models of our own first fit all starts at the coarsest scale, then the best of them to the end; the
-latter fit what they have found once more.
+models of our own first fit all starts at the coarsest scale, then the best of them to the end.
 """
 
 import equinox as eqx
@@ -20,6 +19,7 @@ from ._config import FitConfig
 from ._model import CLNF
 from ._own_starts import OWN_STARTS, own_starts
 from ._pdm import parameters_from_box, with_size
+from ._regressor import regress_parameters
 from ._reported import report_fit
 
 _FRONTAL = ((0.0, 0.0, 0.0),)
@@ -37,7 +37,7 @@ _ROTATIONS = _FRONTAL + (
 )
 _CERTAINTY = np.float32(0.2)  # weight of the confidence beside the likelihood
 _COMPLETED = 3  # best candidates that CE-CLM fits to the end where none ended the search
-_OWN_COMPLETED = 4  # that models of our own do: more choose no better
+_OWN_COMPLETED = 2  # that models of our own do: more choose no better
 
 
 class Coarse(eqx.Module):
@@ -73,7 +73,7 @@ def _in_two_rounds(clnf: CLNF) -> bool:
 def _start_count(clnf: CLNF, config: FitConfig) -> int:
     if clnf.reported is None:
         return len(start_rotations(config))
-    return OWN_STARTS if config.multi_view else 1
+    return OWN_STARTS + (clnf.regressor is not None) if config.multi_view else 1
 
 
 def _completed(clnf: CLNF, count: int) -> int:
@@ -85,39 +85,45 @@ def search_length(clnf: CLNF, config: FitConfig) -> int:
     count = _start_count(clnf, config)
     if not _in_two_rounds(clnf):
         return count
-    again = clnf.reported is not None
-    return count + _completed(clnf, count) + again
+    return count + _completed(clnf, count)
 
 
 def search_phases(clnf: CLNF) -> tuple[Phase, ...]:
     """Phases that a search runs."""
     if not _in_two_rounds(clnf):
         return (Phase.INIT,)
-    again = () if clnf.reported is None else (Phase.INIT,)
-    return (Phase.COARSE, Phase.FINISH, *again)
+    return (Phase.COARSE, Phase.FINISH)
 
 
 def start_search(
     clnf: CLNF,
+    gray: Gray,
     box: Box,
     active: Bool[Array, ""],
     previous: Fit,
+    *,
+    size: Int[Array, "2"],
     config: FitConfig,
     points: FivePoints | None = None,
 ) -> Search:
     """A search that has not made any attempt.
 
     Args:
+        gray: luma, 0 to 255; may be padded beyond `size`.
         box: face box, px.
         active: whether there is a box.
         previous: result while no attempt was made.
+        size: height and width of the picture, px.
         points: that the detector gave, px; used by models of our own. Zeros stand for none.
     """
     count = _start_count(clnf, config)
     starts = coarse = None
     if clnf.reported is not None:
         points = jnp.zeros((5, 2), box.dtype) if points is None else points
-        starts = own_starts(clnf.main.pdm, box, points, count)
+        guess = None
+        if clnf.regressor is not None:
+            guess = regress_parameters(clnf.regressor, clnf.main.pdm, gray, box, size)
+        starts = own_starts(clnf.main.pdm, box, points, count, guess)
     if _in_two_rounds(clnf):
         coarse = Coarse(
             parameters=jax.tree.map(lambda x: jnp.stack([x] * count), previous.parameters),
@@ -140,7 +146,9 @@ def no_search(clnf: CLNF, previous: Fit, config: FitConfig) -> Search:
 
     def start(previous: Fit) -> Search:
         dtype = previous.likelihood.dtype
-        return start_search(clnf, jnp.zeros(4, dtype), jnp.zeros((), bool), previous, config)
+        blank, box, size = jnp.zeros((1, 1), dtype), jnp.zeros(4, dtype), jnp.ones(2, jnp.int32)
+        no = jnp.zeros((), bool)
+        return start_search(clnf, blank, box, no, previous, size=size, config=config)
 
     shapes = jax.eval_shape(start, previous)
     empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -189,10 +197,9 @@ def _plan_own(search: Search, number: Int[Array, ""]) -> tuple[PDMParameters, In
     ranked = jnp.argsort(-coarse.scores, stable=True)[jnp.clip(number - count, 0, kept - 1)]
     start = jax.tree.map(lambda leaf: leaf[jnp.clip(number, 0, count - 1)], search.starts)
     found = jax.tree.map(lambda leaf: leaf[ranked], coarse.parameters)
-    found = select(number < count + kept, found, search.best.parameters)
-    late = jnp.where(number < count + kept, int(Phase.FINISH), int(Phase.INIT))
     ranking = number < count
-    return select(ranking, start, found), jnp.where(ranking, int(Phase.COARSE), late)
+    phase = jnp.where(ranking, int(Phase.COARSE), int(Phase.FINISH))
+    return select(ranking, start, found), phase
 
 
 def record_attempt(
@@ -222,10 +229,7 @@ def record_attempt(
         ended_at=jnp.where(ends, number, coarse.ended_at).astype(jnp.int32),
     )
     completed = made & (number >= count)
-    chosen = number == count
-    if clnf.reported is not None:
-        chosen |= number == count + _completed(clnf, count)  # the last one mends the best
-    better = completed & (chosen | (_merit(clnf, fit) > _merit(clnf, search.best)))
+    better = completed & ((number == count) | (_merit(clnf, fit) > _merit(clnf, search.best)))
     best = select(better, fit, search.best)
     last = select(completed, fit, search.last)
     return eqx.tree_at(lambda s: (s.best, s.last, s.coarse), search, (best, last, coarse))
@@ -264,8 +268,8 @@ def fit_landmarks(
 
     Starts from the mean shape in `box`, frontal or in each of 11 rotations
     (`config.multi_view`), and keeps the fit with the largest likelihood. Models of our own start
-    from the poses that `points` suggest and from fixed ones: the four likeliest fits of the
-    coarsest scale are completed, one is chosen by likelihood and confidence, and fitted once more.
+    from the regressor's guess and the poses that `points` suggest: the two likeliest fits of the
+    coarsest scale are completed, and one is chosen by likelihood and confidence.
 
     Args:
         clnf: landmark model, prepared for `config`.
@@ -300,7 +304,8 @@ def fit_landmarks(
         fit = run(first) if search.coarse is None else lax.cond(made, run, lambda f: f, first)
         return record_attempt(clnf, search, number, fit, made), None
 
-    search = start_search(clnf, box, jnp.ones((), bool), empty, config, points)
+    yes = jnp.ones((), bool)
+    search = start_search(clnf, gray, box, yes, empty, size=size, config=config, points=points)
     numbers = jnp.arange(search_length(clnf, config), dtype=jnp.int32)
     best, _ = search_result(clnf, lax.scan(attempt, search, numbers)[0])
     return report_fit(clnf, best)

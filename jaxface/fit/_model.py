@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from ._experts import PatchExperts
 from ._pdm import PDM
+from ._regressor import ShapeRegressor
 from ._validator import Validator
 
 
@@ -58,6 +59,7 @@ class CLNF(eqx.Module):
     triangles: Int[Array, "t 3"]  # of the 68 points, 111 triangles
     # Landmarks as they are reported, of the parameters of `main.pdm`; None: as they are fitted.
     reported: PDM | None = None
+    regressor: ShapeRegressor | None = None  # a search starts from its guess
     # Of each of `part_groups`; computed, see prepare_clnf.
     stacks: tuple[LandmarkModel, ...] = ()
 

@@ -77,7 +77,8 @@ def track_landmarks(
 
     def detect(progress: Progress) -> Progress:
         box, points, found = find_face()
-        return open_search(clnf, progress, with_size(box), points, found, config)
+        box = with_size(box)
+        return open_search(clnf, progress, gray, box, points, found, size=size, config=config)
 
     start = start_frame(clnf, state, config)
     progress = _run_attempts(clnf, start, gray, detect, size=size, config=config)
@@ -180,13 +181,23 @@ def end_attempt(
 def open_search(
     clnf: CLNF,
     progress: Progress,
+    gray: Gray,
     box: Box,
     points: FivePoints,
     found: Bool[Array, ""],
+    *,
+    size: Int[Array, "2"],
     config: FitConfig,
 ) -> Progress:
-    """Starts a search in a detected box, px; it makes no attempt where none was `found`."""
-    fresh = start_search(clnf, box, found, progress.state.fit, _search_config(config), points)
+    """Starts a search in a detected box, px; it makes no attempt where none was `found`.
+
+    Args:
+        gray: luma, 0 to 255; may be padded beyond `size`.
+        size: height and width of the picture, px.
+    """
+    several = _search_config(config)
+    previous = progress.state.fit
+    fresh = start_search(clnf, gray, box, found, previous, size=size, config=several, points=points)
     return eqx.tree_at(lambda p: p.search, progress, fresh)
 
 
@@ -267,7 +278,14 @@ def track_box(
     if clnf.reported is None:
         fit = _follow_box(clnf, state, gray, box, fresh, size=size, config=config)
     else:
-        search = start_search(clnf, box, fresh, state.fit, _search_config(config), points)
+        several = _search_config(config)
+
+        def begin() -> Search:
+            return start_search(
+                clnf, gray, box, fresh, state.fit, size=size, config=several, points=points
+            )
+
+        search = lax.cond(fresh, begin, lambda: no_search(clnf, state.fit, several))
         fit = _follow_or_search(clnf, state, gray, search, size=size, config=config)
     failures = jnp.where(fresh, -1, state.failures)
     return TrackState(

@@ -47,6 +47,8 @@ PARTS = ("detector", *MAKERS, ACTION_UNITS)  # in the order of training
 _NEEDED = {
     "experts": ("pdm",),
     "validator": ("pdm", "experts"),
+    "regressor": ("pdm",),
+    # Fits for action units start near the truth, not from the regressor's guess.
     ACTION_UNITS: ("pdm", "experts", "validator", "eyes"),
 }
 _FILES = {"pdm": "*pdm", "experts": "experts-*", "eyes": "*_eye_28"}
@@ -102,6 +104,9 @@ def settings_of(part: str, config: BaseConfig) -> object:
         own = getattr(config.landmarks, part)
         counts = config.landmarks.eye_portraits, config.landmarks.eye_heads
         return own if part == "pdm" else (own, counts, config.seed)
+    if part == "regressor":
+        counts = config.landmarks.whole_portraits, config.landmarks.whole_heads
+        return counts, config.landmarks.regressor, config.seed
     shown = config.landmarks.portraits, config.landmarks.frontal, config.landmarks.heads
     if part == "experts":
         return shown, config.landmarks.experts, config.seed
@@ -249,9 +254,10 @@ def in_half_precision(model: Model) -> Model:
             for units in (model.analyser.video, model.analyser.image)
             for head in (units.intensity, units.presence)
         ]
-        validator = model.clnf.validator
+        validator, regressor = model.clnf.validator, model.clnf.regressor
         return [
             model.detector,
+            *(() if regressor is None else (regressor,)),
             *(expert.weights for expert in experts),
             *validator.weights,
             *(validator.mean, validator.std),

@@ -32,3 +32,13 @@ def draw_curves(
         if len(curves) > 1:
             axes.legend(fontsize="small")
     figure.savefig(path, dpi=100)
+
+
+def draw_losses(path: Path, title: str, losses: Mapping[str, np.ndarray]) -> None:
+    """Draws the losses of many steps as means over a hundredth of them each."""
+    width = max(len(next(iter(losses.values()))) // 100, 1)
+    curves = {
+        name: values[: len(values) // width * width].reshape(-1, width).mean(1)
+        for name, values in losses.items()
+    }
+    draw_curves(path, {f"{title} (an epoch: {width} steps)": curves})

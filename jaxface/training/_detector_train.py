@@ -19,7 +19,7 @@ import numpy as np
 
 from .._params import write_module
 from ..detect import MTCNN, DetectConfig
-from ._curves import draw_curves
+from ._curves import draw_losses
 from ._detector_data import (
     Scenes,
     Sources,
@@ -122,7 +122,7 @@ def polish_detector(
         for number, (part, count) in enumerate(counts.items())
     )
     mtcnn, losses = polish(mtcnn, train, held, recipe.polish, folder, seed)
-    _draw(out / "detector-onet-polished.png", "onet, polished", losses)
+    draw_losses(out / "detector-onet-polished.png", "onet, polished", losses)
     return mtcnn
 
 
@@ -156,16 +156,6 @@ def _make_scenes(
     return build("train", 0, recipe.scenes), build("validation", 1, recipe.validation_scenes)
 
 
-def _draw(path: Path, title: str, losses: dict[str, np.ndarray]) -> None:
-    """Draws means over a hundredth of the steps each."""
-    width = max(len(losses["loss"]) // 100, 1)
-    curves = {
-        name: values[: len(values) // width * width].reshape(-1, width).mean(1)
-        for name, values in losses.items()
-    }
-    draw_curves(path, {f"{title} (an epoch: {width} steps)": curves})
-
-
 def _train_net(
     index: int,
     name: str,
@@ -197,7 +187,7 @@ def _train_net(
         title=name,
         seed=seed,
     )
-    _draw(out / f"detector-{name}.png", name, fitted.losses)
+    draw_losses(out / f"detector-{name}.png", name, fitted.losses)
     margins = face_margins(fitted.model, held, POSITIVE)
     threshold = DetectConfig().thresholds[index]
     net = set_operating_point(fitted.model, margins, recipe.misses[index], threshold)

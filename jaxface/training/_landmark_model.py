@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._params import read_module, write_module
-from ..fit import CLNF, PDM, CCNFExperts, LandmarkModel, Part, Validator
+from ..fit import CLNF, PDM, CCNFExperts, LandmarkModel, Part, ShapeRegressor, Validator
 from ._convention import convention_pdm
-from ._curves import draw_curves
+from ._curves import draw_curves, draw_losses
 from ._data import REGISTRATION
 from ._expert_data import Source, with_mirror_images
 from ._eye_model import train_eye_pdm
@@ -34,11 +34,15 @@ from ._train_experts import (
 )
 from ._train_eyes import SCALES, TrainEyesConfig, train_eyes
 from ._train_pdm import PDMConfig, train_pdm
+from ._train_regressor import RegressorConfig, measure_regressor, train_regressor
 from ._train_validator import ValidatorConfig, blank_validator, train_validator
 
 _SIZE, _FACE = 256, (0.25, 0.65)  # of the pictures, px, and of the face in them
 _LARGE_FACE = (0.8, 1.3)  # for the eyes; more than the picture shows
 _NEAR_FRONTAL, _PROFILE = 20.0, 90.0  # degrees of yaw
+# For the regressor, which sees whole faces in few pixels; tilted as heads of a search may be.
+_WHOLE = SampleConfig(size=128, face=(0.38, 0.6), roll=60.0)
+_WHOLE_PROFILE, _WHOLE_SEED, _WHOLE_TESTED = 80.0, 11, 300
 EYES = ("left_eye_28", "right_eye_28")
 REPORTED = "reported_pdm"
 
@@ -55,11 +59,14 @@ class LandmarkConfig:
     eye_portraits: int = 600
     eye_heads: int = 600
     negatives: int = 400
+    whole_portraits: int = 8000
+    whole_heads: int = 4000
     seed: int = 0
     pdm: PDMConfig = PDMConfig()
     experts: TrainExpertsConfig = TrainExpertsConfig()
     validator: ValidatorConfig = ValidatorConfig()
     eyes: TrainEyesConfig = TrainEyesConfig()
+    regressor: RegressorConfig = RegressorConfig()
 
 
 def landmark_config(*, seed: int = 0, share: float = 1.0) -> LandmarkConfig:
@@ -72,8 +79,11 @@ def landmark_config(*, seed: int = 0, share: float = 1.0) -> LandmarkConfig:
         raise ValueError(f"share: expected a positive number, got {share}")
     usual = LandmarkConfig()
     counts = ("portraits", "frontal", "heads", "eye_portraits", "eye_heads", "negatives")
+    counts += ("whole_portraits", "whole_heads")
     fewer = {name: max(int(share * getattr(usual, name)), 1) for name in counts}
     examples = max(int(share * usual.experts.examples), usual.experts.program.batch)
+    recipe = usual.regressor.recipe
+    recipe = dataclasses.replace(recipe, steps=max(int(share * recipe.steps), 10))
     return dataclasses.replace(
         usual,
         **fewer,
@@ -82,13 +92,18 @@ def landmark_config(*, seed: int = 0, share: float = 1.0) -> LandmarkConfig:
         experts=dataclasses.replace(usual.experts, seed=seed, examples=examples),
         validator=dataclasses.replace(usual.validator, seed=seed),
         eyes=dataclasses.replace(usual.eyes, seed=seed),
+        regressor=dataclasses.replace(usual.regressor, seed=seed, recipe=recipe),
     )
 
 
 def planned_steps(part: str, config: LandmarkConfig) -> dict[str, int]:
     """How much each step of a part's training will report, for a progress bar."""
-    faces = sum(-(-n // SHARD) * SHARD for n in (config.portraits, config.frontal, config.heads))
-    eyes = sum(-(-n // SHARD) * SHARD for n in (config.eye_portraits, config.eye_heads))
+
+    def drawn(*counts: int) -> int:
+        return sum(-(-count // SHARD) * SHARD for count in counts)
+
+    faces = drawn(config.portraits, config.frontal, config.heads)
+    eyes = drawn(config.eye_portraits, config.eye_heads)
     epochs = config.experts.program.epochs * len(PLANS) * TRAINED_VIEWS
     return {
         "detector": {},  # shows bars of its own
@@ -96,6 +111,8 @@ def planned_steps(part: str, config: LandmarkConfig) -> dict[str, int]:
         "experts": {"pictures": faces, "experts": epochs},
         "validator": {"pictures": faces, "validator": config.validator.epochs},
         "eyes": {"pictures": eyes, "eyes": config.eyes.program.epochs * len(SCALES)},
+        # Its steps have a bar of their own.
+        "regressor": {"pictures": drawn(config.whole_portraits, config.whole_heads)},
     }[part]
 
 
@@ -271,6 +288,29 @@ def make_eyes(place: Workplace, config: LandmarkConfig, report: Report) -> Mappi
     return _store_figures(place, "eyes", figures)
 
 
+def make_regressor(
+    place: Workplace, config: LandmarkConfig, report: Report
+) -> Mapping[str, object]:
+    """Trains and stores the network that guesses pose and shape; needs the PDM. Returns its
+    figures."""
+    profiles = dataclasses.replace(_WHOLE, yaw=_WHOLE_PROFILE)
+    kinds = (
+        (config.whole_portraits, "portrait", _WHOLE, _WHOLE_SEED),
+        (config.whole_heads, "head", profiles, _WHOLE_SEED),
+    )
+    pictures, pdm = with_mirror_images(_draw(place, config, kinds, report)), _pdm(place)
+    source = Source(pictures, true_parameters(pdm, pictures))
+    trained = train_regressor(pdm, source, place.checkpoints, config.regressor)
+    write_module(trained.model, place.part("regressor"))
+    draw_losses(place.out / "regressor.png", "regressor", trained.losses)
+    if not len(place.sampler.of_split("test")):
+        return _store_figures(place, "regressor", {})
+    drawn = PictureConfig(split="test", count=_WHOLE_TESTED, seed=config.seed, sample=_WHOLE)
+    tested = draw_pictures(place.sampler, place.out / "cache" / "pictures", drawn)
+    figures = measure_regressor(pdm, trained.model, tested)
+    return _store_figures(place, "regressor", figures)
+
+
 def _store_figures(
     place: Workplace, name: str, figures: Mapping[str, object]
 ) -> Mapping[str, object]:
@@ -284,6 +324,7 @@ MAKERS = {
     "experts": make_experts,
     "validator": make_validator,
     "eyes": make_eyes,
+    "regressor": make_regressor,
 }
 
 
@@ -295,7 +336,7 @@ def assemble_clnf(folder: Path | str) -> CLNF:
     """
     parts = Path(folder) / "parts"
 
-    def read(name: str) -> PDM | CCNFExperts | Validator | Part:
+    def read(name: str) -> PDM | CCNFExperts | Validator | Part | ShapeRegressor:
         return read_module(parts / f"{name}.safetensors")
 
     pdm = read("pdm")
@@ -307,4 +348,5 @@ def assemble_clnf(folder: Path | str) -> CLNF:
         validator=read("validator"),  # pyright: ignore[reportArgumentType]
         early_termination=None,
         triangles=jnp.asarray(face_triangles(pdm)),
+        regressor=read("regressor"),  # pyright: ignore[reportArgumentType]
     )
