@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 import jaxface
-from jaxface.detect import DetectConfig
 from jaxface.training import (
     CONDITIONS,
     PictureConfig,
@@ -57,6 +56,7 @@ class _Found:
     confidence: list[float] = dataclasses.field(default_factory=list)
     turn: list[np.ndarray] = dataclasses.field(default_factory=list)
     false: int = 0
+    believed: int = 0  # false faces that the validator accepts
 
 
 def photograph_measures(context: Context) -> Iterator[Measure]:
@@ -69,6 +69,7 @@ def photograph_measures(context: Context) -> Iterator[Measure]:
     place = Place(f"{len(people)} photographs held out")
     yield place.at_least("faces found, %", 99, 100 * len(found.people) / len(people))
     yield place.at_most("false faces per 100 images", 1, 100 * found.false / len(people))
+    yield place.plain("of these accepted by the validator", 100 * found.believed / len(people))
     landmarks, who = np.stack(found.landmarks), found.people
     mesh = portraits.mesh[who][:, portraits.mesh_to_68, :2]
     registered = np.stack([labels[p] for p in who])
@@ -106,7 +107,9 @@ def _analyse(
         boxes = np.concatenate([points.min(1), points.max(1)], axis=1) if len(points) else points
         truth = labels[person]
         pairs = pair_up(boxes.reshape(-1, 4), np.concatenate([truth.min(0), truth.max(0)])[None])
-        found.false += len(points) - len(pairs)
+        false = np.delete(analysis.success, [row for row, _, _ in pairs])
+        found.false += len(false)
+        found.believed += int(false.sum())
         for row, _, _ in pairs:
             found.people.append(person)
             found.landmarks.append(points[row])
@@ -195,7 +198,7 @@ def spoilt_measures(context: Context) -> Iterator[Measure]:
     """The detector on photographs spoilt one way at a time."""
     sampler, people = _sampler(context.work), _people(context)
     sources = load_sources(sampler.tools, people, 0, context.work)
-    config = DetectConfig(min_face_size=30.0)
+    config = dataclasses.replace(jaxface.default_config(context.model).detect, min_face_size=30.0)
     for name, spoil in CONDITIONS.items():
         score = score_detector(context.model.detector, sources, spoil, config=config)
         place = Place(f"detector, held out, {name}")
