@@ -11,8 +11,8 @@ SIDES = {"pnet": 12, "rnet": 24, "onet": 48}  # px of the crops
 NAMES = tuple(SIDES)
 
 # conv: outputs and kernel; pool: kernel and stride; dense: outputs. PReLU follows all but the last.
-_Plan = tuple[tuple[str, int, int], ...]
-_PLANS: dict[str, _Plan] = {
+Plan = tuple[tuple[str, int, int], ...]
+_PLANS: dict[str, Plan] = {
     "pnet": (
         *(("conv", 10, 3), ("pool", 2, 2), ("conv", 16, 3), ("conv", 32, 3)),
         ("dense", 6, 0),
@@ -30,14 +30,26 @@ _PLANS: dict[str, _Plan] = {
 
 
 def new_net(name: str, rng: np.random.Generator) -> Net:
-    """A network with random weights (He et al. 2015).
+    """One of the detector's networks with random weights.
 
     Args:
         name: one of `NAMES`.
         rng: decides them.
     """
-    side, channels, layers = SIDES[name], 3, []
-    plan = _PLANS[name]
+    return random_net(_PLANS[name], SIDES[name], 3, rng)
+
+
+def random_net(plan: Plan, side: int, channels: int, rng: np.random.Generator) -> Net:
+    """A network with random weights (He et al. 2015), small ones in the last layer; PReLU follows
+    all but that.
+
+    Args:
+        plan: a row per layer: conv, outputs, kernel; pool, kernel, stride; dense, outputs, 0.
+        side: px of its pictures.
+        channels: of its pictures.
+        rng: decides the weights.
+    """
+    layers = []
     for index, (kind, size, kernel) in enumerate(plan):
         if kind == "pool":
             layers.append(MaxPool(kernel=size, stride=kernel))

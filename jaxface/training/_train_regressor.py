@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._types import PDMParameters
-from ..detect import Conv, Dense, MaxPool, Net, PReLU
 from ..fit import PDM, shape_2d, shape_3d
 from ..fit._regressor import (
     POSE,
@@ -25,14 +24,13 @@ from ..fit._regressor import (
 )
 from ._camera import euler_to_matrix
 from ._checkpoint import fingerprint
-from ._detector_nets import run_batch
+from ._detector_nets import Plan, random_net, run_batch
 from ._expert_data import Source
 from ._loop import Fitted, Recipe, fit
 from ._measure_fit import jittered_boxes
 from ._pictures import Pictures
 
-# conv: outputs and kernel; pool: kernel and stride; dense: outputs. PReLU follows all but the last.
-_PLAN = (
+_PLAN: Plan = (  # see `random_net`; the outputs follow
     *(("conv", 16, 3), ("pool", 2, 2), ("conv", 32, 3), ("pool", 2, 2), ("conv", 64, 3)),
     *(("pool", 2, 2), ("conv", 96, 3), ("dense", 192, 0)),
 )
@@ -50,32 +48,16 @@ class RegressorConfig:
     stretch: float = 0.08
     tilt: float = 70.0  # degrees at most that pictures are turned besides
     tilted: float = 0.6  # share of them
-    rotation: float = 0.5  # weight of the rotation matrix's error beside the landmarks', mm
-    shape: float = 0.02  # of the shape coefficients'
+    rotation: float = 5.0  # weight of the rotation matrix's error beside the landmarks', mm
+    shape: float = 0.2  # of the shape coefficients'
     recipe: Recipe = Recipe(steps=14000, rate=1.5e-3, decay=1e-3)
     seed: int = 0
 
 
 def new_regressor(pdm: PDM, seed: int) -> ShapeRegressor:
-    """A regressor with random weights (He et al. 2015), whose outputs are near the mean face."""
-    rng = np.random.default_rng([seed, 5])
-    side, channels, layers = SIDE, 1, []
-    plan = (*_PLAN, ("dense", POSE + pdm.eigenvalues.shape[0], 0))
-    for index, (kind, size, kernel) in enumerate(plan):
-        if kind == "pool":
-            layers.append(MaxPool(kernel=size, stride=kernel))
-            side = -(-(side - size) // kernel) + 1
-            continue
-        shape = (size, channels, kernel, kernel) if kind == "conv" else (size, channels * side**2)
-        last = index == len(plan) - 1
-        spread = (2 / float(np.prod(shape[1:]))) ** 0.5 * (0.1 if last else 1)
-        weight = jnp.asarray(spread * rng.normal(size=shape), jnp.float32)
-        layer = Conv if kind == "conv" else Dense
-        layers.append(layer(weight=weight, bias=jnp.zeros(size, jnp.float32)))
-        side, channels = (side - kernel + 1, size) if kind == "conv" else (1, size)
-        if not last:
-            layers.append(PReLU(slope=jnp.full(size, 0.25, jnp.float32)))
-    return ShapeRegressor(Net(layers=tuple(layers)))
+    """A regressor with random weights, whose outputs are near the mean face."""
+    plan: Plan = (*_PLAN, ("dense", POSE + pdm.eigenvalues.shape[0], 0))
+    return ShapeRegressor(random_net(plan, SIDE, 1, np.random.default_rng([seed, 5])))
 
 
 def _spoil(key: PRNGKeyArray, squares: Float[Array, "b s s"]) -> Float[Array, "b s s"]:
@@ -123,7 +105,7 @@ def regressor_loss(
     names = ("landmarks", "visible", "scale", "turn", "local")
     found = jax.vmap(errors)(outputs, middle, half, *(batch[name] for name in names))
     missed, turned, shaped = (jnp.mean(x) for x in found)
-    loss = missed + 10 * config.rotation * turned + 10 * config.shape * shaped
+    loss = missed + config.rotation * turned + config.shape * shaped
     return loss, {"landmarks, mm": missed, "rotation": turned, "shape": shaped}
 
 
