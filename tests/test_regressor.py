@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 import jaxface
 from bench import talking_head
-from jaxface.fit import shape_2d
-from jaxface.fit._own_starts import own_starts
-from jaxface.fit._regressor import (
-    POSE,
-    SIDE,
-    as_parameters,
+from jaxface.fit import (
+    POSE_OUTPUTS,
+    REGRESSOR_SIDE,
     cut_square,
-    look_at,
+    parameters_from_outputs,
     regress_parameters,
-    rotation_of,
+    rotation_from_rows,
+    shape_2d,
+    square_around,
 )
+from jaxface.fit._own_starts import own_starts
 
 _FLOAT = 1e-5  # float32 sums of a few hundred terms of order 1
 _FRAMES = (0, 80, 160)  # of the talking head: facing the camera, and turned
@@ -42,10 +42,10 @@ def _cut(gray: np.ndarray, middle: tuple[float, float], half: float, size=None) 
 
 def _reference(gray: np.ndarray, middle: tuple[float, float], half: float) -> np.ndarray:
     """Every pixel on its own: the mean of the image under a triangle, in float64."""
-    step = 2 * half / SIDE
-    picture = np.zeros((SIDE, SIDE))
-    inside = np.zeros((SIDE, SIDE), bool)
-    for row, col in np.ndindex(SIDE, SIDE):
+    step = 2 * half / REGRESSOR_SIDE
+    picture = np.zeros((REGRESSOR_SIDE, REGRESSOR_SIDE))
+    inside = np.zeros((REGRESSOR_SIDE, REGRESSOR_SIDE), bool)
+    for row, col in np.ndindex(REGRESSOR_SIDE, REGRESSOR_SIDE):
         y, x = (middle[i] - half + step * (k + 0.5) for i, k in ((1, row), (0, col)))
         if not (0 <= y <= gray.shape[0] - 1 and 0 <= x <= gray.shape[1] - 1):
             continue
@@ -110,7 +110,7 @@ _number = st.floats(-3, 3, width=32)
 def test_any_outputs_give_a_rotation(numbers):
     rows = jnp.asarray(numbers)
     first, second = rows[:3] + jnp.eye(3)[0], rows[3:] + jnp.eye(3)[1]
-    found = np.asarray(rotation_of(rows))
+    found = np.asarray(rotation_from_rows(rows))
     if jnp.linalg.norm(jnp.cross(first, second)) > 0.1:  # else they span no plane
         np.testing.assert_allclose(found @ found.T, np.eye(3), atol=1e-3)
         assert np.linalg.det(found) > 0
@@ -120,8 +120,8 @@ def test_any_outputs_give_a_rotation(numbers):
 def test_no_outputs_are_the_mean_face_in_the_box(model):
     pdm = model.clnf.main.pdm
     box = jnp.asarray([100.0, 120, 300, 330])
-    outputs = jnp.zeros(POSE + pdm.eigenvalues.shape[0])
-    found = as_parameters(pdm, outputs, *look_at(box))
+    outputs = jnp.zeros(POSE_OUTPUTS + pdm.eigenvalues.shape[0])
+    found = parameters_from_outputs(pdm, outputs, *square_around(box))
     landmarks = shape_2d(pdm, found)
     size = landmarks.max(axis=0) - landmarks.min(axis=0)
     np.testing.assert_allclose(size, [200, 210], rtol=0.2)
@@ -130,8 +130,8 @@ def test_no_outputs_are_the_mean_face_in_the_box(model):
 
 def test_extreme_outputs_stay_within_the_shape_model(model):
     pdm = model.clnf.main.pdm
-    outputs = jnp.full(POSE + pdm.eigenvalues.shape[0], 1e4)
-    found = as_parameters(pdm, outputs, jnp.zeros(2), jnp.float32(100))
+    outputs = jnp.full(POSE_OUTPUTS + pdm.eigenvalues.shape[0], 1e4)
+    found = parameters_from_outputs(pdm, outputs, jnp.zeros(2), jnp.float32(100))
     assert np.all(jnp.abs(found.local) <= 3.001 * jnp.sqrt(pdm.eigenvalues))
     assert np.isfinite(found.scale) and np.isfinite(found.rotation).all()
 
@@ -196,7 +196,8 @@ def test_derivatives_by_the_picture(model, faces):
 
 def test_the_guess_is_the_first_start(model):
     pdm, box = model.clnf.main.pdm, jnp.asarray([0.0, 0, 90, 90])
-    guess = as_parameters(pdm, jnp.zeros(POSE + pdm.eigenvalues.shape[0]), *look_at(box))
+    outputs = jnp.zeros(POSE_OUTPUTS + pdm.eigenvalues.shape[0])
+    guess = parameters_from_outputs(pdm, outputs, *square_around(box))
     guess = dataclasses.replace(guess, scale=jnp.float32(0.7))
     starts = own_starts(pdm, box, jnp.zeros((5, 2)), 3, guess)
     others = own_starts(pdm, box, jnp.zeros((5, 2)), 2)

@@ -30,7 +30,14 @@ from ._pdm import shape_3d as shape_3d
 from ._prepare import prepare_clnf as prepare_clnf
 from ._prepare import strip_clnf as strip_clnf
 from ._refit import fit_pdm_to_landmarks as fit_pdm_to_landmarks
+from ._regressor import POSE_OUTPUTS as POSE_OUTPUTS
+from ._regressor import REGRESSOR_SIDE as REGRESSOR_SIDE
 from ._regressor import ShapeRegressor as ShapeRegressor
+from ._regressor import cut_square as cut_square
+from ._regressor import parameters_from_outputs as parameters_from_outputs
+from ._regressor import regress_parameters as regress_parameters
+from ._regressor import rotation_from_rows as rotation_from_rows
+from ._regressor import square_around as square_around
 from ._reported import fitted_points as fitted_points
 from ._reported import report_fit as report_fit
 from ._reported import reported_pdm as reported_pdm

@@ -19,8 +19,8 @@ from ..detect import Net
 from ..ops import matrix_to_euler
 from ._pdm import PDM
 
-SIDE = 48  # px of the network's picture
-POSE = 9  # outputs before the shape's: two rows of the rotation, place, logarithm of the scale
+REGRESSOR_SIDE = 48  # px of the network's picture
+POSE_OUTPUTS = 9  # before the shape's: two rows of the rotation, place, logarithm of the scale
 _MARGIN = np.float32(1.3)  # side of the square that is looked at, of the box's longer side
 _USUAL_SCALE = np.float32(0.009)  # half sides per mm: of a face in its box
 _TINY = np.float32(1e-6)
@@ -43,12 +43,12 @@ def regress_parameters(
         box: face box, px. One that is empty or not finite is taken as a single pixel.
         size: height and width of the picture, px.
     """
-    middle, half = look_at(box)
+    middle, half = square_around(box)
     outputs = regressor.net(cut_square(gray, middle, half, size)[..., None])
-    return as_parameters(pdm, outputs, middle, half)
+    return parameters_from_outputs(pdm, outputs, middle, half)
 
 
-def look_at(box: Box) -> tuple[Float[Array, "2"], Float[Array, ""]]:
+def square_around(box: Box) -> tuple[Float[Array, "2"], Float[Array, ""]]:
     """Middle and half the side, px, of the square that the network looks at."""
     low, high = box[:2], box[2:4]
     usable = jnp.all(jnp.isfinite(box)) & jnp.all(high > low)
@@ -81,8 +81,8 @@ def _taps(
     Each is a mean under a triangle as wide as the pixels are apart, so that reduced faces do not
     alias.
     """
-    step = 2 * half / SIDE
-    place = middle - half + step * (np.arange(SIDE, dtype=np.float32) + np.float32(0.5))
+    step = 2 * half / REGRESSOR_SIDE
+    place = middle - half + step * (np.arange(REGRESSOR_SIDE, dtype=np.float32) + np.float32(0.5))
     pixels = jnp.arange(length, dtype=jnp.float32)
     weights = 1 - jnp.abs(pixels - place[:, None]) / jnp.maximum(step, 1)
     weights = jnp.where(pixels < size, jnp.maximum(weights, 0), 0)
@@ -91,7 +91,7 @@ def _taps(
     return weights / jnp.maximum(total, _TINY)[:, None], covered.astype(jnp.float32)
 
 
-def as_parameters(
+def parameters_from_outputs(
     pdm: PDM, outputs: Float[Array, " o"], middle: Float[Array, "2"], half: Float[Array, ""]
 ) -> PDMParameters:
     """PDM parameters of the network's outputs for one square."""
@@ -99,13 +99,13 @@ def as_parameters(
     deviation = jnp.sqrt(pdm.eigenvalues)
     return PDMParameters(
         scale=scale,
-        rotation=matrix_to_euler(rotation_of(outputs[:6])),
+        rotation=matrix_to_euler(rotation_from_rows(outputs[:6])),
         translation=middle + half * outputs[6:8],
-        local=deviation * jnp.clip(outputs[POSE:], -3, 3),
+        local=deviation * jnp.clip(outputs[POSE_OUTPUTS:], -3, 3),
     )
 
 
-def rotation_of(rows: Float[Array, "6"]) -> Float[Array, "3 3"]:
+def rotation_from_rows(rows: Float[Array, "6"]) -> Float[Array, "3 3"]:
     """The rotation nearest to two rows, which are added to those of the identity."""
     first = _unit(rows[:3] + np.array([1, 0, 0], np.float32))
     second = rows[3:] + np.array([0, 1, 0], np.float32)

@@ -11,16 +11,18 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._types import PDMParameters
-from ..fit import PDM, shape_2d, shape_3d
-from ..fit._regressor import (
-    POSE,
-    SIDE,
+from ..fit import (
+    PDM,
+    POSE_OUTPUTS,
+    REGRESSOR_SIDE,
     ShapeRegressor,
-    as_parameters,
     cut_square,
-    look_at,
+    parameters_from_outputs,
     regress_parameters,
-    rotation_of,
+    rotation_from_rows,
+    shape_2d,
+    shape_3d,
+    square_around,
 )
 from ._camera import euler_to_matrix
 from ._checkpoint import fingerprint
@@ -56,8 +58,8 @@ class RegressorConfig:
 
 def new_regressor(pdm: PDM, seed: int) -> ShapeRegressor:
     """A regressor with random weights, whose outputs are near the mean face."""
-    plan: Plan = (*_PLAN, ("dense", POSE + pdm.eigenvalues.shape[0], 0))
-    return ShapeRegressor(random_net(plan, SIDE, 1, np.random.default_rng([seed, 5])))
+    plan: Plan = (*_PLAN, ("dense", POSE_OUTPUTS + pdm.eigenvalues.shape[0], 0))
+    return ShapeRegressor(random_net(plan, REGRESSOR_SIDE, 1, np.random.default_rng([seed, 5])))
 
 
 def _spoil(key: PRNGKeyArray, squares: Float[Array, "b s s"]) -> Float[Array, "b s s"]:
@@ -73,7 +75,7 @@ def _spoil(key: PRNGKeyArray, squares: Float[Array, "b s s"]) -> Float[Array, "b
     squares = squares + each(keys[1], 0, 0.25) * jax.random.normal(keys[2], squares.shape)
     low = jax.random.uniform(keys[3], (count, 2), minval=-0.5, maxval=0.9)
     high = low + jax.random.uniform(keys[4], (count, 2), minval=0.1, maxval=0.6)
-    place = np.arange(SIDE) / SIDE
+    place = np.arange(REGRESSOR_SIDE) / REGRESSOR_SIDE
     within = (place > low[..., None]) & (place < high[..., None])  # b 2 s
     hidden = within[:, 0, :, None] & within[:, 1, None, :]
     hidden &= each(keys[5], 0, 1) < _CUT
@@ -85,21 +87,21 @@ def regressor_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Mean distance of the landmarks, mm, with the rotation's and the shape's errors."""
     size = jnp.asarray(batch["gray"].shape[1:])
-    middle, half = jax.vmap(look_at)(batch["box"])
+    middle, half = jax.vmap(square_around)(batch["box"])
     cut = jax.vmap(lambda gray, m, h: cut_square(gray, m, h, size))
     squares = _spoil(key, cut(batch["gray"], middle, half))
     outputs = run_batch(regressor.net, squares[..., None])
 
     def errors(outputs, middle, half, landmarks, visible, scale, wanted, local):
-        found = as_parameters(pdm, outputs, middle, half)
-        turn = rotation_of(outputs[:6])
+        found = parameters_from_outputs(pdm, outputs, middle, half)
+        turn = rotation_from_rows(outputs[:6])
         shape = shape_3d(pdm, found.local)
         points = found.scale * shape @ turn[:2].T + found.translation
         away = jnp.sum(((points - landmarks) / scale) ** 2, axis=-1)
         weight = jnp.where(visible, 1, _HIDDEN)
         missed = jnp.sum(weight * jnp.sqrt(away + 0.01)) / jnp.sum(weight)
         turned = jnp.sqrt(jnp.sum((turn - wanted) ** 2) + 1e-4)
-        shaped = jnp.mean((outputs[POSE:] - local / jnp.sqrt(pdm.eigenvalues)) ** 2)
+        shaped = jnp.mean((outputs[POSE_OUTPUTS:] - local / jnp.sqrt(pdm.eigenvalues)) ** 2)
         return missed, turned, shaped
 
     names = ("landmarks", "visible", "scale", "turn", "local")
