@@ -95,6 +95,7 @@ def regressor_loss(
     def errors(outputs, middle, half, landmarks, visible, scale, wanted, local):
         found = parameters_from_outputs(pdm, outputs, middle, half)
         turn = rotation_from_rows(outputs[:6])
+        # Not by `shape_2d`: Euler angles have no gradient where the yaw is 90 degrees.
         shape = shape_3d(pdm, found.local)
         points = found.scale * shape @ turn[:2].T + found.translation
         away = jnp.sum(((points - landmarks) / scale) ** 2, axis=-1)
