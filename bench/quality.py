@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxface import Model
-from jaxface.training._measure_fit import OUTER_EYES
+from jaxface.training.landmarks import OUTER_EYES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

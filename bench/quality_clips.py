@@ -8,7 +8,7 @@ import numpy as np
 import jaxface
 from jaxface import Analysis
 from jaxface.output import INTENSITY_NAMES, Table
-from jaxface.training._measure_fit import REGIONS
+from jaxface.training.landmarks import REGIONS
 
 from . import talking_head
 from .figures import pick

@@ -22,7 +22,7 @@ from jaxface.training import (
     picture_faces,
     score_detector,
 )
-from jaxface.training._measure_fit import REGIONS
+from jaxface.training.landmarks import REGIONS
 
 from .quality import Context, Measure, Place, draw_points, eye_distance, save_sheet
 

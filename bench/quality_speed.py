@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxface._params import save_model
+from jaxface.models import save_model
 
 from .quality import Context, Measure, Place
 from .runs import find_data

@@ -26,19 +26,22 @@ sys.path.insert(0, str(ROOT))
 from bench.performance import FPS, FRAMES, Pose, expression_at, gaze_at, pose_at  # noqa: E402
 from jaxface.io import default_camera  # noqa: E402
 from jaxface.training import View, load_head_model, random_background  # noqa: E402
-from jaxface.training._action_unit_labels import (  # noqa: E402
-    UNITS,
-    label_units,
-    lip_gap,
-    sides_of,
+from jaxface.training.action_units import UNITS, label_units, lip_gap, sides_of  # noqa: E402
+from jaxface.training.data import (  # noqa: E402  # noqa: E402
+    convention_offsets,  # noqa: E402
+    euler_to_matrix,
+    eyelid_paths,  # noqa: E402
+    jaw_strips,
+    landmarks_at_contour,
+    matrix_to_euler,
 )
-from jaxface.training._camera import euler_to_matrix, matrix_to_euler  # noqa: E402
-from jaxface.training._complexion import find_regions, random_complexion  # noqa: E402
-from jaxface.training._contour import jaw_strips, landmarks_at_contour  # noqa: E402
-from jaxface.training._convention import convention_offsets  # noqa: E402
-from jaxface.training._expressions import lids_follow  # noqa: E402
-from jaxface.training._eyelids import eyelid_paths  # noqa: E402
-from jaxface.training._render_head import draw_head, gaze_direction  # noqa: E402
+from jaxface.training.render import (  # noqa: E402  # noqa: E402
+    draw_head,
+    find_regions,
+    gaze_direction,
+    lids_follow,  # noqa: E402
+    random_complexion,
+)
 
 _WIDTH, _HEIGHT = 640, 480  # px
 _FINER = 2  # times larger drawn, then reduced

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 import jaxface
-from jaxface._params import save_model
 from jaxface.cli import main
 from jaxface.fit import fit_landmarks
 from jaxface.io import pad_to_canvas
+from jaxface.models import save_model
 from jaxface.ops import to_gray
 from tests.golden_detections import DETECTIONS
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jaxface
 from jaxface import Analysis, Config, Extras, Model
 from jaxface.io import SequenceReader, VideoReader, read_sequence
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
 from jaxface.output import Table
 from tests.golden_csv import read_highprec
 

@@ -98,7 +98,7 @@ def measure_clip(
     data: Data, clip: str, variants: Sequence[str], repeats: int, product: float
 ) -> Iterator[Speed]:
     """Each variant on a clip: once with an empty cache, then in turns."""
-    from jaxface._params import save_model
+    from jaxface.models import save_model
 
     with tempfile.TemporaryDirectory() as folder:
         model = save_model(load(data, "openface"), Path(folder) / "models").path
@@ -171,7 +171,7 @@ def speed_figures(
     data: Data, kind: str, clip: str, *, repeats: int = _PARITY_REPEATS
 ) -> list[Figure]:
     """A clip from the start of Python on, with an empty and with a filled compile cache."""
-    from jaxface._params import save_model
+    from jaxface.models import save_model
 
     with tempfile.TemporaryDirectory() as folder:
         model = save_model(load(data, kind), Path(folder) / "models").path

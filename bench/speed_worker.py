@@ -30,7 +30,7 @@ class Timing(TypedDict):
 
 def main(model: str, clip: str, variant: str = "offline") -> None:
     """Runs a variant twice, in a process set up as the command line does it."""
-    from jaxface.cli._memory import keep_small
+    from jaxface.cli import keep_small
 
     keep_small()  # before JAX starts its threads
     import jaxface
@@ -73,7 +73,7 @@ def _analyze(model: Any, clip: str, *, at_once: bool) -> tuple[int, float]:
 @functools.cache
 def _stream_program() -> Callable:
     import jaxface
-    from jaxface._programs import compiled
+    from jaxface.run import compiled
 
     def step(model, state, frame, camera, config):
         return jaxface.clip_frame(model, state, frame, camera, config=config)

@@ -2,15 +2,7 @@
 
 import numpy as np
 
-from jaxface.fit import (
-    CLNF,
-    PDM,
-    CCNFExperts,
-    LandmarkModel,
-    PatchExperts,
-    SVRExperts,
-    Validator,
-)
+from jaxface.fit import CLNF, PDM, CCNFExperts, LandmarkModel, PatchExperts, SVRExperts, Validator
 from jaxface.reference import clnf, experts, pdm, rlms, validator
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxface.training._detector_clutter import Picture
-from jaxface.training._detector_data import Scenes, Sources, build_scenes
-from jaxface.training._detector_scenes import Face, Scene, make_scene
+from jaxface.training import Scene
+from jaxface.training.detector import Face, Picture, Scenes, Sources, build_scenes, make_scene
 
 
 def oval(center: tuple[float, float], size: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxface.fit import CLNF, fit_config, prepare_clnf  # noqa: E402
-from jaxface.openface import read_model  # noqa: E402
+from jaxface.models.openface import read_model  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxface._types import PDMParameters
 from jaxface.fit import CLNF, LandmarkModel, ResponseFrame, ScaleConfig
 from jaxface.reference import pdm as reference
+from jaxface.types import PDMParameters
 
 from . import golden_stages
 from .golden_stages import ScaleRecord, Stage

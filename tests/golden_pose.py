@@ -7,8 +7,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from jaxface._types import Camera, PartFit, PDMParameters
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
+from jaxface.types import Camera, PartFit, PDMParameters
 
 from .as_reference import make_pdm
 from .golden_stages import Parameters, Stage

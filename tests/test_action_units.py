@@ -25,7 +25,7 @@ from jaxface.analyze import (
     subtract_medians,
     update_baseline,
 )
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
 from jaxface.reference import action_units as reference
 
 from .golden_faces import STAGES, Stage, read_hog, read_stage, refit_geometry

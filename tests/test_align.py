@@ -8,17 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxface._types import PDMParameters
-from jaxface.analyze import (
-    AlignConfig,
-    align_face,
-    alignment_matrix,
-    face_mask,
-    warp_to_aligned,
-)
+from jaxface.analyze import AlignConfig, align_face, alignment_matrix, face_mask, warp_to_aligned
 from jaxface.fit import PDM
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
 from jaxface.reference import align as reference
+from jaxface.types import PDMParameters
 
 from .golden_faces import STAGES, read_landmarks, read_stage
 from .precision import METAL_JAX

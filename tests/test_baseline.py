@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxface.analyze import baseline_medians, init_baseline, update_baseline
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
 from jaxface.reference import medians as reference
 
 from .golden_faces import read_hog, read_stage, refit_geometry

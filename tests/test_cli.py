@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxface.cli import _engine, main
-from jaxface.cli._run import FaceRecord, Source
+from jaxface.cli import FaceRecord, Source, _engine, main
 from jaxface.output import OPENFACE_UNITS, FaceRow, column_names, read_hog
 
 _FACES = 2  # faces that the stand-in finds in an image

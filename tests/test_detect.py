@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxface._types import Detections
-from jaxface.detect import MTCNN, DetectConfig, detect_faces, largest_face
-from jaxface.detect._boxes import select
-from jaxface.openface import read_model
+from jaxface.detect import MTCNN, DetectConfig, detect_faces, largest_face, select
+from jaxface.models.openface import read_model
 from jaxface.reference import mtcnn as reference
+from jaxface.types import Detections
 
 from .golden_detections import DETECTIONS
 from .precision import METAL_JAX, adds_in_sequence

@@ -38,7 +38,7 @@ from bench.runs import (
 )
 from bench.stages import units_from_landmarks
 from jaxface import Analysis
-from jaxface._params import save_model
+from jaxface.models import save_model
 from jaxface.output import Table
 
 from .precision import adds_in_sequence

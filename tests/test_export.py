@@ -17,10 +17,10 @@ from jax import export
 
 import jaxface
 from bench.runs import Data, load
-from jaxface import Camera, Extras, Model, _programs
-from jaxface._pipeline import start_person
-from jaxface._stored import StoredFunction
-from jaxface.fit import SegmentConfig
+from jaxface import Camera, Extras, Model
+from jaxface.pipeline import start_person
+from jaxface.run import StoredFunction, _programs
+from jaxface.track import SegmentConfig
 
 from .precision import double_precision
 

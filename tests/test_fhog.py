@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxface._types import PDMParameters
 from jaxface.analyze import extract_fhog, geometry_descriptor
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
 from jaxface.reference import fhog as reference
+from jaxface.types import PDMParameters
 
 from .golden_faces import STAGES, read_hog, read_stage
 

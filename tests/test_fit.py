@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface.fit import FitConfig, ScaleConfig, fit_config, fit_landmarks
-from jaxface.fit._config import scale_config
+from jaxface.fit import FitConfig, ScaleConfig, fit_config, fit_landmarks, scale_config
 
 from .fit_stages import put_on_canvas, read_stage
 

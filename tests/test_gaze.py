@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface._types import Camera, PartFit, PDMParameters
 from jaxface.analyze import estimate_gaze, landmarks_to_camera
 from jaxface.reference import gaze as reference
 from jaxface.reference import head_pose as reference_pose
+from jaxface.types import Camera, PartFit, PDMParameters
 
 from .golden_pose import STAGES, as_module, read_face
 

@@ -7,15 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxface._types import Camera
-from jaxface.ops import (
-    axis_angle_to_matrix,
-    euler_to_matrix,
-    matrix_to_euler,
-    project_pinhole,
-)
+from jaxface.ops import axis_angle_to_matrix, euler_to_matrix, matrix_to_euler, project_pinhole
 from jaxface.reference import head_pose as reference
 from jaxface.reference import pdm as reference_pdm
+from jaxface.types import Camera
 
 _MATRIX = 5e-7  # entries of at most 1; a few float32 roundings
 # rad; the quaternion divides by its real part, at least 0.2 for the angles drawn here.

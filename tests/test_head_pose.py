@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface._types import Camera, PDMParameters
 from jaxface.analyze import estimate_head_pose, head_pose_wrt_camera, landmarks_to_camera
 from jaxface.reference import head_pose as reference
+from jaxface.types import Camera, PDMParameters
 
 from .golden_pose import STAGES, as_module, read_face
 

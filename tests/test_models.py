@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxface._model import Model
-from jaxface._params import ModelFileError, installed_models, load_model, save_model
 from jaxface.detect import OPENFACE_FRAME
 from jaxface.fit import strip_clnf
-from jaxface.openface import KINDS, import_models, read_model
+from jaxface.models import Model, ModelFileError, installed_models, load_model, save_model
+from jaxface.models.openface import KINDS, import_models, read_model
 
 LANDMARK = "lib/local/LandmarkDetector/model"
 AU = "lib/local/FaceAnalyser/AU_predictors"

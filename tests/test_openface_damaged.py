@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxface._params import ModelFileError
 from jaxface.fit import CENExperts
-from jaxface.openface import read_model
+from jaxface.models import ModelFileError
+from jaxface.models.openface import read_model
 
 LANDMARK = "lib/local/LandmarkDetector/model"
 AU = "lib/local/FaceAnalyser/AU_predictors"

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface._model import Model
 from jaxface.detect import Conv, Dense, MaxPool
 from jaxface.fit import CCNFExperts, CENExperts, LandmarkModel, SVRExperts
-from jaxface.openface import read_model
+from jaxface.models import Model
+from jaxface.models.openface import read_model
 
 _ATOL_FACT = 0.05  # the specification gives eigenvalues to one decimal
 _ATOL_ORTHONORMAL = 2e-6  # 1.6e-6 in the files (specification 02, A.3)

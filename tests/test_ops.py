@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxface._programs import compiler_options
 from jaxface.ops import (
     affine_cells,
     double,
@@ -23,6 +22,7 @@ from jaxface.ops import (
 )
 from jaxface.reference import pdm as reference
 from jaxface.reference import response_maps
+from jaxface.run import compiler_options
 
 from .precision import METAL_JAX, double_precision
 

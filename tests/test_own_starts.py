@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 import jaxface
-from jaxface._types import PDMParameters
 from jaxface.fit import PDM, shape_2d
-from jaxface.fit._five_points import (
+from jaxface.fit.search import (
+    OWN_STARTS,
     are_apart,
     five_points,
+    own_starts,
     parameters_from_points,
     rotations_from_points,
 )
-from jaxface.fit._own_starts import OWN_STARTS, own_starts
 from jaxface.ops import euler_to_matrix
+from jaxface.types import PDMParameters
 
 # Degrees. Priors pull yaw and pitch towards upright: of 50 degrees of yaw 44 to 47 are found.
 _YAW, _PITCH, _TILT = 8.0, 6.0, 3.0

@@ -10,19 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
-from jaxface._types import PDMParameters
 from jaxface.fit import (
     PDM,
     bounding_box,
+    clamp_local,
     fit_pdm_to_landmarks,
+    full_jacobian,
     parameters_from_box,
     project,
+    rigid_jacobian,
     shape_2d,
     shape_3d,
+    update_parameters,
 )
-from jaxface.fit._pdm import clamp_local, full_jacobian, rigid_jacobian, update_parameters
 from jaxface.ops import euler_to_matrix
 from jaxface.reference import pdm as reference
+from jaxface.types import PDMParameters
 
 from .as_reference import make_pdm
 from .fit_stages import (

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
 from jaxface.reference import action_units, align, fhog, medians
 
 from .golden_faces import STAGES, read_hog, read_landmarks, read_stage, refit_geometry

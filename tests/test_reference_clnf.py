@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import pytest
 
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
 from jaxface.reference import clnf, pdm, response_maps, rlms, validator
 
 from . import golden_stages

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxface.detect import MTCNN, Conv, Dense, MaxPool, Net, PReLU
-from jaxface.openface import read_model
+from jaxface.models.openface import read_model
 from jaxface.reference import mtcnn as reference
 
 _MAP_TOL = 2e-5  # logits; OpenFace sums up to 144 products of order 1 in float32

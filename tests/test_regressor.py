@@ -21,7 +21,7 @@ from jaxface.fit import (
     shape_2d,
     square_around,
 )
-from jaxface.fit._own_starts import own_starts
+from jaxface.fit.search import own_starts
 
 _FLOAT = 1e-5  # float32 sums of a few hundred terms of order 1
 _GREY = 1e-4  # of pictures of deviation 1, whose taps are float32 places; measured 1.7e-5

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxface.fit import ResponseFrame, ScaleConfig, nu_rlms, shape_2d
-from jaxface.fit._rlms import mean_shift
+from jaxface.fit.solvers import mean_shift
 from jaxface.reference import rlms as reference
 
 from .as_reference import float64, make_pdm

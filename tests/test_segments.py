@@ -6,8 +6,9 @@ import pytest
 
 from bench.runs import Data, load
 from jaxface import ClipAnalysis, Model, read_video
-from jaxface._types import Fit
-from jaxface.fit import SegmentConfig, empty_fit, in_order
+from jaxface.fit import empty_fit
+from jaxface.track import SegmentConfig, in_order
+from jaxface.types import Fit
 
 _MEAN = 0.03  # px; the noise of the fit, as OpenFace differs from itself by 0.01
 _FRAME = 0.2  # px; mean of a frame, kept by 99 %

@@ -12,10 +12,9 @@ import pytest
 import jaxface
 from bench.runs import Data, load
 from jaxface import Camera, Model
-from jaxface._params import save_model
-from jaxface._stages import SCOPES
-from jaxface.cli import main
-from jaxface.cli._bench import Row, to_markdown
+from jaxface.cli import Row, main, to_markdown
+from jaxface.models import save_model
+from jaxface.run import SCOPES
 
 
 @pytest.fixture(scope="module")

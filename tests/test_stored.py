@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface._stored import StoredFunction
-from jaxface._types import Camera, PDMParameters
+from jaxface.run import StoredFunction
+from jaxface.types import Camera, PDMParameters
 
 
 @pytest.fixture

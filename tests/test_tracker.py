@@ -8,15 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface.fit import (
-    CLNF,
-    FitConfig,
-    TrackState,
-    fit_config,
-    start_track,
-    track_box,
-    track_landmarks,
-)
+from jaxface.fit import CLNF, FitConfig, fit_config
+from jaxface.track import TrackState, start_track, track_box, track_landmarks
 
 from .fit_stages import put_on_canvas, read_stage, to_parameters
 

@@ -7,44 +7,45 @@ import numpy as np
 import pytest
 
 import jaxface
-from jaxface._params import read_module
 from jaxface.analyze import label_presence, score_action_units, subtract_medians
 from jaxface.fit import fit_pdm_to_landmarks, shape_2d, strip_clnf
+from jaxface.models import read_module
 from jaxface.output import UnitNames, column_names
 from jaxface.training import ActionUnitConfig, planned_series, train_action_units
-from jaxface.training._action_unit_expressions import expression_series, resting_face
-from jaxface.training._action_unit_faces import head_series, portrait_series
-from jaxface.training._action_unit_features import FHOG, measure_pictures
-from jaxface.training._action_unit_fits import FollowConfig, Follower
-from jaxface.training._action_unit_heads import (
-    HeadsConfig,
-    Regression,
-    UnitFit,
-    _choice,
-    _rescaled,
-    correlation,
-    f1_score,
-    pack_heads,
-    unit_columns,
-    without_rest,
-)
-from jaxface.training._action_unit_labels import (
+from jaxface.training.action_units import (
+    FHOG,
     FULL,
     INTENSITY_UNITS,
     SHAPES,
     UNITS,
+    Faces,
+    FollowConfig,
+    Follower,
+    HeadsConfig,
+    Regression,
+    SeriesConfig,
+    UnitFit,
+    _choice,
+    _rescaled,
+    assemble_analyser,
+    correlation,
+    draw_series,
+    expression_series,
+    f1_score,
+    head_series,
     label_units,
     lip_gap,
-    sides_of,
-)
-from jaxface.training._action_unit_pictures import (
-    Faces,
-    SeriesConfig,
-    draw_series,
+    measure_pictures,
     measure_series,
+    measure_units,
+    pack_heads,
+    portrait_series,
+    resting_face,
+    sides_of,
+    unit_columns,
+    without_rest,
 )
-from jaxface.training._face_frame import face_triangles
-from jaxface.training._train_action_units import assemble_analyser, measure_units
+from jaxface.training.landmarks import face_triangles
 
 from .training_sampler import few_people
 

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import jaxface
-from jaxface._params import shipped_dir
-from jaxface.cli._parser import build_parser
-from jaxface.training import base_config, in_half_precision, train_parts
-from jaxface.training._base import PARTS, files_of, is_current, stamp_of, trainers
-from jaxface.training._checkpoint import digest
-from jaxface.training._landmark_model import Workplace
+from jaxface.cli import build_parser
+from jaxface.models import shipped_dir
+from jaxface.training import base_config, in_half_precision, train_parts, trainers
+from jaxface.training.build import PARTS, Workplace, files_of, is_current, stamp_of
+from jaxface.training.loop import digest
 
 _FILES = {
     "experts": ("experts-0", "experts-1", "experts-2"),

@@ -9,46 +9,51 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface._params import ModelFileError, read_module, write_module
 from jaxface.cli import main
-from jaxface.detect import MTCNN, Boxes, DetectConfig, Net
-from jaxface.detect._boxes import correct, landmark_box
-from jaxface.detect._mtcnn import crop
-from jaxface.detect._pyramid import plan_pyramid
+from jaxface.detect import (
+    MTCNN,
+    Boxes,
+    DetectConfig,
+    Net,
+    correct,
+    crop,
+    landmark_box,
+    plan_pyramid,
+)
+from jaxface.models import ModelFileError, read_module, write_module
 
 pytest.importorskip("optax", reason="needs jaxface[train]")
 
-from jaxface.training import _mining as mining  # noqa: E402
-from jaxface.training._detector_data import (  # noqa: E402
+from jaxface.training import pair_up  # noqa: E402
+from jaxface.training.detector import (  # noqa: E402  # noqa: E402  # noqa: E402  # noqa: E402  # noqa: E402  # noqa: E402
+    NAMES,
+    SIDES,
     Scenes,
+    Score,
     Sources,
-    build_crops,
-    draw_batch,
-    mine_squares,
-)
-from jaxface.training._detector_loss import (  # noqa: E402
-    crop_margins,
-    detector_loss,
-    face_margins,
-    hard_mean,
-    mirror,
-    set_operating_point,
-)
-from jaxface.training._detector_nets import NAMES, SIDES, new_detector, run_batch  # noqa: E402
-from jaxface.training._detector_polish import (  # noqa: E402
     add_grain,
+    build_crops,
+    crop_margins,
     detected_margins,
+    detector_loss,
+    divide_faces,
+    draw_batch,
     draw_hard,
     erase,
+    face_margins,
+    hard_mean,
+    mine_squares,
+    mirror,
+    mirror_landmarks,
+    new_detector,
     quieten,
     rank_crops,
+    report,
+    run_batch,
+    set_operating_point,
 )
-from jaxface.training._detector_report import Score, pair_up, report  # noqa: E402
-from jaxface.training._detector_scenes import (  # noqa: E402
-    divide_faces,
-    mirror_landmarks,
-)
-from jaxface.training._loop import Fitted, Recipe, fit  # noqa: E402
+from jaxface.training.detector import _mining as mining  # noqa: E402
+from jaxface.training.loop import Fitted, Recipe, fit  # noqa: E402
 
 from .cartoons import cartoon_scenes, cartoon_sources, draw_face, oval  # noqa: E402
 
@@ -427,7 +432,7 @@ def test_the_command_says_what_is_missing(tmp_path, capsys):
 
 def test_recipes_name_their_files_apart():
     from jaxface.training import DetectorRecipe
-    from jaxface.training._detector_data import key_of
+    from jaxface.training.detector import key_of
 
     keys = {key_of(dataclasses.asdict(DetectorRecipe(scenes=n))) for n in (1, 2, 3, 3)}
     assert len(keys) == 3

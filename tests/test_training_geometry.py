@@ -6,11 +6,17 @@ import pytest
 
 from jaxface.ops import euler_to_matrix as package_euler_to_matrix
 from jaxface.training import View, load_head_model, load_portraits, split_of
-from jaxface.training._camera import euler_to_matrix, matrix_to_euler
-from jaxface.training._contour import JAW, jaw_strips, landmarks_at_contour
-from jaxface.training._fitting import Observed, fit_head
-from jaxface.training._head_model import normals
-from jaxface.training._raster import rasterize, seen
+from jaxface.training.data import (
+    JAW,
+    Observed,
+    euler_to_matrix,
+    fit_head,
+    jaw_strips,
+    landmarks_at_contour,
+    matrix_to_euler,
+    normals,
+)
+from jaxface.training.render import rasterize, seen
 
 _TOL = 1e-5  # float32 rotations
 _CENTRE = np.zeros(3, np.float32)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxface import ops
-from jaxface._params import ModelFileError, read_module, write_module
 from jaxface.fit import (
     CLNF,
     PDM,
@@ -19,36 +18,48 @@ from jaxface.fit import (
     response_maps,
     warp_to_mean_shape,
 )
-from jaxface.training import landmark_config, planned_steps
-from jaxface.training._checkpoint import load_state, save_state
-from jaxface.training._expert_data import cut_examples, with_mirror_images
-from jaxface.training._expert_program import (
+from jaxface.models import ModelFileError, read_module, write_module
+from jaxface.training import MIRRORED, landmark_config, planned_steps
+from jaxface.training.landmarks import (
+    BINS,
+    MIRRORED_EYE,
+    PART_POINTS,
+    SIDE,
+    VIEWS,
+    Errors,
     Examples,
     ExpertConfig,
     Experts,
+    NoiseConfig,
+    Starts,
+    TrainedView,
+    ValidatorConfig,
+    align_shapes,
+    assemble,
+    blank_validator,
+    cut_examples,
+    eye_points,
+    face_frames,
+    face_triangles,
+    jittered_boxes,
+    logits,
     map_quality,
+    mirror_experts,
+    mirror_eye_pdm,
+    mirror_net,
+    principal_components,
+    random_starts,
     raw_responses,
+    soft_classes,
+    start_net,
     start_training,
     target_maps,
     train_epoch,
+    true_parameters,
+    with_mirror_images,
 )
-from jaxface.training._eye_model import MIRRORED_EYE, PART_POINTS, eye_points, mirror_eye_pdm
-from jaxface.training._face_frame import SIDE, face_frames, face_triangles
-from jaxface.training._measure_fit import Errors, jittered_boxes
-from jaxface.training._pictures import Pictures
-from jaxface.training._sample import MIRRORED, MIRRORED_IRIS, MIRRORED_LIDS
-from jaxface.training._starts import NoiseConfig, Starts, random_starts, true_parameters
-from jaxface.training._train_experts import VIEWS, TrainedView, assemble, mirror_experts
-from jaxface.training._train_pdm import align_shapes, principal_components
-from jaxface.training._train_validator import (
-    BINS,
-    ValidatorConfig,
-    blank_validator,
-    logits,
-    mirror_net,
-    soft_classes,
-    start_net,
-)
+from jaxface.training.loop import load_state, save_state
+from jaxface.training.render import MIRRORED_IRIS, MIRRORED_LIDS, Pictures
 
 _FLOAT = 1e-4  # float32 sums over at most a thousand terms of order 1
 _FLIP = np.array([-1, 1, 1], np.float32)

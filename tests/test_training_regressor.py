@@ -7,18 +7,19 @@ import pytest
 
 import jaxface
 from jaxface.fit import PDM
-from jaxface.training._camera import euler_to_matrix
-from jaxface.training._expert_data import Source
-from jaxface.training._loop import Recipe
-from jaxface.training._pictures import Pictures
-from jaxface.training._starts import Starts, _project
-from jaxface.training._train_regressor import (
+from jaxface.training.data import euler_to_matrix
+from jaxface.training.landmarks import (
     RegressorConfig,
+    Source,
+    Starts,
+    _project,
     measure_regressor,
     new_regressor,
     tilt_pictures,
     train_regressor,
 )
+from jaxface.training.loop import Recipe
+from jaxface.training.render import Pictures
 
 _SIZE, _COUNT = 96, 200
 _DISCS = (36, 45, 57)  # landmarks: outer corners of the eyes, lower lip

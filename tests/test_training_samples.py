@@ -24,13 +24,15 @@ from jaxface.training import (
     sample_scene,
     write_data,
 )
-from jaxface.training._camera import euler_to_matrix
-from jaxface.training._complexion import random_complexion
-from jaxface.training._contour import landmarks_at_contour
-from jaxface.training._eyelids import EYES, eyeball
-from jaxface.training._raster import seen
-from jaxface.training._render_head import draw_head, gaze_direction, irises_of
-from jaxface.training._rerender import draw_portrait
+from jaxface.training.data import EYES, euler_to_matrix, eyeball, landmarks_at_contour
+from jaxface.training.render import (
+    draw_head,
+    draw_portrait,
+    gaze_direction,
+    irises_of,
+    random_complexion,
+    seen,
+)
 
 from .training_sampler import PEOPLE, few_people
 

@@ -5,11 +5,17 @@ import pytest
 
 pytest.importorskip("optax", reason="needs jaxface[train]")
 
-from jaxface.training import _mining as mining  # noqa: E402
-from jaxface.training._detector_close import hide_face, make_close_scene  # noqa: E402
-from jaxface.training._detector_clutter import make_clutter  # noqa: E402
-from jaxface.training._detector_data import Scenes, Sources, build_scenes  # noqa: E402
-from jaxface.training._detector_scenes import degrade, make_scene  # noqa: E402
+from jaxface.training import degrade  # noqa: E402
+from jaxface.training.detector import (  # noqa: E402  # noqa: E402
+    Scenes,
+    Sources,
+    build_scenes,
+    hide_face,
+    make_close_scene,
+    make_clutter,  # noqa: E402
+    make_scene,  # noqa: E402
+)
+from jaxface.training.detector import _mining as mining  # noqa: E402
 
 from .cartoons import cartoon_scenes, cartoon_sources, parts_of, scene_maker  # noqa: E402
 

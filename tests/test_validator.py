@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface._types import PDMParameters
-from jaxface.fit import validate_landmarks
-from jaxface.fit._validator import normalise_face, run_validator, warp_to_mean_shape
+from jaxface.fit import normalise_face, run_validator, validate_landmarks, warp_to_mean_shape
 from jaxface.ops import pad_border
 from jaxface.reference import validator as reference
+from jaxface.types import PDMParameters
 
 from .as_reference import make_views
 from .fit_stages import (

@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import Image, Landmarks, PDMParameters
 from ..fit import PDM
+from ..types import Image, Landmarks, PDMParameters
 
 _RIGID_POINTS = np.array(
     [1, 2, 3, 4, 12, 13, 14, 15, 27, 28, 29, 31] + [32, 33, 34, 35, 36, 39, 40, 41, 42, 45, 46, 47]

@@ -5,8 +5,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._types import Image, PDMParameters
 from ..fit import PDM
+from ..types import Image, PDMParameters
 
 _CELL = 8
 # 10000 times dlib's direction constants: with integral gradients every product is then exact.

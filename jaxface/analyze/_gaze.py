@@ -4,8 +4,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._types import Camera, PartFit
 from ..ops import euler_to_matrix, rotate
+from ..types import Camera, PartFit
 from ._head_pose import landmarks_to_camera
 
 _EYE_CORNERS = ((36, 39), (42, 45))  # of the 68 points; left in the image, then right

@@ -4,7 +4,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .._types import Camera, Landmarks, PDMParameters
 from ..ops import (
     axis_angle_to_matrix,
     euler_to_matrix,
@@ -13,6 +12,7 @@ from ..ops import (
     rotate,
     solve_spd,
 )
+from ..types import Camera, Landmarks, PDMParameters
 
 _ITERATIONS = 12  # 4 to 6 accepted steps settle a face; the rest are spare
 _DAMPING = 1e-3  # at the start; x10 on a rejected step, /10 on an accepted one

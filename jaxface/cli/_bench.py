@@ -16,16 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from .._batch import ClipAnalysis, FaceBatch
-from .._images import usable_cores
-from .._model import Model
-from .._params import load_model
-from .._pipeline import Config, default_config, prepare_model
-from .._programs import first_track_state, track_chunk
-from .._stages import Stage, StageInputs, compile_stages, stage_inputs
-from .._types import Camera, Fit
 from ..errors import InputError
-from ..fit import Tracked, empty_fit, parameters_from_box, shape_2d
+from ..fit import empty_fit, parameters_from_box, shape_2d
 from ..io import (
     Chunk,
     InputKind,
@@ -36,7 +28,22 @@ from ..io import (
     read_sequence,
     read_video,
 )
+from ..models import Model, load_model
 from ..output import CsvWriter
+from ..pipeline import Config, default_config, prepare_model
+from ..run import (
+    ClipAnalysis,
+    FaceBatch,
+    Stage,
+    StageInputs,
+    compile_stages,
+    first_track_state,
+    stage_inputs,
+    track_chunk,
+    usable_cores,
+)
+from ..track import Tracked
+from ..types import Camera, Fit
 
 _CHUNK = 8  # frames, as in an analysis
 _REPEATS = 3  # of each stage and chunk; the median counts

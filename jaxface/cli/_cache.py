@@ -18,7 +18,7 @@ def enable_compile_cache() -> Path | None:
         return None
     import jax
 
-    from .._params import models_dir
+    from ..models import models_dir
 
     folder = models_dir().parent / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .._batch import ClipAnalysis, FaceBatch, analyze_image, unit_names
-from .._model import Model
-from .._params import load_model
-from .._pipeline import Config, default_config, prepare_model
-from .._programs import Extras
+from ..models import Model, load_model
 from ..output import UnitNames, rows_of
+from ..pipeline import Config, default_config, prepare_model
+from ..run import ClipAnalysis, Extras, FaceBatch, analyze_image, unit_names
 from ._run import FaceRecord, Options, Process, Results, Source
 
 

@@ -15,13 +15,13 @@ def run_models(arguments: argparse.Namespace) -> int:
         OSError: a model cannot be stored.
     """
     if arguments.models_command == "import":
-        from ..openface import import_models
+        from ..models.openface import import_models
 
         models = import_models(
             arguments.directory, cen_dir=arguments.cen, allow_modified=arguments.allow_modified
         )
     else:
-        from .._params import installed_models
+        from ..models import installed_models
 
         models = installed_models()
     for model in models:

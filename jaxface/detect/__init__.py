@@ -1,8 +1,12 @@
 """MTCNN face detection."""
 
 from ._boxes import Boxes as Boxes
+from ._boxes import correct as correct
+from ._boxes import landmark_box as landmark_box
+from ._boxes import select as select
 from ._mtcnn import DetectConfig as DetectConfig
 from ._mtcnn import corrected_squares as corrected_squares
+from ._mtcnn import crop as crop
 from ._mtcnn import detect_faces as detect_faces
 from ._mtcnn import largest_face as largest_face
 from ._mtcnn import no_faces as no_faces
@@ -16,3 +20,4 @@ from ._nets import Dense as Dense
 from ._nets import MaxPool as MaxPool
 from ._nets import Net as Net
 from ._nets import PReLU as PReLU
+from ._pyramid import plan_pyramid as plan_pyramid

@@ -13,18 +13,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import Box, Detections, FivePoints, Image
+from ..types import Box, Detections, FivePoints, Image
 from ._boxes import Boxes, correct, landmark_box, select, square
 from ._exact import run_exactly
 from ._nets import MTCNN, MaxPool, Net
-from ._pyramid import (
-    Layout,
-    build_mosaic,
-    inside_levels,
-    level_sizes,
-    plan_pyramid,
-    true_cells,
-)
+from ._pyramid import Layout, build_mosaic, inside_levels, level_sizes, plan_pyramid, true_cells
 from ._sampling import crop_taps, normalise, sample
 
 _BAND = 1 << 17  # mosaic values that go through P-Net together, for the cache's sake

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import Image
+from ..types import Image
 from ._sampling import normalise, resize_taps, sample
 
 _CELL = 12  # side of the square that one P-Net output cell sees, px

@@ -8,8 +8,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._types import Image
 from ..ops import double
+from ..types import Image
 
 
 class Taps(eqx.Module):

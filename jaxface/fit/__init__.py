@@ -1,21 +1,32 @@
-"""CLNF landmark fitting: PDM, patch experts, NU-RLMS, hypotheses, validation, tracking."""
+"""CLNF landmark fitting: PDM, patch experts, NU-RLMS, search, validation."""
+
+import importlib
+import warnings
 
 from ._areas import align_to_reference as align_to_reference
 from ._areas import areas_of_interest as areas_of_interest
 from ._areas import nearest_view as nearest_view
-from ._ccnf import sigma_components as sigma_components
 from ._clnf import Phase as Phase
+from ._clnf import align_lanes as align_lanes
 from ._clnf import empty_fit as empty_fit
+from ._clnf import lane_frames as lane_frames
+from ._clnf import plan_scales as plan_scales
 from ._clnf import refine_fit as refine_fit
+from ._clnf import refine_lanes as refine_lanes
 from ._clnf import response_frame as response_frame
 from ._config import FitConfig as FitConfig
 from ._config import ScaleConfig as ScaleConfig
 from ._config import fit_config as fit_config
-from ._experts import CCNFExperts as CCNFExperts
-from ._experts import CENExperts as CENExperts
-from ._experts import PatchExperts as PatchExperts
-from ._experts import SVRExperts as SVRExperts
-from ._hypotheses import fit_landmarks as fit_landmarks
+from ._config import scale_config as scale_config
+from ._fit import Search as Search
+from ._fit import fit_landmarks as fit_landmarks
+from ._fit import no_search as no_search
+from ._fit import plan_attempt as plan_attempt
+from ._fit import record_attempt as record_attempt
+from ._fit import search_length as search_length
+from ._fit import search_phases as search_phases
+from ._fit import search_result as search_result
+from ._fit import start_search as start_search
 from ._model import CLNF as CLNF
 from ._model import EarlyTermination as EarlyTermination
 from ._model import LandmarkModel as LandmarkModel
@@ -23,46 +34,69 @@ from ._model import Part as Part
 from ._model import PartConfig as PartConfig
 from ._pdm import PDM as PDM
 from ._pdm import bounding_box as bounding_box
+from ._pdm import clamp_local as clamp_local
+from ._pdm import full_jacobian as full_jacobian
 from ._pdm import parameters_from_box as parameters_from_box
 from ._pdm import project as project
+from ._pdm import rigid_jacobian as rigid_jacobian
 from ._pdm import shape_2d as shape_2d
 from ._pdm import shape_3d as shape_3d
+from ._pdm import update_parameters as update_parameters
+from ._pdm import with_size as with_size
 from ._prepare import prepare_clnf as prepare_clnf
 from ._prepare import strip_clnf as strip_clnf
 from ._refit import fit_pdm_to_landmarks as fit_pdm_to_landmarks
-from ._regressor import POSE_OUTPUTS as POSE_OUTPUTS
-from ._regressor import REGRESSOR_SIDE as REGRESSOR_SIDE
-from ._regressor import ShapeRegressor as ShapeRegressor
-from ._regressor import cut_square as cut_square
-from ._regressor import parameters_from_outputs as parameters_from_outputs
-from ._regressor import regress_parameters as regress_parameters
-from ._regressor import rotation_from_rows as rotation_from_rows
-from ._regressor import square_around as square_around
 from ._reported import fitted_points as fitted_points
 from ._reported import report_fit as report_fit
 from ._reported import reported_pdm as reported_pdm
-from ._responses import response_maps as response_maps
-from ._rlms import ResponseFrame as ResponseFrame
-from ._rlms import nu_rlms as nu_rlms
-from ._segments import SegmentConfig as SegmentConfig
-from ._segments import follow_segments as follow_segments
-from ._segments import in_order as in_order
-from ._segments import mean_distance as mean_distance
-from ._segments import scout_segments as scout_segments
-from ._tracker import Progress as Progress
-from ._tracker import Tracked as Tracked
-from ._tracker import TrackState as TrackState
-from ._tracker import attempts as attempts
-from ._tracker import begin_attempt as begin_attempt
-from ._tracker import end_attempt as end_attempt
-from ._tracker import finish_frame as finish_frame
-from ._tracker import open_search as open_search
-from ._tracker import start_frame as start_frame
-from ._tracker import start_track as start_track
-from ._tracker import track_box as track_box
-from ._tracker import track_landmarks as track_landmarks
 from ._validator import Validator as Validator
 from ._validator import normalise_face as normalise_face
 from ._validator import run_validator as run_validator
 from ._validator import validate_landmarks as validate_landmarks
 from ._validator import warp_to_mean_shape as warp_to_mean_shape
+from .experts import CCNFExperts as CCNFExperts
+from .experts import CENExperts as CENExperts
+from .experts import PatchExperts as PatchExperts
+from .experts import SVRExperts as SVRExperts
+from .experts import response_maps as response_maps
+from .experts import sigma_components as sigma_components
+from .search import POSE_OUTPUTS as POSE_OUTPUTS
+from .search import REGRESSOR_SIDE as REGRESSOR_SIDE
+from .search import ShapeRegressor as ShapeRegressor
+from .search import cut_square as cut_square
+from .search import parameters_from_outputs as parameters_from_outputs
+from .search import regress_parameters as regress_parameters
+from .search import rotation_from_rows as rotation_from_rows
+from .search import square_around as square_around
+from .solvers import ResponseFrame as ResponseFrame
+from .solvers import nu_rlms as nu_rlms
+
+# Names that stood here up to version 0.1.
+_MOVED_TO_TRACK = (
+    "Progress",
+    "SegmentConfig",
+    "TrackState",
+    "Tracked",
+    "attempts",
+    "begin_attempt",
+    "end_attempt",
+    "finish_frame",
+    "follow_segments",
+    "in_order",
+    "mean_distance",
+    "open_search",
+    "scout_segments",
+    "start_frame",
+    "start_track",
+    "track_box",
+    "track_landmarks",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MOVED_TO_TRACK:
+        raise AttributeError(f"module 'jaxface.fit' has no attribute {name!r}")
+    warnings.warn(
+        f"jaxface.fit.{name} is now jaxface.track.{name}", DeprecationWarning, stacklevel=2
+    )
+    return getattr(importlib.import_module("jaxface.track"), name)

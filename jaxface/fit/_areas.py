@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from .._types import Gray, Landmarks, PDMParameters
 from ..ops import affine_cells, pad_border, rounded_product, sample_cells
-from ._experts import SUPPORT, PatchExperts
+from ..types import Gray, Landmarks, PDMParameters
 from ._pdm import PDM, shape_2d
 from ._similarity import similarity
+from .experts import SUPPORT, PatchExperts
 
 
 def nearest_view(experts: PatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:

@@ -15,16 +15,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from .._types import Fit, Gray, PartFit, PDMParameters
 from ..ops import materialise, pad_border, select
+from ..types import Fit, Gray, PartFit, PDMParameters
 from ._areas import align_to_reference, nearest_view, sample_areas
 from ._config import FitConfig, ScaleConfig, scale_config
 from ._model import CLNF, LandmarkModel, Part, part_groups, stack_parts
 from ._pdm import shape_2d, zero_parameters
 from ._refit import fit_pdm_to_landmarks
-from ._responses import lane_responses, patch_confidences
-from ._rlms import ResponseFrame, run_passes
 from ._validator import validate_lanes
+from .experts import lane_responses, patch_confidences
+from .solvers import ResponseFrame, run_passes
 
 Lanes = TypeVar("Lanes")  # a pytree whose leaves have one row per face
 

@@ -3,8 +3,8 @@
 import dataclasses
 import math
 
-from ._experts import CENExperts
 from ._model import CLNF
+from .experts import CENExperts
 
 _ACCEPTED = 0.65  # of our validator, whose classes are 1.2 mm of mean error apart
 

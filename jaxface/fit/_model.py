@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ._experts import PatchExperts
 from ._pdm import PDM
-from ._regressor import ShapeRegressor
 from ._validator import Validator
+from .experts import PatchExperts
+from .search import ShapeRegressor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

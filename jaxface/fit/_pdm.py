@@ -6,8 +6,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._types import Box, PDMParameters
 from ..ops import euler_to_matrix, lane_product, matrix_to_euler, small_product
+from ..types import Box, PDMParameters
 
 _HIGHEST = lax.Precision.HIGHEST
 _FEW = 16  # modes

@@ -4,11 +4,10 @@ import dataclasses
 
 import equinox as eqx
 
-from ._ccnf import build_banks
 from ._config import FitConfig
-from ._experts import CCNFExperts, PatchExperts
 from ._model import CLNF, LandmarkModel, Part, stack_parts
 from ._validator import build_bands
+from .experts import CCNFExperts, PatchExperts, build_banks
 
 
 def prepare_clnf(clnf: CLNF, config: FitConfig) -> CLNF:

@@ -6,10 +6,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .._types import Landmarks, PDMParameters
 from ..ops import solve_spd
-from ._normal_equations import full_step, lay_out_modes, project_rows
+from ..types import Landmarks, PDMParameters
 from ._pdm import PDM, extents, shape_2d, update_parameters
+from .solvers import full_step, lay_out_modes, project_rows
 
 _DAMPING = np.float32(0.75)
 _MISSES = 3  # the fit ends at the third step that does not improve by 0.1 %

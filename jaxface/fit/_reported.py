@@ -6,7 +6,7 @@ of `main.pdm`, which pictures show well, and results hold those of a landmark co
 
 import equinox as eqx
 
-from .._types import Fit
+from ..types import Fit
 from ._model import CLNF
 from ._pdm import PDM, shape_2d
 

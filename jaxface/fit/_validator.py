@@ -7,8 +7,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from .._types import Gray, Landmarks, PDMParameters
 from ..ops import blend_taps, pad_border, sample_taps
+from ..types import Gray, Landmarks, PDMParameters
 
 _HIGHEST = lax.Precision.HIGHEST
 _SIDE = 60  # px of the warped face

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from .._types import Camera
+from ..types import Camera
 
 _TINY = 1e-12  # keeps square roots and quotients differentiable at 0
 _ALMOST_ONE = np.float32(1 - 2**-23)

@@ -26,7 +26,7 @@ NO_UNITS = UnitNames((), ())
 
 
 class FaceRow(NamedTuple):
-    """One face in one frame. Coordinate frames and units are those of `jaxface._types`."""
+    """One face in one frame. Coordinate frames and units are those of `jaxface.types`."""
 
     frame: int  # from 1
     face_id: int  # from 0

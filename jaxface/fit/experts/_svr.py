@@ -1,0 +1,64 @@
+"""Response maps of linear SVR patch experts (CLM)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ...ops import extract_patches
+from ._base import SUPPORT, SVRExperts
+
+_MIN_VARIANCE = np.float32(2.220446049250313e-16)
+
+
+def svr_responses(
+    experts: SVRExperts, areas: Float[Array, "n s s"], view: Int[Array, ""]
+) -> Float[Array, "n w w"]:
+    """Response maps of all landmarks in one view: the product over both modalities.
+
+    Args:
+        areas: areas of interest, 0 to 255.
+        view: index of the view.
+    Reference:
+        Saragih et al. 2011; specification 02, C.6.
+    """
+    maps = []
+    for modality, prepare in enumerate((_standardise, _squared_gradient)):
+        correlation = _correlate(prepare(areas), experts.weights[view][:, modality])
+        scaling = experts.scaling[view][:, modality, None, None]
+        bias = experts.bias[view][:, modality, None, None]
+        maps.append(jax.nn.sigmoid(correlation * scaling + bias))
+    return jnp.where(experts.visible[view][:, None, None], maps[0] * maps[1], 0)
+
+
+def _standardise(areas: Float[Array, "n s s"]) -> Float[Array, "n s s"]:
+    centred = areas - jnp.mean(areas, axis=(1, 2), keepdims=True)
+    variance = jnp.mean(centred * centred, axis=(1, 2), keepdims=True)
+    return centred * lax.rsqrt(jnp.where(variance == 0, 1, variance))
+
+
+def _squared_gradient(areas: Float[Array, "n s s"]) -> Float[Array, "n s s"]:
+    dx = areas[:, 1:-1, 2:] - areas[:, 1:-1, :-2]
+    dy = areas[:, 2:, 1:-1] - areas[:, :-2, 1:-1]
+    return jnp.pad(dx * dx + dy * dy, ((0, 0), (1, 1), (1, 1)))
+
+
+def _correlate(
+    areas: Float[Array, "n s s"], weights: Float[Array, "n 11 11"]
+) -> Float[Array, "n w w"]:
+    """Normalised correlation coefficient with OpenCV's limits at tiny variances."""
+    count = areas.shape[0]
+    template = weights.transpose(0, 2, 1).reshape(count, SUPPORT**2)
+    template = template - jnp.mean(template, axis=1, keepdims=True)
+    energy = jnp.sum(template * template, axis=1)[:, None, None]
+    patches = extract_patches(areas, SUPPORT)
+    centred = patches - jnp.mean(patches, axis=1, keepdims=True)
+    product = jnp.einsum("nd,ndyx->nyx", template, centred, precision=lax.Precision.HIGHEST)
+    square = jnp.sum(centred * centred, axis=1) * energy
+    bound = jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0)
+    ratio = product / jnp.where(bound > 0, bound, 1)
+    size = jnp.abs(product)
+    limited = jnp.where(size < 1.125 * bound, jnp.sign(product), 0)
+    coefficient = jnp.where(size < bound, ratio, limited)
+    return jnp.where(energy / SUPPORT**2 < _MIN_VARIANCE, 1, coefficient)

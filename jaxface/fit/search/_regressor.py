@@ -1,0 +1,117 @@
+"""A first guess of pose and shape: a small network that looks at the whole face at once.
+
+Patch experts see a few millimetres each, so that a search which starts at a wrong pose may end on
+edges that look right one by one. The network sees the face as a whole, and where it puts the
+landmarks is one more start of a search.
+
+Reference: as the first stage of cascaded shape regression (Cao et al., Face Alignment by Explicit
+Shape Regression, 2012; Sun et al., Deep Convolutional Network Cascade, 2013).
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from ...detect import Net
+from ...ops import matrix_to_euler
+from ...types import Box, Gray, PDMParameters
+from .._pdm import PDM
+
+REGRESSOR_SIDE = 48  # px of the network's picture
+POSE_OUTPUTS = 9  # before the shape's: two rows of the rotation, place, logarithm of the scale
+_MARGIN = np.float32(1.3)  # side of the square that is looked at, of the box's longer side
+_USUAL_SCALE = np.float32(0.009)  # half sides per mm: of a face in its box
+_TINY = np.float32(1e-6)
+
+
+class ShapeRegressor(eqx.Module):
+    """Tells pose and shape from a grey picture of a face."""
+
+    net: Net  # (48, 48, 1) -> 9 + modes
+
+
+def regress_parameters(
+    regressor: ShapeRegressor, pdm: PDM, gray: Gray, box: Box, size: Int[Array, "2"]
+) -> PDMParameters:
+    """Where a face's landmarks are about.
+
+    Args:
+        pdm: that the regressor was trained for.
+        gray: luma, 0 to 255; may be padded beyond `size`.
+        box: face box, px. One that is empty or not finite is taken as a single pixel.
+        size: height and width of the picture, px.
+    """
+    middle, half = square_around(box)
+    outputs = regressor.net(cut_square(gray, middle, half, size)[..., None])
+    return parameters_from_outputs(pdm, outputs, middle, half)
+
+
+def square_around(box: Box) -> tuple[Float[Array, "2"], Float[Array, ""]]:
+    """Middle and half the side, px, of the square that the network looks at."""
+    low, high = box[:2], box[2:4]
+    usable = jnp.all(jnp.isfinite(box)) & jnp.all(high > low)
+    low, high = jnp.where(usable, low, 0), jnp.where(usable, high, 1)
+    return (low + high) / 2, _MARGIN * jnp.max(high - low) / 2
+
+
+def cut_square(
+    gray: Gray, middle: Float[Array, "2"], half: Float[Array, ""], size: Int[Array, "2"]
+) -> Float[Array, "48 48"]:
+    """The square at the network's size, with mean 0 and deviation 1; 0 where no picture is."""
+    rows, height = _taps(middle[1], half, gray.shape[0], size[0])
+    cols, width = _taps(middle[0], half, gray.shape[1], size[1])
+    picture = gray.astype(jnp.float32)
+    picture = jnp.where(jnp.isfinite(picture), picture, 0)  # one damaged pixel is not all
+    picture = jnp.dot(rows, picture, precision=lax.Precision.HIGHEST)
+    picture = jnp.dot(picture, cols.T, precision=lax.Precision.HIGHEST)
+    inside = height[:, None] * width
+    total = jnp.maximum(jnp.sum(inside), 1)
+    away = (picture - jnp.sum(picture * inside) / total) * inside
+    deviation = jnp.sqrt(jnp.sum(away * away) / total)
+    return away / jnp.maximum(deviation, 1)
+
+
+def _taps(
+    middle: Float[Array, ""], half: Float[Array, ""], length: int, size: Int[Array, ""]
+) -> tuple[Float[Array, "48 n"], Float[Array, " 48"]]:
+    """Weights of one axis's pixels in the picture's, and which of these are in the image.
+
+    Each is a mean under a triangle as wide as the pixels are apart, so that reduced faces do not
+    alias.
+    """
+    step = 2 * half / REGRESSOR_SIDE
+    place = middle - half + step * (np.arange(REGRESSOR_SIDE, dtype=np.float32) + np.float32(0.5))
+    pixels = jnp.arange(length, dtype=jnp.float32)
+    weights = 1 - jnp.abs(pixels - place[:, None]) / jnp.maximum(step, 1)
+    weights = jnp.where(pixels < size, jnp.maximum(weights, 0), 0)
+    total = jnp.sum(weights, axis=1)
+    covered = (place >= 0) & (place <= (size - 1).astype(jnp.float32)) & (total > _TINY)
+    return weights / jnp.maximum(total, _TINY)[:, None], covered.astype(jnp.float32)
+
+
+def parameters_from_outputs(
+    pdm: PDM, outputs: Float[Array, " o"], middle: Float[Array, "2"], half: Float[Array, ""]
+) -> PDMParameters:
+    """PDM parameters of the network's outputs for one square."""
+    scale = _USUAL_SCALE * half * jnp.exp(jnp.clip(outputs[8], -2, 2))
+    deviation = jnp.sqrt(pdm.eigenvalues)
+    return PDMParameters(
+        scale=scale,
+        rotation=matrix_to_euler(rotation_from_rows(outputs[:6])),
+        translation=middle + half * outputs[6:8],
+        local=deviation * jnp.clip(outputs[POSE_OUTPUTS:], -3, 3),
+    )
+
+
+def rotation_from_rows(rows: Float[Array, "6"]) -> Float[Array, "3 3"]:
+    """The rotation nearest to two rows, which are added to those of the identity."""
+    first = _unit(rows[:3] + np.array([1, 0, 0], np.float32))
+    second = rows[3:] + np.array([0, 1, 0], np.float32)
+    second = _unit(second - jnp.sum(second * first) * first)
+    return jnp.stack([first, second, jnp.cross(first, second)])
+
+
+def _unit(vector: Float[Array, "3"]) -> Float[Array, "3"]:
+    return vector * lax.rsqrt(jnp.sum(vector * vector) + _TINY)

@@ -1,0 +1,178 @@
+"""Non-uniform regularised landmark mean shift (NU-RLMS; Baltrusaitis 2013)."""
+
+import functools
+import operator
+from collections.abc import Iterable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from ...ops import select, small_product
+from ...types import PDMParameters
+from .._config import ScaleConfig
+from .._pdm import PDM, clamp_local, update_parameters
+from ._normal_equations import full_step, lay_out_modes, pose_step, project_rows
+
+_HIGHEST = lax.Precision.HIGHEST
+_GRID = np.float32(0.1)  # the kernel's centre is rounded to this, in response pixels
+_STILL = np.float32(0.01)  # px over all landmarks: no further step
+
+
+class ResponseFrame(eqx.Module):
+    """Response maps with the geometry that they were computed in."""
+
+    responses: Float[Array, "n w w"]
+    landmarks: Float[Array, "n 2"]  # px; centres of the maps
+    to_reference: Float[Array, "2 2"]
+    to_image: Float[Array, "2 2"]
+    visible: Bool[Array, " n"]
+    confidence: Float[Array, " n"]
+
+
+def mean_shift(
+    responses: Float[Array, "n w w"], positions: Float[Array, "n 2"], sigma: float
+) -> Float[Array, "n 2"]:
+    """Step from each position to the kernel-weighted mean of its response map.
+
+    The kernel is centred on a grid of 0.1, the position that is subtracted is not.
+
+    Args:
+        responses: non-negative maps.
+        positions: (column, row) in the map.
+        sigma: standard deviation of the kernel, map pixels.
+    Reference:
+        Specification 02, D.4.
+    """
+    return _shift_rows(responses.transpose(1, 2, 0), positions.T, sigma).T
+
+
+def _shift_rows(
+    maps: Float[Array, "w w n"], positions: Float[Array, "2 n"], sigma: float
+) -> Float[Array, "2 n"]:
+    """`mean_shift` with the landmarks last, in sums written out: XLA makes each one loop over
+    vectors of landmarks, five times as fast as its reductions."""
+    window = maps.shape[0]
+    cells = np.arange(window, dtype=np.float32)
+    limited = jnp.clip(positions, 0, np.float32(window - 0.1))
+    centre = _GRID * jnp.floor(limited / _GRID + np.float32(0.5))
+    kernels = jnp.exp(np.float32(-0.5 / sigma**2) * (centre - cells[:, None, None]) ** 2)
+    along_x, along_y = kernels[:, 0], kernels[:, 1]
+    plain = _sum(maps[i] * along_y[i] for i in range(window))
+    by_row = _sum(maps[i] * (along_y[i] * cells[i]) for i in range(1, window))
+    total = _sum(plain[i] * along_x[i] for i in range(window))
+    mean_x = _sum(plain[i] * (along_x[i] * cells[i]) for i in range(1, window))
+    mean_y = _sum(by_row[i] * along_x[i] for i in range(window))
+    safe = jnp.where(total > 0, total, 1)
+    shift = jnp.stack([mean_x / safe, mean_y / safe]) - limited
+    return jnp.where(total > 0, shift, 0)
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
+
+
+def landmark_likelihoods(
+    responses: Float[Array, "n w w"], positions: Float[Array, "n 2"], sigma: float
+) -> Float[Array, " n"]:
+    """Response maps under a Gaussian at each position (specification 02, D.3)."""
+    cells = np.arange(responses.shape[-1], dtype=np.float32)
+    kernels = jnp.exp(np.float32(-0.5 / sigma**2) * (positions[..., None] - cells) ** 2)
+    return jnp.einsum("nyx,nx,ny->n", responses, kernels[:, 0], kernels[:, 1], precision=_HIGHEST)
+
+
+def nu_rlms(
+    pdm: PDM,
+    frame: ResponseFrame,
+    parameters: PDMParameters,
+    *,
+    config: ScaleConfig,
+    rigid: bool,
+) -> tuple[PDMParameters, Float[Array, ""]]:
+    """Moves the pose (and the shape, unless `rigid`) up the response maps.
+
+    Takes `config.iterations` steps; a fit whose landmarks stand still is frozen.
+
+    Args:
+        frame: response maps around the start.
+        parameters: start.
+    Returns:
+        Parameters, and the mean log likelihood of the visible landmarks where the last step
+        started.
+    Reference:
+        Baltrusaitis et al. 2013; specification 02, D.3.
+    """
+    passes, likelihood = run_passes(pdm, frame, parameters, config=config, rigid=(rigid,))
+    return passes[0], likelihood
+
+
+def run_passes(
+    pdm: PDM,
+    frame: ResponseFrame,
+    parameters: PDMParameters,
+    *,
+    config: ScaleConfig,
+    rigid: tuple[bool, ...],
+) -> tuple[list[PDMParameters], Float[Array, ""]]:
+    """Several runs of `nu_rlms`, one from the other's result, in one loop that compiles once.
+
+    Args:
+        rigid: for each run whether only the pose moves.
+    Returns:
+        Parameters after each run, and the likelihood of the last.
+    """
+    weights = frame.visible.astype(frame.landmarks.dtype)
+    if config.weight_factor > 0:
+        weights = weights * (np.float32(config.weight_factor) * frame.confidence)
+    modes = lay_out_modes(pdm, weights)
+    prior = np.float32(config.regularisation) / pdm.eigenvalues
+    maps, base = frame.responses.transpose(1, 2, 0), frame.landmarks.T
+    still = jnp.zeros_like(pdm.eigenvalues)
+
+    def step(carry, inputs):
+        parameters, previous, last, done = carry
+        pose_only, first = inputs
+        shape = modes.shape(parameters.local)
+        landmarks = project_rows(shape, parameters)
+        moved = jnp.sum((landmarks - previous) ** 2)
+        done = ~first & (done | (moved < _STILL**2))
+        positions = _positions(frame, landmarks - base)
+        shift = small_product(frame.to_image, _shift_rows(maps, positions, config.sigma))
+        shift = jnp.where(frame.visible, shift, 0)
+        delta = lax.cond(
+            pose_only,
+            lambda p: jnp.concatenate([pose_step(modes, shape, p, shift), still]),
+            lambda p: full_step(modes, shape, p, shift, prior),
+            parameters,
+        )
+        after = clamp_local(pdm, update_parameters(parameters, delta))
+        after, landmarks, positions = select(
+            done, (parameters, previous, last), (after, landmarks, positions)
+        )
+        return (after, landmarks, positions, done), after
+
+    steps = config.iterations
+    kinds = np.repeat(np.asarray(rigid), steps), np.tile(np.arange(steps) == 0, len(rigid))
+    start = (parameters, base, base, jnp.zeros((), bool))
+    carry, trail = lax.scan(step, start, kinds)
+    ends = range(steps - 1, steps * len(rigid), steps)
+    reached = [jax.tree.map(lambda leaf, end=end: leaf[end], trail) for end in ends]
+    return reached, _mean_log_likelihood(frame, carry[2].T, config.sigma)
+
+
+def _positions(frame: ResponseFrame, offsets: Float[Array, "2 n"]) -> Float[Array, "2 n"]:
+    """Places in the response maps, (column, row), of offsets from their centres in px."""
+    half = np.float32((frame.responses.shape[-1] - 1) // 2)
+    return small_product(frame.to_reference, offsets) + half
+
+
+def _mean_log_likelihood(
+    frame: ResponseFrame, positions: Float[Array, "n 2"], sigma: float
+) -> Float[Array, ""]:
+    each = landmark_likelihoods(frame.responses, positions, sigma)
+    logs = jnp.where(frame.visible, jnp.log(each + np.float32(1e-8)), 0)
+    count = jnp.sum(frame.visible).astype(logs.dtype)
+    return jnp.sum(logs) / jnp.maximum(count, 1)

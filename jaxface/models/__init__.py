@@ -1,0 +1,13 @@
+"""The model, how it is stored and loaded, and the import from OpenFace."""
+
+from ._model import Model as Model
+from ._model import ModelInfo as ModelInfo
+from ._store import InstalledModel as InstalledModel
+from ._store import ModelFileError as ModelFileError
+from ._store import installed_models as installed_models
+from ._store import load_model as load_model
+from ._store import models_dir as models_dir
+from ._store import read_module as read_module
+from ._store import save_model as save_model
+from ._store import shipped_dir as shipped_dir
+from ._store import write_module as write_module

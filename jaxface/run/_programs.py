@@ -1,0 +1,268 @@
+"""The compiled programs: the only place that calls jit and scans over frames."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from ..analyze import baseline_medians
+from ..detect import detect_faces, largest_face
+from ..fit import fit_landmarks
+from ..models import Model
+from ..ops import pad_border, select, to_gray
+from ..pipeline import (
+    ClipFace,
+    Config,
+    Person,
+    SeveralFaces,
+    SeveralState,
+    analyze_frame,
+    choose_person,
+    measure_tracked,
+    pause_several,
+    pause_track,
+    several_frame,
+    single_image,
+    start_several,
+    track_frame,
+)
+from ..track import (
+    Progress,
+    SegmentConfig,
+    Tracked,
+    TrackState,
+    begin_attempt,
+    end_attempt,
+    finish_frame,
+    follow_segments,
+    open_search,
+    scout_segments,
+    start_frame,
+    start_track,
+)
+from ..types import Box, Camera, Detections, Fit, FivePoints, Image, PDMParameters
+from ._stored import StoredFunction
+
+
+class Extras(NamedTuple):
+    """Which large arrays are brought back from the device."""
+
+    fhog: bool = False
+    aligned: bool = False
+
+
+@functools.cache
+def compiler_options() -> dict[str, str | bool]:
+    """XLA's newer code generator for CPUs takes 1.8 GB and 43 s of CPU to compile a tracked frame;
+    the older one takes 0.9 GB and 25 s, for code of the same speed."""
+    options: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=options)(np.float32(0)).block_until_ready()
+    except (TypeError, RuntimeError):  # this JAX has no such option: it has no newer generator
+        return {}
+    return options
+
+
+def compiled(function: Callable, *, donated: tuple[int, ...] = ()) -> StoredFunction:
+    """A program with our compiler options; see `StoredFunction`."""
+    return StoredFunction(function, compiler_options, donated=donated)
+
+
+@compiled
+def detect_program(model: Model, image: Image, size: Int[Array, "2"], config: Config) -> Detections:
+    return detect_faces(model.detector, image.astype(jnp.float32), size=size, config=config.detect)
+
+
+@compiled
+def analyze_box(
+    model: Model,
+    image: Image,
+    box: Box,
+    points: FivePoints,
+    camera: Camera,
+    size: Int[Array, "2"],
+    config: Config,
+) -> ClipFace:
+    fit = fit_landmarks(
+        model.clnf, to_gray(image), box, points=points, size=size, config=config.fit
+    )
+    image = image.astype(jnp.float32)
+    succeeded = jnp.ones((), bool)  # OpenFace gives the gaze of every face in an image
+    face = analyze_frame(model, image, fit, camera, success=succeeded, config=config)
+    return single_image(eqx.tree_at(lambda f: f.success, face, fit.success), model)
+
+
+def slim(face: ClipFace, extras: Extras) -> ClipFace:
+    """Drops what the host does not need."""
+    wanted = (
+        face.face.aligned.astype(jnp.uint8) if extras.aligned else None,
+        face.face.fhog.reshape(*face.face.fhog.shape[:-3], -1) if extras.fhog else None,
+        None,
+    )
+    return eqx.tree_at(lambda f: (f.face.aligned, f.face.fhog, f.face.geometry), face, wanted)
+
+
+@compiled
+def track_chunk(
+    model: Model,
+    state: TrackState,
+    frames: UInt8[Array, "c h w 3"],
+    valid: Bool[Array, " c"],
+    size: Int[Array, "2"],
+    config: Config,
+) -> tuple[TrackState, Tracked]:
+    def step(state, inputs):
+        frame, live = inputs
+        start = select(live, state, pause_track(state))
+        after, tracked = track_frame(model, start, frame, size=size, config=config)
+        return select(live, after, state), tracked
+
+    return lax.scan(step, state, (frames, valid))
+
+
+@compiled
+def gray_program(frames: UInt8[Array, "c h w 3"]) -> UInt8[Array, "c h2 w2"]:
+    """Luma of each frame with a border of one pixel, as `follow_segments` takes it."""
+    return pad_border(to_gray(frames))
+
+
+@compiled
+def follow_program(
+    model: Model,
+    fits: Fit,
+    gray: UInt8[Array, "c h2 w2"],
+    firsts: Int[Array, " b"],
+    steps: Int[Array, ""],
+    phases: Int[Array, " b"],
+    size: Int[Array, "2"],
+    config: Config,
+    segments: SegmentConfig,
+) -> Fit:
+    return follow_segments(
+        *(model.clnf, fits, gray, firsts, steps, phases),
+        size=size,
+        config=config.fit,
+        segments=segments,
+    )
+
+
+@compiled
+def start_program(model: Model, state: TrackState, config: Config) -> Progress:
+    return start_frame(model.clnf, state, config.fit)
+
+
+@compiled
+def begin_program(
+    model: Model, progress: Progress, number: Int[Array, ""], config: Config
+) -> tuple[Fit, Int[Array, ""], Bool[Array, ""]]:
+    return begin_attempt(model.clnf, progress, number, config.fit)
+
+
+@compiled
+def end_program(
+    model: Model, progress: Progress, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
+) -> tuple[Progress, Bool[Array, ""]]:
+    return end_attempt(model.clnf, progress, number, fit, made)
+
+
+@compiled
+def search_program(
+    model: Model,
+    progress: Progress,
+    frame: UInt8[Array, "h w 3"],
+    found: Detections,
+    size: Int[Array, "2"],
+    config: Config,
+) -> Progress:
+    box, points, any_face = largest_face(found)
+    gray = to_gray(frame)
+    return open_search(
+        *(model.clnf, progress, gray, box, points, any_face), size=size, config=config.fit
+    )
+
+
+@compiled
+def finish_program(
+    model: Model, before: TrackState, progress: Progress
+) -> tuple[TrackState, Tracked]:
+    return finish_frame(model.clnf, before, progress)
+
+
+@compiled
+def scout_program(
+    model: Model,
+    fit: Fit,
+    gray: UInt8[Array, "c h2 w2"],
+    start: Int[Array, ""],
+    length: Int[Array, ""],
+    config: Config,
+    segments: SegmentConfig,
+) -> PDMParameters:
+    return scout_segments(
+        *(model.clnf, fit.parameters, gray, start, length), config=config.fit, segments=segments
+    )
+
+
+@functools.partial(compiled, donated=(1,))
+def measure_chunk(
+    model: Model,
+    person: Person,
+    frames: UInt8[Array, "c h w 3"],
+    valid: Bool[Array, " c"],
+    tracked: Tracked,
+    camera: Camera,
+    config: Config,
+    extras: Extras,
+) -> tuple[Person, ClipFace]:
+    def step(person, inputs):
+        frame, live, tracked = inputs
+        image = frame.astype(jnp.float32)
+        after, face = measure_tracked(model, person, image, tracked, camera, config=config)
+        return choose_person(live, after, person), slim(face, extras)
+
+    return lax.scan(step, person, (frames, valid, tracked))
+
+
+@compiled
+def several_chunk(
+    model: Model,
+    state: SeveralState,
+    frames: UInt8[Array, "c h w 3"],
+    valid: Bool[Array, " c"],
+    size: Int[Array, "2"],
+    camera: Camera,
+    config: Config,
+    extras: Extras,
+) -> tuple[SeveralState, SeveralFaces]:
+    def step(state, inputs):
+        frame, live = inputs
+        image = frame.astype(jnp.float32)
+        start = select(live, state, pause_several(model, state))
+        after, faces = several_frame(model, start, image, camera, size=size, config=config)
+        faces = eqx.tree_at(lambda f: f.faces, faces, slim(faces.faces, extras))
+        return select(live, after, state), faces
+
+    return lax.scan(step, state, (frames, valid))
+
+
+@compiled
+def first_track_state(model: Model) -> TrackState:
+    return start_track(model.clnf)
+
+
+@compiled
+def first_several_state(model: Model) -> SeveralState:
+    return start_several(model)
+
+
+@compiled
+def final_medians(person: Person) -> Float[Array, " d"]:
+    return baseline_medians(person.baseline)

@@ -1,0 +1,342 @@
+"""Tracking one face through a video: a pure step with OpenFace's state machine (spec. 01, B.5)."""
+
+import dataclasses
+from collections.abc import Callable
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int
+
+from ..fit import (
+    CLNF,
+    FitConfig,
+    Phase,
+    Search,
+    empty_fit,
+    no_search,
+    parameters_from_box,
+    plan_attempt,
+    record_attempt,
+    refine_fit,
+    search_length,
+    search_phases,
+    search_result,
+    start_search,
+    with_size,
+)
+from ..ops import select
+from ..types import Box, Fit, FivePoints, Gray
+
+_RETRY_TRACKED = 2  # frames between detections after a loss
+_RETRY_NEW = 12  # frames between detections until a first face
+_GIVE_UP = 100  # failures in a row after which the track is forgotten
+
+
+class TrackState(eqx.Module):
+    """History of one tracked face."""
+
+    fit: Fit  # `fit.success` is the validator's verdict on the last frame
+    initialised: Bool[Array, ""]
+    failures: Int[Array, ""]  # in a row; -1 after a success
+
+
+class Tracked(eqx.Module):
+    """Outcome of one frame."""
+
+    fit: Fit
+    success: Bool[Array, ""]  # what OpenFace reports: true on a first detection in any case
+    detected: Bool[Array, ""]  # the face detector ran
+
+
+def start_track(clnf: CLNF) -> TrackState:
+    """State before the first frame (specification 01, B.3)."""
+    return TrackState(
+        fit=empty_fit(clnf),
+        initialised=jnp.zeros((), bool),
+        failures=jnp.full((), -1, jnp.int32),
+    )
+
+
+def track_landmarks(
+    clnf: CLNF,
+    state: TrackState,
+    gray: Gray,
+    find_face: Callable[[], tuple[Box, FivePoints, Bool[Array, ""]]],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig,
+) -> tuple[TrackState, Tracked]:
+    """Follows the face into the next frame; detects it anew where the track is lost.
+
+    Args:
+        gray: luma, 0 to 255.
+        find_face: runs the face detector on this frame; gives a box and five points in px, and
+            whether there is one. Called only inside the branch that needs it.
+        size: height and width of the picture, px.
+    Reference:
+        Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
+    """
+
+    def detect(progress: Progress) -> Progress:
+        box, points, found = find_face()
+        box = with_size(box)
+        return open_search(clnf, progress, gray, box, points, found, size=size, config=config)
+
+    start = start_frame(clnf, state, config)
+    progress = _run_attempts(clnf, start, gray, detect, size=size, config=config)
+    return finish_frame(clnf, state, progress)
+
+
+class Progress(eqx.Module):
+    """What has happened in one frame so far: tracking, then the attempts of a search."""
+
+    state: TrackState
+    search: Search
+    detected: Bool[Array, ""]
+
+
+def _run_attempts(
+    clnf: CLNF,
+    progress: Progress,
+    gray: Gray,
+    detect: Callable[[Progress], Progress],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig,
+) -> Progress:
+    """Tracks (attempt -1), then searches, in one loop: the fit is compiled once.
+
+    Args:
+        detect: opens a search; run only where tracking asks for the face detector.
+    """
+    phases = track_phases(clnf)
+
+    def make(progress: Progress, number: Int[Array, ""]) -> Progress:
+        first, phase, made = begin_attempt(clnf, progress, number, config)
+
+        def run(fit: Fit) -> Fit:
+            return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
+
+        fit = lax.cond(made, run, lambda f: f, first)
+        progress, wanted = end_attempt(clnf, progress, number, fit, made)
+        return lax.cond(wanted, detect, lambda p: p, progress)
+
+    def attempt(progress: Progress, number: Int[Array, ""]) -> tuple[Progress, None]:
+        useful = (number < 0) | progress.search.active
+        return lax.cond(useful, make, lambda p, _: p, progress, number), None
+
+    numbers = jnp.arange(-1, attempts(clnf, config), dtype=jnp.int32)
+    return lax.scan(attempt, progress, numbers)[0]
+
+
+def _search_config(config: FitConfig) -> FitConfig:
+    return dataclasses.replace(config, multi_view=True)
+
+
+def track_phases(clnf: CLNF) -> tuple[Phase, ...]:
+    """Phases that tracking and searching run."""
+    return tuple(dict.fromkeys((Phase.TRACK, Phase.INIT, *search_phases(clnf))))
+
+
+def attempts(clnf: CLNF, config: FitConfig) -> int:
+    """Fits that a search takes at most."""
+    return search_length(clnf, _search_config(config))
+
+
+def start_frame(clnf: CLNF, state: TrackState, config: FitConfig) -> Progress:
+    """Before anything was tried in a frame."""
+    none = no_search(clnf, state.fit, _search_config(config))
+    return Progress(state=state, search=none, detected=jnp.zeros((), bool))
+
+
+def begin_attempt(
+    clnf: CLNF, progress: Progress, number: Int[Array, ""], config: FitConfig
+) -> tuple[Fit, Int[Array, ""], Bool[Array, ""]]:
+    """Where an attempt starts, the phase that it runs, and whether it is made.
+
+    Args:
+        number: -1 to track, else of the search.
+    """
+    state, tracking = progress.state, number < 0
+    tracked = jnp.where(state.fit.success, int(Phase.TRACK), int(Phase.INIT))
+    start, searched, made = plan_attempt(clnf, progress.search, number, _search_config(config))
+    parameters = select(tracking, state.fit.parameters, start)
+    return (
+        eqx.tree_at(lambda f: f.parameters, state.fit, parameters),
+        jnp.where(tracking, tracked, searched),
+        jnp.where(tracking, state.initialised, made),
+    )
+
+
+def end_attempt(
+    clnf: CLNF, progress: Progress, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
+) -> tuple[Progress, Bool[Array, ""]]:
+    """Takes the result of an attempt. Returns also whether the face detector is to run now."""
+    tracking = number < 0
+    search = record_attempt(clnf, progress.search, number, fit, made & ~tracking)
+    followed = select(tracking & made, _record_tracking(progress.state, fit), progress.state)
+    wanted = tracking & _detection_wanted(followed)
+    detected = progress.detected | wanted
+    return Progress(state=followed, search=search, detected=detected), wanted
+
+
+def open_search(
+    clnf: CLNF,
+    progress: Progress,
+    gray: Gray,
+    box: Box,
+    points: FivePoints,
+    found: Bool[Array, ""],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig,
+) -> Progress:
+    """Starts a search in a detected box, px; it makes no attempt where none was `found`.
+
+    Args:
+        gray: luma, 0 to 255; may be padded beyond `size`.
+        size: height and width of the picture, px.
+    """
+    several = _search_config(config)
+    previous = progress.state.fit
+    fresh = start_search(clnf, gray, box, found, previous, size=size, config=several, points=points)
+    return eqx.tree_at(lambda p: p.search, progress, fresh)
+
+
+def finish_frame(clnf: CLNF, before: TrackState, progress: Progress) -> tuple[TrackState, Tracked]:
+    """Ends a frame after the last attempt.
+
+    Args:
+        before: state before the frame.
+    """
+    fit, accepted = search_result(clnf, progress.search)
+    searched = _accept(progress.state, fit, accepted, was_initialised=before.initialised)
+    after, success = select(progress.search.active, searched, _count_failure(progress.state))
+    return after, Tracked(fit=after.fit, success=success, detected=progress.detected)
+
+
+def _record_tracking(state: TrackState, fit: Fit) -> TrackState:
+    failures = jnp.where(fit.success, -1, state.failures + 1)
+    return TrackState(fit=fit, initialised=state.initialised, failures=failures)
+
+
+def _detection_wanted(state: TrackState) -> Bool[Array, ""]:
+    """Whether the detector runs in this frame (specification 01, B.5, step 2)."""
+    k = state.failures
+    new = ~state.initialised & ((k + 1) % _RETRY_NEW == 0)
+    lost = state.initialised & ~state.fit.success & (k % _RETRY_TRACKED == 0)
+    return new | lost
+
+
+def _count_failure(state: TrackState) -> tuple[TrackState, Bool[Array, ""]]:
+    """Bookkeeping of a frame without a new detection (specification 01, B.5, step 4)."""
+    failures = state.failures + jnp.where(state.initialised, 0, 1)
+    counted = TrackState(
+        fit=state.fit,
+        initialised=state.initialised & (failures <= _GIVE_UP),
+        failures=failures,
+    )
+    return counted, state.fit.success
+
+
+def _accept(
+    state: TrackState, fit: Fit, accepted: Bool[Array, ""], *, was_initialised: Bool[Array, ""]
+) -> tuple[TrackState, Bool[Array, ""]]:
+    """Takes the fit of a detected box; a rejected one gives the tracked pose and shape back, but
+    neither the confidence nor the parts (specification 01, B.5, step 3)."""
+    kept = ~was_initialised | accepted
+    restored = eqx.tree_at(
+        lambda f: (f.parameters, f.landmarks, f.likelihood),
+        fit,
+        (state.fit.parameters, state.fit.landmarks, state.fit.likelihood),
+    )
+    after = TrackState(
+        fit=select(kept, fit, restored),
+        initialised=jnp.ones((), bool),
+        failures=jnp.where(kept, -1, state.failures),
+    )
+    return after, kept
+
+
+def track_box(
+    clnf: CLNF,
+    state: TrackState,
+    gray: Gray,
+    box: Box,
+    fresh: Bool[Array, ""],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig,
+    points: FivePoints | None = None,
+) -> TrackState:
+    """Follows the face, or starts from `box` where `fresh`; never detects by itself.
+
+    Models of our own search in a fresh box, as `fit_landmarks` does with `points`.
+
+    Reference:
+        Specification 01, B.5: the variant with a bounding box and a negative
+        `reinit_video_every`, as for several faces.
+    """
+    if clnf.reported is None:
+        fit = _follow_box(clnf, state, gray, box, fresh, size=size, config=config)
+    else:
+        several = _search_config(config)
+
+        def begin() -> Search:
+            return start_search(
+                clnf, gray, box, fresh, state.fit, size=size, config=several, points=points
+            )
+
+        search = lax.cond(fresh, begin, lambda: no_search(clnf, state.fit, several))
+        fit = _follow_or_search(clnf, state, gray, search, size=size, config=config)
+    failures = jnp.where(fresh, -1, state.failures)
+    return TrackState(
+        fit=fit,
+        initialised=jnp.ones((), bool),
+        failures=jnp.where(fit.success, -1, failures + 1).astype(jnp.int32),
+    )
+
+
+def _follow_box(
+    clnf: CLNF,
+    state: TrackState,
+    gray: Gray,
+    box: Box,
+    fresh: Bool[Array, ""],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig,
+) -> Fit:
+    rotation = jnp.zeros(3, box.dtype)
+    empty = empty_fit(clnf)
+    first = eqx.tree_at(
+        lambda f: f.parameters, empty, parameters_from_box(clnf.main.pdm, box, rotation)
+    )
+    tracked = jnp.where(state.fit.success, int(Phase.TRACK), int(Phase.INIT))
+    return refine_fit(
+        clnf,
+        gray,
+        select(fresh, first, state.fit),
+        size=size,
+        config=config,
+        phase=jnp.where(fresh, int(Phase.INIT), tracked),
+        phases=(Phase.TRACK, Phase.INIT),
+    )
+
+
+def _follow_or_search(
+    clnf: CLNF,
+    state: TrackState,
+    gray: Gray,
+    search: Search,
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig,
+) -> Fit:
+    """Follows the face unless there is a search to be made."""
+    known = eqx.tree_at(lambda s: s.initialised, state, ~search.active)
+    start = Progress(state=known, search=search, detected=jnp.zeros((), bool))
+    progress = _run_attempts(clnf, start, gray, lambda p: p, size=size, config=config)
+    found, _ = search_result(clnf, progress.search)
+    return select(search.active, found, progress.state.fit)

@@ -1,0 +1,34 @@
+"""What training starts from: portraits, head models and their landmarks."""
+
+from ._camera import View as View
+from ._camera import euler_to_matrix as euler_to_matrix
+from ._camera import matrix_to_euler as matrix_to_euler
+from ._contour import JAW as JAW
+from ._contour import JawStrips as JawStrips
+from ._contour import jaw_strips as jaw_strips
+from ._contour import landmarks_at_contour as landmarks_at_contour
+from ._convention import as_reported as as_reported
+from ._convention import convention_offsets as convention_offsets
+from ._convention import convention_pdm as convention_pdm
+from ._convention import picture_offsets as picture_offsets
+from ._eyelids import EYES as EYES
+from ._eyelids import IRIS_RADIUS as IRIS_RADIUS
+from ._eyelids import LID_POINTS as LID_POINTS
+from ._eyelids import RING_POINTS as RING_POINTS
+from ._eyelids import eyeball as eyeball
+from ._eyelids import eyelid_paths as eyelid_paths
+from ._eyelids import iris_points as iris_points
+from ._fitting import Observed as Observed
+from ._fitting import fit_head as fit_head
+from ._head_model import PARTS as PARTS
+from ._head_model import HeadModel as HeadModel
+from ._head_model import load_head_model as load_head_model
+from ._head_model import normals as normals
+from ._portraits import SPLITS as SPLITS
+from ._portraits import Portraits as Portraits
+from ._portraits import load_portraits as load_portraits
+from ._portraits import split_of as split_of
+from ._registration import Registered as Registered
+from ._registration import Tools as Tools
+from ._registration import load_tools as load_tools
+from ._registration import register_all as register_all
