@@ -276,7 +276,7 @@ def test_nothing_is_stored_while_a_method_is_replaced(cache: Path, monkeypatch):
 # As a user meets it
 
 
-def define_net(accepts: bool) -> type[eqx.Module]:
+def define_net(accepts: bool) -> Callable[[Net], eqx.Module]:
     class Refiner(eqx.Module):
         """R-Net, or one that lets nothing pass."""
 
@@ -299,7 +299,7 @@ def test_a_redefined_network_finds_the_face(cache: Path):
     assert not [path for path in programs(cache) if "detect" in path.name]
 
 
-_PROGRAM = """
+_EDITED = """
 import jax.numpy as jnp
 from jaxface.ops import to_gray
 from jaxface.run import compiled
@@ -308,18 +308,27 @@ print(compiled(to_gray)(jnp.full((1, 1, 3), 100, jnp.float32)).item())
 """
 
 
+def run_python(program: str, package: Path, cache: Path, **more: str) -> str:
+    """What a program prints that imports the copy of jaxface in the folder `package`."""
+    added = {
+        "PYTHONPATH": str(package),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-c", program]
+    environment = {**os.environ, **added, **more}
+    done = subprocess.run(command, env=environment, capture_output=True, cwd=package, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_edited_sources_count(tmp_path: Path):
     """Those that programs are traced from, and no others."""
     copy, cache = tmp_path / "jaxface", tmp_path / "cache"
     shutil.copytree(ROOT / "jaxface", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    added = {"PYTHONPATH": str(tmp_path), "JAX_COMPILATION_CACHE_DIR": str(cache)}
 
     def run() -> float:
-        environment = {**os.environ, **added, "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-c", _PROGRAM]
-        done = subprocess.run(command, env=environment, capture_output=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr.decode()
-        return float(done.stdout)
+        return float(run_python(_EDITED, tmp_path, cache))
 
     def edit(name: str, old: str, new: str) -> None:
         text = (copy / name).read_text()
@@ -335,3 +344,29 @@ def test_edited_sources_count(tmp_path: Path):
     edit("ops/_color.py", "/ 32768)", "/ 16384)")
     assert run() == 201  # (100 * 32768 + 16384) / 16384, rounded down
     assert len(programs(cache)) == 2
+
+
+_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+from jaxface.ops import to_gray
+from jaxface.run import compiled
+
+first, second = jax.devices()
+function = compiled(to_gray)
+image = np.full((1, 1, 3), 100, np.float32)
+on_first = function(image)
+on_second = function(jax.device_put(image, second))
+with jax.default_device(second):
+    by_default = function(image)
+assert on_first.item() == on_second.item() == by_default.item() == 100
+assert on_first.devices() == {first}
+assert on_second.devices() == by_default.devices() == {second}
+"""
+
+
+def test_arrays_on_another_device_stay_there(tmp_path: Path):
+    """A stored program is compiled for the first device, and refuses what lies on another."""
+    two = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    for _ in range(2):
+        run_python(_DEVICES, ROOT, tmp_path, **two)
+        assert len(programs(tmp_path)) == 1

@@ -75,7 +75,7 @@ class StoredFunction:
     def __call__(self, *args: Any) -> Any:
         arrays, statics = eqx.partition(args, is_array)
         leaves, tree = jax.tree.flatten(arrays)
-        folder = None if any(map(_is_spread, leaves)) else _folder()
+        folder = _folder() if _is_at_home(leaves) else None
         shapes = tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
         values, places = jax.tree.flatten(statics)
         key = (tree, shapes, tuple(values), places, folder, settings())
@@ -175,8 +175,13 @@ def _drop_names(module: Any) -> None:
         PassManager.parse("builtin.module(strip-debuginfo)").run(module.operation)
 
 
-def _is_spread(leaf: object) -> bool:
-    return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+def _is_at_home(leaves: list[Any]) -> bool:
+    """Whether all lies on the first device, for which stored programs are compiled."""
+    home = jax.local_devices()[0]
+    if jax.config.jax_default_device not in (None, home):  # pyright: ignore[reportAttributeAccessIssue]
+        return False
+    sets = (leaf.sharding.device_set for leaf in leaves if isinstance(leaf, jax.Array))
+    return all(devices == {home} for devices in sets)
 
 
 def _folder() -> Path | None:
