@@ -181,7 +181,7 @@ def _is_at_home(leaves: list[Any]) -> bool:
     if jax.config.jax_default_device not in (None, home):  # pyright: ignore[reportAttributeAccessIssue]
         return False
     sets = (leaf.sharding.device_set for leaf in leaves if isinstance(leaf, jax.Array))
-    return all(devices == {home} for devices in sets)
+    return all(len(devices) == 1 and home in devices for devices in sets)
 
 
 def _folder() -> Path | None:
