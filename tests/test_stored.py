@@ -179,7 +179,7 @@ _FOREIGN = {
     "number": MyFloat(1.0),
     "object": object(),
     "nested": {"a": [(1, double)]},
-    "static array": DetectConfig(min_face_size=np.float32(60)),  # pyright: ignore[reportArgumentType]
+    "static array": DetectConfig(min_face_size=np.float64(60)),
 }
 
 
