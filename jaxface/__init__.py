@@ -16,21 +16,23 @@ if TYPE_CHECKING:
     from .io import default_camera as default_camera
     from .io import read_image as read_image
     from .io import read_video as read_video
+    from .models import Config as Config
     from .models import Model as Model
     from .models import ModelFileError as ModelFileError
+    from .models import default_config as default_config
     from .models import installed_models as installed_models
     from .models import load_model as load_model
+    from .models import prepare_model as prepare_model
+    from .models import save_model as save_model
+    from .models import strip_model as strip_model
     from .ops import to_gray as to_gray
     from .pipeline import ClipFace as ClipFace
     from .pipeline import ClipState as ClipState
-    from .pipeline import Config as Config
     from .pipeline import Face as Face
     from .pipeline import SeveralFaces as SeveralFaces
     from .pipeline import SeveralState as SeveralState
     from .pipeline import analyze_frame as analyze_frame
     from .pipeline import clip_frame as clip_frame
-    from .pipeline import default_config as default_config
-    from .pipeline import prepare_model as prepare_model
     from .pipeline import several_frame as several_frame
     from .pipeline import start_clip as start_clip
     from .pipeline import start_several as start_several
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from .types import Camera as Camera
     from .types import Detections as Detections
     from .types import Fit as Fit
+    from .types import LandmarkScheme as LandmarkScheme
     from .types import PDMParameters as PDMParameters
 
 # Where each public name lives. Loaded on first use, so that `jaxface --help` needs no JAX.
@@ -55,19 +58,26 @@ _HOMES = {
     "errors": ("InputError", "InputWarning", "OutputError"),
     "fit": ("FitConfig", "fit_landmarks"),
     "io": ("default_camera", "read_image", "read_video"),
-    "models": ("Model", "ModelFileError", "installed_models", "load_model"),
+    "models": (
+        "Config",
+        "Model",
+        "ModelFileError",
+        "default_config",
+        "installed_models",
+        "load_model",
+        "prepare_model",
+        "save_model",
+        "strip_model",
+    ),
     "ops": ("to_gray",),
     "pipeline": (
         "ClipFace",
         "ClipState",
-        "Config",
         "Face",
         "SeveralFaces",
         "SeveralState",
         "analyze_frame",
         "clip_frame",
-        "default_config",
-        "prepare_model",
         "several_frame",
         "start_clip",
         "start_several",
@@ -84,7 +94,7 @@ _HOMES = {
         "write_csv",
     ),
     "track": ("start_track",),
-    "types": ("Camera", "Detections", "Fit", "PDMParameters"),
+    "types": ("Camera", "Detections", "Fit", "LandmarkScheme", "PDMParameters"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ class Origin(Generic[Tree]):
     """
 
     tree: Tree
+    in_no_program: ClassVar[bool] = True  # programs are found without looking at it
 
     def __repr__(self) -> str:
         return "Origin()"

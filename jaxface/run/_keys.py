@@ -100,6 +100,8 @@ def _name(value: Any, arrays: list[Any]) -> str:
         return f"{value.__module__}:{value.__qualname__}"
     if not is_own(kind):
         raise _Foreign
+    if getattr(kind, "in_no_program", False):
+        return kind.__qualname__
     parts = (getattr(value, field) for field in _fields(value))
     return f"{kind.__module__}:{kind.__qualname__}({_names(parts, arrays)})"
 

@@ -51,6 +51,7 @@ class CCNFExperts(AbstractPatchExperts):
             visible=self.visible,
             gain=jax.device_put(_gain(alpha)),
             bias=self.bias,
+            total=jax.device_put(alpha.sum(-1)),
             confidence=self.confidence,
             banks={
                 window: build_banks(
@@ -81,7 +82,7 @@ class CCNFExperts(AbstractPatchExperts):
                 coupled=coupled,
             )
             gain = jnp.where(self.alpha > _MIN_ALPHA, 2 * self.alpha, 0)
-            shared = (self.visible, gain, self.bias)
+            shared = (self.visible, gain, self.bias, jnp.sum(self.alpha, axis=-1))
             return _responses(shared, (bank,), area[None], view[None])[0]
 
         return lax.map(respond, (areas, views))
@@ -98,6 +99,7 @@ class PreparedCCNFExperts(AbstractPatchExperts):
     visible: Bool[Array, "v n"]
     gain: Float[Array, "v n k"]  # of each neuron's output; 0 where it is skipped
     bias: Float[Array, "v n k"]
+    total: Float[Array, "v n"]  # of the neurons' alpha, where places of a map are not coupled
     confidence: Float[Array, "v n"]
     banks: dict[int, tuple[Bank, ...]]  # by window and view
 
@@ -121,7 +123,7 @@ class PreparedCCNFExperts(AbstractPatchExperts):
         window = areas.shape[-1] - SUPPORT + 1
         if window not in self.banks:
             raise ValueError(_unprepared(self.scale, [window], sorted(self.banks)))
-        shared = (self.visible, self.gain, self.bias)
+        shared = (self.visible, self.gain, self.bias, self.total)
         return _responses(shared, self.banks[window], areas, views)
 
     def confidences(self, view: Int[Array, ""]) -> Float[Array, " n"]:
@@ -150,7 +152,7 @@ def normalise_patches(patches: Float[Array, "n 121 w w"]) -> Float[Array, "n 121
 
 
 def _responses(
-    shared: tuple[Bool[Array, "v n"], Float[Array, "v n k"], Float[Array, "v n k"]],
+    shared: tuple[Array, Array, Array, Array],
     banks: tuple[Bank, ...],
     areas: Float[Array, "b n s s"],
     views: Int[Array, " b"],
@@ -158,11 +160,11 @@ def _responses(
     """Response maps of several faces; zeros where a landmark is invisible.
 
     Args:
-        shared: visible landmarks, gains and biases of all views.
+        shared: visible landmarks (v n), gains and biases (v n k), sums of alpha (v n).
         banks: of each view; or of the one view that all faces are in.
         areas: areas of interest, 0 to 255.
     """
-    visible, gain, bias = (table[views] for table in shared)
+    visible, gain, bias, total = (table[views] for table in shared)
     window = areas.shape[-1] - SUPPORT + 1
     strips = cut_strips(window)
     landmarks_first = areas.transpose(1, 0, 2, 3)
@@ -170,7 +172,10 @@ def _responses(
     columns = _stack_windows(centred, strips)
     products = _by_view(banks, views, columns, lambda bank, x: _product(bank.strips, x))
     raw = _join_strips(_add_neurons(gain, bias, products, _inverse_norms(centred, strips)), strips)
-    smooth = _by_view(banks, views, raw, _smooth)
+    if banks[0].sigma is None:  # all views of a window are alike
+        smooth = raw / (2 * jnp.where(total == 0, 1, total)).T[:, None]
+    else:
+        smooth = _by_view(banks, views, raw, _smooth)
     smooth = smooth - jnp.minimum(jnp.min(smooth, axis=1, keepdims=True), 0)
     smooth = jnp.where(visible.T[:, None], smooth, 0)
     return smooth.reshape(-1, window, window, len(views)).transpose(3, 0, 1, 2)
@@ -222,10 +227,8 @@ def _join_strips(raw: Float[Array, "n r b g c"], strips: Strips) -> Float[Array,
 
 
 def _smooth(bank: Bank, maps: Float[Array, "n p b"]) -> Float[Array, "n p b"]:
-    if bank.sigma is not None:
-        return _product(bank.sigma, maps)
-    assert bank.total is not None  # one of the two is there
-    return maps / (2 * jnp.where(bank.total == 0, 1, bank.total))[:, None, None]
+    assert bank.sigma is not None
+    return _product(bank.sigma, maps)
 
 
 def _by_view(

@@ -24,7 +24,6 @@ class Bank(eqx.Module):
 
     strips: Float[Array, "n j i"]  # j = k r, i = 11 (r + 10), r rows at a time
     sigma: Float[Array, "n s s"] | None  # s = w**2; None where the places are not coupled
-    total: Float[Array, " n"] | None  # sum of the neurons' gains, where they are not coupled
 
 
 def sigma_components(window: int) -> Float[np.ndarray, "3 s s"]:
@@ -85,14 +84,13 @@ def build_banks(
         coupled: whether the places of a map of this size depend on one another.
     """
     # NumPy throughout: every small operation of JAX would be compiled.
-    gains, sums = np.asarray(alpha, np.float64).sum(-1), alpha.sum(-1)
+    total = np.asarray(alpha, np.float64).sum(-1)
     return tuple(
         Bank(
             strips=jax.device_put(_toeplitz(weights[view], window)),
-            sigma=jax.device_put(_sigma(visible[view], gains[view], beta[view], window))
+            sigma=jax.device_put(_sigma(visible[view], total[view], beta[view], window))
             if coupled
             else None,
-            total=None if coupled else jax.device_put(sums[view]),
         )
         for view in range(len(visible))
     )
@@ -118,16 +116,16 @@ def trace_bank(
     for row in range(rows):
         matrices = matrices.at[:, :, row, row : row + SUPPORT].set(centred)
     strips = matrices.reshape(count, neurons * rows, -1)
-    total = jnp.sum(alpha, axis=-1)
     if not coupled:
-        return Bank(strips=strips, sigma=None, total=total)
+        return Bank(strips=strips, sigma=None)
+    total = jnp.sum(alpha, axis=-1)
     components = jnp.asarray(sigma_components(window), weights.dtype)
     diagonal = jnp.eye(window * window, dtype=weights.dtype)
     precision = jnp.einsum("nb,bst->nst", beta, components, precision=lax.Precision.HIGHEST)
     precision = precision + total[:, None, None] * diagonal[None]
     shown = visible[:, None, None]
     sigma = invert_spd(2 * jnp.where(shown, precision, diagonal[None]))
-    return Bank(strips=strips, sigma=jnp.where(shown, sigma, 0), total=None)
+    return Bank(strips=strips, sigma=jnp.where(shown, sigma, 0))
 
 
 def _toeplitz(weights: Float[np.ndarray, "n k 11 11"], window: int) -> np.ndarray:
