@@ -1,7 +1,7 @@
 """Training of the whole model `base`, and its report."""
 
-from ._base import BaseConfig as BaseConfig
 from ._base import PARTS as PARTS
+from ._base import BaseConfig as BaseConfig
 from ._base import assemble_base as assemble_base
 from ._base import base_config as base_config
 from ._base import files_of as files_of
@@ -12,8 +12,8 @@ from ._base import stamp_of as stamp_of
 from ._base import store_base as store_base
 from ._base import train_parts as train_parts
 from ._base import trainers as trainers
-from ._landmarks import LandmarkConfig as LandmarkConfig
 from ._landmarks import MAKERS as MAKERS
+from ._landmarks import LandmarkConfig as LandmarkConfig
 from ._landmarks import Workplace as Workplace
 from ._landmarks import assemble_clnf as assemble_clnf
 from ._landmarks import landmark_config as landmark_config

@@ -17,23 +17,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ...models import Model, ModelInfo
-from ...models import InstalledModel, read_module, save_model
 from ...analyze import FaceAnalyser, no_action_units
+from ...models import InstalledModel, Model, ModelInfo, read_module, save_model
+from ..action_units import PART as ACTION_UNITS
+from ..action_units import ActionUnitConfig, action_unit_config, planned_series, train_action_units
+from ..detector import DetectorRecipe, evaluate_detector, train_detector
 from ..loop import fingerprint
-from ..detector import evaluate_detector
-from ..detector import DetectorRecipe, train_detector
 from ._landmarks import (
-    LandmarkConfig,
     MAKERS,
     REPORTED,
+    LandmarkConfig,
     Workplace,
     assemble_clnf,
     landmark_config,
     planned_steps,
 )
-from ..action_units import PART as ACTION_UNITS
-from ..action_units import ActionUnitConfig, action_unit_config, planned_series, train_action_units
 
 NAME = "base"
 LICENCE = "Apache-2.0"

@@ -12,23 +12,47 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from ...fit import CLNF, PDM, CCNFExperts, LandmarkModel, Part, ShapeRegressor, Validator
 from ...models import read_module, write_module
-from ...fit import CCNFExperts, CLNF, LandmarkModel, PDM, Part, ShapeRegressor, Validator
 from ..data import convention_pdm
+from ..landmarks import (
+    PLANS,
+    SCALES,
+    TRAINED_VIEWS,
+    VIEWS,
+    PDMConfig,
+    RegressorConfig,
+    Source,
+    TrainedView,
+    TrainExpertsConfig,
+    TrainEyesConfig,
+    ValidatorConfig,
+    blank_validator,
+    face_triangles,
+    fitted_starts,
+    measure_regressor,
+    train_experts,
+    train_eye_pdm,
+    train_eyes,
+    train_pdm,
+    train_regressor,
+    train_validator,
+    true_parameters,
+    with_mirror_images,
+)
 from ..loop import draw_curves, draw_losses
-from ..render import REGISTRATION
-from ..landmarks import Source, with_mirror_images
-from ..landmarks import train_eye_pdm
-from ..landmarks import face_triangles
-from ..landmarks import fitted_starts
-from ..render import PictureConfig, Pictures, SHARD, draw_pictures, join
-from ..render import SampleConfig, Sampler, load_sampler, sample_negative
-from ..landmarks import true_parameters
-from ..landmarks import PLANS, TRAINED_VIEWS, TrainExpertsConfig, TrainedView, VIEWS, train_experts
-from ..landmarks import SCALES, TrainEyesConfig, train_eyes
-from ..landmarks import PDMConfig, train_pdm
-from ..landmarks import RegressorConfig, measure_regressor, train_regressor
-from ..landmarks import ValidatorConfig, blank_validator, train_validator
+from ..render import (
+    REGISTRATION,
+    SHARD,
+    PictureConfig,
+    Pictures,
+    SampleConfig,
+    Sampler,
+    draw_pictures,
+    join,
+    load_sampler,
+    sample_negative,
+)
 
 _SIZE, _FACE = 256, (0.25, 0.65)  # of the pictures, px, and of the face in them
 _LARGE_FACE = (0.8, 1.3)  # for the eyes; more than the picture shows

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...fit import CLNF, FitConfig, fit_config, prepare_clnf
-from ._base import BaseConfig, PARTS, curve_files, seconds_of
-from ._landmarks import Workplace
 from ..landmarks import (
     Errors,
     FaceSet,
@@ -17,8 +15,9 @@ from ..landmarks import (
     photograph_faces,
     picture_faces,
 )
-from ..render import PictureConfig, draw_pictures
-from ..render import SampleConfig
+from ..render import PictureConfig, SampleConfig, draw_pictures
+from ._base import PARTS, BaseConfig, curve_files, seconds_of
+from ._landmarks import Workplace
 
 _RERENDERED = 300  # pictures of held-out people
 _YAWS = (0, 15, 30, 45, 60)  # degrees; edges of the buckets
