@@ -16,10 +16,10 @@ import pytest
 from jax import export
 
 import jaxface
-from bench.runs import Data, load
 from jaxface import Camera, Extras, Model
 from jaxface.pipeline import start_person
 from jaxface.run import StoredFunction, _programs
+from jaxface.testing.clips import Data, load
 from jaxface.track import SegmentConfig
 
 from .precision import double_precision

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import jaxface
-from bench.runs import Data, load
 from jaxface import Camera, Model
 from jaxface.cli import Row, main, to_markdown
 from jaxface.models import save_model
 from jaxface.run import SCOPES
+from jaxface.testing.clips import Data, load
 
 
 @pytest.fixture(scope="module")
