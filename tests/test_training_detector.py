@@ -43,6 +43,7 @@ from jaxface.training.detector import (  # noqa: E402  # noqa: E402  # noqa: E40
     face_margins,
     hard_mean,
     mine_squares,
+    mining,  # noqa: E402
     mirror,
     mirror_landmarks,
     new_detector,
@@ -52,7 +53,6 @@ from jaxface.training.detector import (  # noqa: E402  # noqa: E402  # noqa: E40
     run_batch,
     set_operating_point,
 )
-from jaxface.training.detector import _mining as mining  # noqa: E402
 from jaxface.training.loop import Fitted, Recipe, fit  # noqa: E402
 
 from .cartoons import cartoon_scenes, cartoon_sources, draw_face, oval  # noqa: E402

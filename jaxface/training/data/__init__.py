@@ -1,6 +1,7 @@
 """What training starts from: portraits, head models and their landmarks."""
 
 from ._camera import View as View
+from ._camera import best_rotation as best_rotation
 from ._camera import euler_to_matrix as euler_to_matrix
 from ._camera import matrix_to_euler as matrix_to_euler
 from ._contour import JAW as JAW

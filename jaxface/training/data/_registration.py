@@ -22,7 +22,7 @@ from ._fitting import fit_head
 from ._head_model import HeadModel, load_head_model
 from ._portraits import Portraits, load_portraits
 
-_FORMAT = 2  # of the files; to be raised when the fit or the matte changes
+_FORMAT = 3  # of the files; to be raised when the fit or the matte changes
 _WIDTH = 8.0  # mm over which a bend fades
 _SMOOTH = 0.03  # how far a bend may miss its mesh point, against noise
 _IRISES = ((473, 478), (468, 473))  # mesh points of the left and the right iris; the centre first

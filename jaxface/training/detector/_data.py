@@ -19,10 +19,10 @@ from ...types import Image
 from ..data import Tools, register_all
 from ..render import Sampler, SceneConfig, sample_scene
 from ._clutter import Picture
-from ._mining import Crops, join, make_crops, random_squares
 from ._nets import SIDES
 from ._renders import photograph, render_people
 from ._scenes import Face, Scene, divide_faces
+from .mining import Crops, join, make_crops, random_squares
 
 # Per scene: negatives, parts and positives kept, and squares tried near each face and anywhere.
 _MOST = {"pnet": (40, 16, 24), "rnet": (24, 8, 14), "onet": (12, 5, 10)}

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from ...detect import Net
-from ._mining import NEGATIVE, POSITIVE, Crops
 from ._nets import run_batch
+from .mining import NEGATIVE, POSITIVE, Crops
 
 _HARD = 0.7  # share of the faces and non-faces of a batch, the worst ones, that count
 _NEAR = 0.05  # box sizes; errors below count less

@@ -20,9 +20,9 @@ from ..render import Sampler
 from ._close import make_close_scene, photographs
 from ._data import Scenes, build_crops, build_scenes, draw_batch, head_scene, load_sources
 from ._loss import crop_margins, detector_loss, shift_scores
-from ._mining import NEGATIVE, PART, POSITIVE, Crops
 from ._report import boxes_of, detect_in, pair_up
 from ._scenes import Scene, make_scene
+from .mining import NEGATIVE, PART, POSITIVE, Crops
 
 _PEOPLE, _CLOSE = 0.225, 0.525  # shares of scenes with many people and of close ones; then heads
 _EVERY = 3  # whose renderings are shown: those of every third person

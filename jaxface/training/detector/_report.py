@@ -16,8 +16,8 @@ from ...types import Detections
 from ..data import load_tools
 from ._clutter import Picture, make_clutter
 from ._data import Sources, load_sources
-from ._mining import five_points, overlaps
 from ._scenes import Face, Scene, make_scene
+from .mining import five_points, overlaps
 
 _CANVAS = (576, 576)  # px; holds a portrait, turned
 _SAME = 0.4  # overlap from which a detection is the face

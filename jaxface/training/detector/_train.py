@@ -33,10 +33,10 @@ from ._data import (
     load_sources,
 )
 from ._loss import detector_loss, face_margins, set_operating_point
-from ._mining import LANDMARK_FRAME, NEGATIVE, POSITIVE
 from ._nets import NAMES, new_detector
 from ._polish import PolishRecipe, polish, polish_scenes
 from ._scenes import Scene, make_scene
+from .mining import LANDMARK_FRAME, NEGATIVE, POSITIVE
 
 _POLISH_STREAM = 3  # of random numbers, and the one after it
 _SHARES = {"pnet": (0.5, 0.2, 0.3), "rnet": (0.5, 0.2, 0.3), "onet": (0.45, 0.15, 0.4)}

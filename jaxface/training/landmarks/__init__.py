@@ -51,7 +51,7 @@ from ._regressor import tilt_pictures as tilt_pictures
 from ._regressor import train_regressor as train_regressor
 from ._starts import NoiseConfig as NoiseConfig
 from ._starts import Starts as Starts
-from ._starts import _project as _project
+from ._starts import project as project
 from ._starts import random_starts as random_starts
 from ._starts import true_parameters as true_parameters
 from ._validator import BINS as BINS

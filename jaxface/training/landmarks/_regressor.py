@@ -115,8 +115,7 @@ def _random_tilts(rng: np.random.Generator, config: RegressorConfig) -> np.ndarr
     """Rotations (b, 3, 3) in the picture, none for a part of them."""
     angles = rng.uniform(-config.tilt, config.tilt, config.batch)
     angles = np.radians(np.where(rng.random(config.batch) < config.tilted, angles, 0))
-    zeros = np.zeros_like(angles)
-    return np.stack([euler_to_matrix(a) for a in np.stack([zeros, zeros, angles], axis=1)])
+    return euler_to_matrix(angles[:, None] * np.array([0, 0, 1]))
 
 
 def tilt_pictures(
@@ -161,7 +160,7 @@ def train_regressor(
         tilts = _random_tilts(rng, config)
         landmarks = pictures.landmarks[rows]
         gray, landmarks = tilt_pictures(pictures.gray[rows], landmarks, tilts)
-        turns = np.stack([euler_to_matrix(angles) for angles in truth.rotation[rows]])
+        turns = euler_to_matrix(truth.rotation[rows])
         boxes = jittered_boxes(landmarks, rng, shift=config.shift, stretch=config.stretch)
         return {
             "gray": gray,
@@ -206,7 +205,7 @@ def measure_regressor(
         away = np.linalg.norm(landmarks - pictures.landmarks[rows], axis=-1).mean(axis=1)
         missed.append(away / pictures.scale[rows])
         angles = np.stack([np.asarray(found.rotation), pictures.rotation[rows]])
-        turns = np.array([[euler_to_matrix(a) for a in side] for side in angles])
+        turns = euler_to_matrix(angles)
         cosine = (np.einsum("nij,nij->n", turns[0], turns[1]) - 1) / 2
         turned.append(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
     errors, angles = (np.concatenate(x)[: len(pictures)] for x in (missed, turned))
