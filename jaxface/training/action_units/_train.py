@@ -16,7 +16,7 @@ import numpy as np
 from ...analyze import ActionUnits, FaceAnalyser
 from ...fit import CLNF, PDM
 from ...models import write_module
-from ..loop import draw_curves
+from ..loop import draw_curves, share_of
 from ..render import Sampler
 from ._follow import FollowConfig, Follower
 from ._heads import (
@@ -64,14 +64,12 @@ def action_unit_config(*, seed: int = 0, share: float = 1.0) -> ActionUnitConfig
     Raises:
         ValueError: the share is not positive.
     """
-    if not share > 0:
-        raise ValueError(f"share: expected a positive number, got {share}")
     usual = ActionUnitConfig()
     series = [
         dataclasses.replace(
             config,
-            portraits=max(int(share * config.portraits), 1),
-            heads=max(int(share * config.heads), 1),
+            portraits=share_of(config.portraits, share),
+            heads=share_of(config.heads, share),
             seed=seed,
         )
         for config in usual.series

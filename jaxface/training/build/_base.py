@@ -22,7 +22,7 @@ from ...models import InstalledModel, Model, ModelInfo, read_module, save_model
 from ..action_units import PART as ACTION_UNITS
 from ..action_units import ActionUnitConfig, action_unit_config, planned_series, train_action_units
 from ..detector import DetectorRecipe, evaluate_detector, train_detector
-from ..loop import fingerprint
+from ..loop import fingerprint, share_of
 from ._landmarks import (
     MAKERS,
     REPORTED,
@@ -72,15 +72,15 @@ def base_config(*, seed: int = 0, share: float = 1.0, people: int | None = None)
     recipe = dataclasses.replace(
         usual,
         people=usual.people if people is None else min(people, usual.people),
-        scenes=max(int(share * usual.scenes), 20),
-        head_scenes=max(int(share * usual.head_scenes), 4),
-        validation_scenes=max(int(share * usual.validation_scenes), 20),
-        steps=tuple(max(int(share * steps), 10) for steps in usual.steps),
+        scenes=share_of(usual.scenes, share, least=20),
+        head_scenes=share_of(usual.head_scenes, share, least=4),
+        validation_scenes=share_of(usual.validation_scenes, share, least=20),
+        steps=tuple(share_of(steps, share, least=10) for steps in usual.steps),
         polish=dataclasses.replace(
             usual.polish,
-            scenes=max(int(share * usual.polish.scenes), 40),
-            validation_scenes=max(int(share * usual.polish.validation_scenes), 20),
-            steps=max(int(share * usual.polish.steps), 10),
+            scenes=share_of(usual.polish.scenes, share, least=40),
+            validation_scenes=share_of(usual.polish.validation_scenes, share, least=20),
+            steps=share_of(usual.polish.steps, share, least=10),
         ),
     )
     units = action_unit_config(seed=seed, share=share)

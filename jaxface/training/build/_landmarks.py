@@ -40,7 +40,7 @@ from ..landmarks import (
     true_parameters,
     with_mirror_images,
 )
-from ..loop import draw_curves, draw_losses
+from ..loop import draw_curves, draw_losses, share_of
 from ..render import (
     REGISTRATION,
     SHARD,
@@ -92,15 +92,13 @@ def landmark_config(*, seed: int = 0, share: float = 1.0) -> LandmarkConfig:
     Raises:
         ValueError: the share is not positive.
     """
-    if not share > 0:
-        raise ValueError(f"share: expected a positive number, got {share}")
     usual = LandmarkConfig()
     counts = ("portraits", "frontal", "heads", "eye_portraits", "eye_heads", "negatives")
     counts += ("whole_portraits", "whole_heads")
-    fewer = {name: max(int(share * getattr(usual, name)), 1) for name in counts}
-    examples = max(int(share * usual.experts.examples), usual.experts.program.batch)
+    fewer = {name: share_of(getattr(usual, name), share) for name in counts}
+    examples = share_of(usual.experts.examples, share, least=usual.experts.program.batch)
     recipe = usual.regressor.recipe
-    recipe = dataclasses.replace(recipe, steps=max(int(share * recipe.steps), 10))
+    recipe = dataclasses.replace(recipe, steps=share_of(recipe.steps, share, least=10))
     return dataclasses.replace(
         usual,
         **fewer,

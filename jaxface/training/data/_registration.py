@@ -6,7 +6,6 @@ and rendered heads share one definition.
 """
 
 import dataclasses
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -15,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..loop import write_arrays
 from ._camera import View
 from ._contour import JawStrips, jaw_strips, landmarks_at_contour
 from ._correspondence import Correspondence, find_correspondence, observe
@@ -190,11 +190,8 @@ def register_all(
 
 
 def _save(registered: Registered, path: Path, fingerprint: int) -> None:
-    """Writes whole files only, so that an interrupted run leaves none that is cut short."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.savez_compressed(file, fingerprint=fingerprint, **dataclasses.asdict(registered))
-    partial.replace(path)
+    arrays = {"fingerprint": fingerprint, **dataclasses.asdict(registered)}
+    write_arrays(path, arrays, compressed=True)
 
 
 def _load(path: Path, fingerprint: int) -> Registered | None:

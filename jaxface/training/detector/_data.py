@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ...detect import MTCNN, DetectConfig, corrected_squares, propose_boxes, refine_boxes
 from ...types import Image
 from ..data import Tools, register_all
+from ..loop import write_arrays
 from ..render import Sampler, SceneConfig, sample_scene
 from ._clutter import Picture
 from ._nets import SIDES
@@ -113,7 +114,7 @@ def build_scenes(make: Callable[[int], Scene], count: int, size: int, *, path: P
             images[index] = scene.image
             found.append(scene)
         images.flush()
-        np.savez(labels, **_pack(found, "landmarks"), **_pack(found, "ignored"))
+        write_arrays(labels, _pack(found, "landmarks") | _pack(found, "ignored"))
     with np.load(labels) as stored:
         landmarks, ignored = (
             tuple(np.split(stored[name], np.cumsum(stored[f"{name}_counts"])[:-1]))
@@ -229,9 +230,7 @@ def _scene_crops(
 def save_crops(path: Path, crops: Crops) -> None:
     """Writes crops to one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.tmp.npz")
-    np.savez(temporary, **dataclasses.asdict(crops))
-    temporary.replace(path)
+    write_arrays(path, vars(crops))
 
 
 def load_crops(path: Path) -> Crops:

@@ -121,7 +121,7 @@ def polish(
             functools.partial(draw_hard, crops, rank_crops(onet, crops), (seed, _STREAM, number)),
             Recipe(steps=recipe.steps, rate=rate),
             parts=("score", "box", "points"),
-            checkpoint=folder / f"polish-{number}-state.npz",
+            checkpoint=folder / f"polish-{number}.state",
             title=f"onet, round {number + 1}",
             seed=seed + number + 1,
         )

@@ -182,7 +182,7 @@ def _train_net(
         batches,
         Recipe(steps=recipe.steps[index]),
         parts=("score", "box", "points") if name == "onet" else ("score", "box"),
-        checkpoint=folder / f"{name}-state.npz",
+        checkpoint=folder / f"{name}.state",
         title=name,
         seed=seed,
     )

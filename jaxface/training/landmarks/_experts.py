@@ -205,7 +205,7 @@ def _checkpoint(
 ) -> tuple[Progress, list[np.ndarray], Path]:
     """The state that an earlier run with the same settings and data left, or a fresh one."""
     key = fingerprint(config, view, shown.tolist(), made_from)
-    path = folder / f"experts-{scale}-{-VIEWS[view]:02d}-{key}.npz"
+    path = folder / f"experts-{scale}-{-VIEWS[view]:02d}-{key}.state"
     seed = jax.random.fold_in(jax.random.key(config.seed), 1000 + 16 * scale + view)
     fresh = start_training(seed, len(_own_landmarks(view, shown)), config.program)
     return *load_state(path, fresh), path

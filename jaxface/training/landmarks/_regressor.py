@@ -179,7 +179,7 @@ def train_regressor(
         batch,
         config.recipe,
         parts=("landmarks, mm", "rotation", "shape"),
-        checkpoint=Path(folder) / f"regressor-{name}.npz",
+        checkpoint=Path(folder) / f"regressor-{name}.state",
         title="regressor",
         seed=config.seed,
     )

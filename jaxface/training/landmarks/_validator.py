@@ -356,7 +356,7 @@ def train_validator(
     wanted = soft_classes(warped.error, config)
     keep = ~warped.held_back
     state = State(start, _adam(config, 1).init(start), jnp.zeros((), jnp.int32))
-    path = place / f"validator-{fingerprint(config, made_from)}.npz"
+    path = place / f"validator-{fingerprint(config, made_from)}.state"
     state, curve = load_state(path, state)
     data = jnp.asarray(faces[keep]), jnp.asarray(wanted[keep])
     key = jax.random.fold_in(jax.random.key(config.seed), 1)

@@ -71,9 +71,16 @@ class Sampler:
         """Numbers of the registered people, ascending."""
         return np.array(sorted(self.registered))
 
-    def of_split(self, name: str) -> np.ndarray:
-        """Numbers of the registered people of one part of the split."""
-        return np.intersect1d(self.people, self.tools.portraits.split[name])
+    def of_split(self, name: str, *, needed: bool = False) -> np.ndarray:
+        """Numbers of the registered people of one set of the split.
+
+        Raises:
+            ValueError: somebody is needed, and nobody of the set is registered.
+        """
+        people = np.intersect1d(self.people, self.tools.portraits.split[name])
+        if needed and not len(people):
+            raise ValueError(f"split {name}: expected registered people, got none")
+        return people
 
     def textured(self, person: int) -> Textured:
         """One portrait ready to be drawn; some are kept, the longest unused goes first."""
