@@ -25,7 +25,6 @@ from ..detector import DetectorRecipe, evaluate_detector, train_detector
 from ..loop import fingerprint, share_of
 from ._landmarks import (
     MAKERS,
-    REPORTED,
     LandmarkConfig,
     Workplace,
     assemble_clnf,
@@ -219,9 +218,7 @@ def assemble_base(folder: Path | str) -> Model:
         ModelFileError: a part is missing.
     """
     parts = Path(folder) / "parts"
-    clnf = dataclasses.replace(
-        assemble_clnf(folder), reported=read_module(parts / f"{REPORTED}.safetensors")
-    )
+    clnf = assemble_clnf(folder)
     heads = parts / f"{ACTION_UNITS}.safetensors"
     analyser = read_module(heads) if heads.is_file() else no_action_units(clnf.main.pdm)
     assert isinstance(analyser, FaceAnalyser)

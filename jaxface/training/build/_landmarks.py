@@ -164,7 +164,7 @@ def open_workplace(data: Path | str, out: Path | str, *, people: int | None = No
 
 
 def _face_pictures(place: Workplace, config: LandmarkConfig, report: Report) -> Source:
-    """Pictures of the training part, with their mirror images, and their true parameters."""
+    """Pictures of the training set, with their mirror images, and their true parameters."""
     kinds = (
         (config.portraits, "portrait", SampleConfig(size=_SIZE, face=_FACE), 0),
         (config.frontal, "portrait", SampleConfig(size=_SIZE, face=_FACE, yaw=_NEAR_FRONTAL), 5),
@@ -344,7 +344,10 @@ MAKERS = {
 
 
 def assemble_clnf(folder: Path | str) -> CLNF:
-    """Puts the trained parts of an output folder together; `prepare_clnf` comes next.
+    """The landmark model of an output folder's parts, as `base` has it; `prepare_clnf` comes next.
+
+    It knows the points that `base` reports, since `fit_config` tells by them that it is no model of
+    OpenFace: action units are learnt from fits that are accepted as those of `base` are.
 
     Raises:
         ModelFileError: a part is missing.
@@ -364,4 +367,5 @@ def assemble_clnf(folder: Path | str) -> CLNF:
         early_termination=None,
         triangles=jnp.asarray(face_triangles(pdm)),
         regressor=read("regressor"),  # pyright: ignore[reportArgumentType]
+        reported=read(REPORTED),  # pyright: ignore[reportArgumentType]
     )
