@@ -223,8 +223,8 @@ def _fit_line(path: Path, recipe: Recipe) -> Fitted:
 
 
 def _fit(start, batches, path: Path, recipe: Recipe, loss=_line_loss) -> Fitted:
-    parts = ("a",)
-    return fit(start, loss, batches, recipe, parts=parts, checkpoint=path, title="line", seed=5)
+    terms = ("a",)
+    return fit(start, loss, batches, recipe, terms=terms, checkpoint=path, title="line", seed=5)
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
@@ -304,7 +304,7 @@ def toy(
         detector_loss,
         batches,
         recipe,
-        parts=("score", "box"),
+        terms=("score", "box"),
         checkpoint=state,
         title="toy",
         seed=0,

@@ -175,7 +175,7 @@ def test_the_jaw_lies_at_the_outline_of_the_face(head, strips, yaw):
     np.testing.assert_array_equal(found[JAW:], head.mean[head.landmarks[JAW:]])
     fixed = view.project(head.mean[head.landmarks[:JAW]])
     # Nothing of the face lies farther out than the side that is turned away, at its heights.
-    face = view.project(head.mean[np.unique(head.triangles[head.part_of("face")])])
+    face = view.project(head.mean[np.unique(head.triangles[head.piece_of("face")])])
     far = slice(0, 5) if yaw > 0 else slice(12, JAW)
     sign = -1 if yaw > 0 else 1
     if abs(yaw) > 30:

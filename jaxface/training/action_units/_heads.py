@@ -1,4 +1,4 @@
-"""Linear heads by ridge regression, each over the part of the face where its unit shows.
+"""Linear heads by ridge regression, each over the region of the face where its unit shows.
 
 A head is clipped to 0 to 5 where it is used, so a face without the unit may give it any negative
 value: closed eyes are no failure of the head for wide ones. Such a face counts only where the
@@ -110,7 +110,7 @@ def targets(faces: Faces, *, dynamic: bool) -> np.ndarray:
 
 
 class Regression:
-    """Ridge regression over parts of the features, which are standardised once."""
+    """Ridge regression over some of the features, which are standardised once."""
 
     def __init__(self, features: np.ndarray) -> None:
         self.mean = features.mean(axis=0)

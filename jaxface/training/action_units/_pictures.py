@@ -125,8 +125,8 @@ def _load(path: Path) -> list[tuple[Series, int]]:
     with np.load(path) as file:
         stored = {name: file[name] for name in file.files}
     people, pictures = stored["person"], stored["scale"].shape[1]
-    parts = np.split(stored["jpeg"], stored["ends"][:-1])
-    images = np.stack([np.asarray(cv2.imdecode(p, cv2.IMREAD_COLOR))[..., ::-1] for p in parts])
+    pieces = np.split(stored["jpeg"], stored["ends"][:-1])
+    images = np.stack([np.asarray(cv2.imdecode(p, cv2.IMREAD_COLOR))[..., ::-1] for p in pieces])
     images = images.reshape(len(people), pictures, *images.shape[1:])
     return [
         (Series(images=images[i], **{name: stored[name][i] for name in _LABELS}), int(person))

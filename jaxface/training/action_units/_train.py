@@ -3,7 +3,7 @@
 In a clip what a person shows at rest is known and taken off; a single picture is judged by
 itself, which is harder: a smile may be how the mouth always is. Both learn from landmarks as the
 landmark model finds them, which is not quite where they are. Of each, the units that people of the
-validation part show to be learnt well enough are kept; the others are not in the model.
+validation set show to be learnt well enough are kept; the others are not in the model.
 """
 
 import dataclasses

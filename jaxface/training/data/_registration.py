@@ -45,8 +45,8 @@ class Tools:
     def fingerprint(self) -> int:
         """Changes with everything that registrations depend on, the code of the fit excepted."""
         total = _FORMAT
-        for part in (self.bend[::97], *dataclasses.astuple(self.pairs), self.strips.share):
-            total = zlib.crc32(np.ascontiguousarray(part).tobytes(), total)
+        for array in (self.bend[::97], *dataclasses.astuple(self.pairs), self.strips.share):
+            total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
         return total
 
 
@@ -133,7 +133,7 @@ def _foreground(tools: Tools, person: int, projected: np.ndarray) -> np.ndarray:
     """Cuts the person out of the plain backdrop, starting from the head's outline."""
     image = tools.portraits.image(person)[::_MASK_STEP, ::_MASK_STEP, ::-1]
     height, width = image.shape[:2]
-    points = (projected[: tools.head.triangles[tools.head.part_of("head")].max(), :2]) / _MASK_STEP
+    points = (projected[: tools.head.triangles[tools.head.piece_of("head")].max(), :2]) / _MASK_STEP
     hull = cv2.convexHull(np.rint(points).astype(np.int32))
     centre, size = points.mean(0), np.ptp(points, axis=0)
     mask = np.full((height, width), cv2.GC_PR_BGD, np.uint8)

@@ -25,7 +25,7 @@ from ._renders import photograph, render_people
 from ._scenes import Face, Scene, divide_faces
 from .mining import Crops, join, make_crops, random_squares
 
-# Per scene: negatives, parts and positives kept, and squares tried near each face and anywhere.
+# Per scene: negatives, partial faces and positives kept; squares tried near each face and anywhere.
 _MOST = {"pnet": (40, 16, 24), "rnet": (24, 8, 14), "onet": (12, 5, 10)}
 _NEAR = {"pnet": 16, "rnet": 8, "onet": 6}
 _SEEN = 0.35  # share of a made-up head's landmarks; half are in profile
@@ -61,7 +61,7 @@ class Scenes:
 def load_sources(
     tools: Tools, people: np.ndarray, views: int, out: Path, *, every: int = 1
 ) -> Sources:
-    """Photographs and renderings of people, and parts of the photographs without a face.
+    """Photographs and renderings of people, and pieces of the photographs without a face.
 
     Args:
         tools: portraits and head model.
@@ -85,7 +85,7 @@ def _patches(face: Face) -> list[Picture]:
     gap = 0.08 * (high - low)
     below = face.image[int(high[1] + gap[1]) :]
     left, right = face.image[:, : int(low[0] - gap[0])], face.image[:, int(high[0] + gap[0]) :]
-    return [part for part in (below, left, right) if min(part.shape[:2]) >= 40]
+    return [piece for piece in (below, left, right) if min(piece.shape[:2]) >= 40]
 
 
 def key_of(settings: object) -> str:
@@ -196,15 +196,15 @@ def build_crops(
         seed: decides what is kept.
         path: `.npz` file of the crops.
         config: what the networks before let pass.
-        most: negatives, parts and positives kept of a scene, by default the usual ones.
+        most: negatives, partial faces and positives kept of a scene, by default the usual ones.
     """
     if not path.is_file():
         most = _MOST[name] if most is None else most
-        parts = [
+        found = [
             _scene_crops(name, mtcnn, scenes, index, seed, config, most)
             for index in tqdm(range(len(scenes)), f"{name} crops", unit="scene")
         ]
-        save_crops(path, join(parts))
+        save_crops(path, join(found))
     return load_crops(path)
 
 
@@ -242,7 +242,7 @@ def load_crops(path: Path) -> Crops:
 def draw_batch(
     crops: Crops, kinds: Sequence[np.ndarray], counts: Sequence[int], rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """A batch with fixed numbers of negatives, parts and positives.
+    """A batch with fixed numbers of negatives, partial faces and positives.
 
     Args:
         crops: to draw from, with repetition.

@@ -96,7 +96,7 @@ def train_experts(
     """Trains the experts of all scales and views, or goes on where an earlier run stopped.
 
     Args:
-        source: pictures of the training part and their mirror images.
+        source: pictures of the training set and their mirror images.
         folder: for checkpoints; created if need be.
         progress: called with 1 after each epoch of a view.
 

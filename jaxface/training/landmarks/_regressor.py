@@ -148,7 +148,7 @@ def train_regressor(
     """Trains the regressor, or goes on where an earlier run stopped.
 
     Args:
-        source: pictures of the training part and their mirror images.
+        source: pictures of the training set and their mirror images.
         folder: for the checkpoint.
     """
     pictures, truth = source.pictures, source.truth
@@ -178,7 +178,7 @@ def train_regressor(
         lambda model, data, key: regressor_loss(pdm, config, model, data, key),
         batch,
         config.recipe,
-        parts=("landmarks, mm", "rotation", "shape"),
+        terms=("landmarks, mm", "rotation", "shape"),
         checkpoint=Path(folder) / f"regressor-{name}.state",
         title="regressor",
         seed=config.seed,

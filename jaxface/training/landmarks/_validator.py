@@ -43,7 +43,7 @@ class ValidatorConfig:
     levels: tuple[float, ...] = (0.15, 0.5, 1, 2, 4, 8, 16)  # of noise around the truth
     examples: int = 1500  # per level
     negatives: int = 2000
-    fits: int = 4000  # that ended where they may, see `_failed_fits`
+    fits: int = 4000  # that ended where they may, see `fitted_starts`
     batch: int = 64
     epochs: int = 8
     rate: float = 1e-3
@@ -100,18 +100,25 @@ def start_net(key: PRNGKeyArray, config: ValidatorConfig) -> Net:
 
 
 def build_validator(frames: FaceFrames, net: Net, mean: np.ndarray, std: np.ndarray) -> Validator:
-    """The validator of all frames; those of positive yaw mirror the others.
+    """The validator of all frames, which share one network.
+
+    A frame is a pose, one of `YAWS`, that faces are warped to. Only the frames of zero and of
+    negative yaw are trained. A frame of positive yaw takes the mean and the deviation of the frame
+    that turns as far to the other side, and a network that sees mirrored faces, because a face in
+    a mirror looks like one that turns the other way.
 
     Args:
-        mean, std: (3, 60, 60) of the standardised faces of the trained frames.
+        mean, std: (3, 60, 60) of the faces in the trained frames, grey levels.
     """
     mask = frames.triangle_id >= 0
     source = [min(frame, MIRROR_FRAME[frame]) for frame in range(len(YAWS))]
     turned = [frame >= _TRAINED for frame in range(len(YAWS))]
 
-    def spread(image: np.ndarray, outside: float) -> Array:
-        parts = [image[s][:, ::-1] if t else image[s] for s, t in zip(source, turned, strict=True)]
-        return jnp.asarray(np.where(mask, np.stack(parts), outside), jnp.float32)
+    def in_all_frames(images: np.ndarray, outside: float) -> Array:
+        """Images of all frames from those of the trained ones; `outside` where no face is."""
+        pairs = zip(source, turned, strict=True)
+        found = [images[frame][:, ::-1] if turn else images[frame] for frame, turn in pairs]
+        return jnp.asarray(np.where(mask, np.stack(found), outside), jnp.float32)
 
     nets = [mirror_net(net) if t else net for t in turned]
     angles = np.zeros((len(YAWS), 3), np.float32)
@@ -120,8 +127,8 @@ def build_validator(frames: FaceFrames, net: Net, mean: np.ndarray, std: np.ndar
     return Validator(
         layers=LAYERS,
         centres=jnp.asarray(angles),
-        mean=spread(mean, 0.0),
-        std=spread(std, 1.0),
+        mean=in_all_frames(mean, 0.0),
+        std=in_all_frames(std, 1.0),
         mask=jnp.asarray(mask),
         min_x=zeros,
         min_y=zeros,
@@ -334,7 +341,7 @@ def train_validator(
 
     Args:
         triangles: (t, 3) of the landmarks, see `face_triangles`.
-        source: pictures of the training part and their mirror images.
+        source: pictures of the training set and their mirror images.
         negatives: (k, h, w) uint8 pictures without faces, as large as the others.
         folder: for the checkpoint; created if need be.
         fits: of some of the pictures: wrong ones are what it has to tell.

@@ -56,10 +56,10 @@ class Pictures:
         return Pictures(**{f.name: getattr(self, f.name)[rows] for f in fields})
 
 
-def join(parts: list[Pictures]) -> Pictures:
+def join(sets: list[Pictures]) -> Pictures:
     """All pictures of several sets of one size."""
     fields = [f.name for f in dataclasses.fields(Pictures)]
-    return Pictures(**{f: np.concatenate([getattr(p, f) for p in parts]) for f in fields})
+    return Pictures(**{f: np.concatenate([getattr(p, f) for p in sets]) for f in fields})
 
 
 def draw_pictures(
@@ -81,15 +81,15 @@ def draw_pictures(
     people = sampler.of_split(config.split, needed=config.kind == "portrait")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    parts, name = [], f"{config.kind}-{config.split}-{_key(config, people, sampler):08x}"
+    shards, name = [], f"{config.kind}-{config.split}-{_key(config, people, sampler):08x}"
     for number in range(-(-config.count // SHARD)):
         path = place / f"{name}-{number:04d}.npz"
         if not path.is_file():
             _save(_draw_shard(sampler, config, people, number), path)
         with np.load(path) as file:
-            parts.append(Pictures(**{name: file[name] for name in file.files}))
+            shards.append(Pictures(**{name: file[name] for name in file.files}))
         progress(SHARD)
-    return join(parts).take(np.arange(config.count))
+    return join(shards).take(np.arange(config.count))
 
 
 def _key(config: PictureConfig, people: np.ndarray, sampler: Sampler) -> int:
