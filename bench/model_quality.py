@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measures the quality of models.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--models", nargs="+", metavar="NAME|PATH", default=None)
-    parser.add_argument("--quick", action="store_true", help="a part of every set")
+    parser.add_argument("--quick", action="store_true", help="some pictures of every set")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--overlays", type=Path, metavar="DIR", help="draw good and bad cases")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "train", metavar="DIR")

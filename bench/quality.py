@@ -9,7 +9,6 @@ from jaxtyping import Float, UInt8
 
 from jaxface import Model
 from jaxface.testing.figures import Subject
-from jaxface.training.landmarks import OUTER_EYES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +25,6 @@ class Context:
     def subject(self, clip: str) -> Subject:
         """What this section's figures of a clip, or of another set, are about."""
         return Subject(self.section, self.name, clip)
-
-
-def eye_distance(landmarks: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, " n"]:
-    """Distance of the outer corners of the eyes."""
-    first, second = OUTER_EYES
-    return np.linalg.norm(landmarks[:, first] - landmarks[:, second], axis=-1)
 
 
 def draw_points(

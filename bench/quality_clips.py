@@ -11,9 +11,9 @@ from jaxface.output import INTENSITY_NAMES, Table
 from jaxface.testing import talking_head
 from jaxface.testing.clips import find_data, golden_run, open_clip
 from jaxface.testing.figures import Figure, Subject, angles, pick
-from jaxface.training.landmarks import REGIONS
+from jaxface.training.landmarks import REGIONS, outer_eye_distance
 
-from .quality import Context, draw_points, eye_distance, save_sheet
+from .quality import Context, draw_points, save_sheet
 
 _CLIPS = ("default.wmv", "2015-10-15-15-14.avi", "image_sequence")
 _UNITS = ("AU01", "AU02", "AU04", "AU06", "AU12", "AU25", "AU26", "AU45")
@@ -52,25 +52,25 @@ def clip_measures(context: Context) -> Iterator[Figure]:
 def _landmarks(
     about: Subject, found: Analysis, golden: Table, both: np.ndarray
 ) -> Iterator[Figure]:
-    distance = eye_distance(golden.landmarks)[both][:, None]
+    distance = outer_eye_distance(golden.landmarks)[both][:, None]
     raw = np.linalg.norm((found.landmarks - golden.landmarks)[both], axis=-1) / distance * 100
     free = _offset_free(found.landmarks, golden.landmarks, both)[both]
     yield about.at_most("landmarks, mean offsets removed, % of the eye distance", 3, free.mean())
     yield about.plain("landmarks, raw, %", raw.mean())
-    for name, part in REGIONS.items():
-        yield about.plain(f"landmarks, {name}: offsets removed, %", free[:, part].mean())
-        yield about.plain(f"landmarks, {name}: raw, %", raw[:, part].mean())
+    for name, points in REGIONS.items():
+        yield about.plain(f"landmarks, {name}: offsets removed, %", free[:, points].mean())
+        yield about.plain(f"landmarks, {name}: raw, %", raw[:, points].mean())
 
 
 def _offset_free(found: np.ndarray, golden: np.ndarray, both: np.ndarray) -> np.ndarray:
     """Distances (f, 68), % of the eye distance, each landmark's own mean offset removed."""
-    apart = (found - golden) / eye_distance(golden)[:, None, None] * 100
+    apart = (found - golden) / outer_eye_distance(golden)[:, None, None] * 100
     return np.linalg.norm(apart - apart[both].mean(0), axis=-1)
 
 
 def _movement(about: Subject, found: Analysis, golden: Table) -> Iterator[Figure]:
     """Jumps of the track, and jitter where the face is still."""
-    distance = eye_distance(golden.landmarks)
+    distance = outer_eye_distance(golden.landmarks)
     steps = [
         np.linalg.norm(np.diff(points, axis=0), axis=-1).mean(1) / distance[1:] * 100
         for points in (found.landmarks, golden.landmarks)
@@ -132,7 +132,7 @@ def several_measures(context: Context) -> Iterator[Figure]:
         others += len(ours) - len(pairs)
         for mine, other in pairs:
             missed = np.linalg.norm(ours[mine] - theirs[other], axis=1).mean()
-            errors.append(100 * missed / eye_distance(theirs[other][None])[0])
+            errors.append(100 * missed / outer_eye_distance(theirs[other][None])[0])
     yield about.plain("OpenFace's faces tracked too, %", 100 * hits / max(faces, 1))
     yield about.plain("other faces per frame", others / count)
     yield about.plain("landmarks, raw, % of the eye distance", np.mean(errors) if errors else 0)
@@ -178,7 +178,7 @@ def image_measures(context: Context) -> Iterator[Figure]:
         others += len(found.landmarks) - len(pairs)
         for mine, other in pairs:
             apart = np.linalg.norm(found.landmarks[mine] - golden.landmarks[other], axis=1).mean()
-            errors.append(100 * apart / eye_distance(golden.landmarks[other][None])[0])
+            errors.append(100 * apart / outer_eye_distance(golden.landmarks[other][None])[0])
             turns.append(np.abs(found.head_pose[mine] - golden.head_pose[other])[3:].max())
             gazes.extend(angles(found.gaze[mine], golden.gaze[other]))
             image = jaxface.read_image(path)

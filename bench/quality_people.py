@@ -23,9 +23,9 @@ from jaxface.training import (
     picture_faces,
     score_detector,
 )
-from jaxface.training.landmarks import REGIONS
+from jaxface.training.landmarks import REGIONS, outer_eye_distance
 
-from .quality import Context, draw_points, eye_distance, save_sheet
+from .quality import Context, draw_points, save_sheet
 
 _RENDERED = 300  # pictures
 _YAWS = ((0, 15, 5.0), (15, 30, 5.0), (30, 45, 5.0), (45, 60, 8.0))  # degrees, and the bound
@@ -78,13 +78,13 @@ def photograph_measures(context: Context) -> Iterator[Figure]:
     yield about.at_most("landmarks, mean, % of the eye distance", 3.0, errors.mean())
     worst = np.percentile(errors.mean(1), 95)
     yield about.at_most("landmarks, 95 % of the faces under, %", 5.0, worst)
-    for name, part in REGIONS.items():
-        yield about.plain(f"landmarks, {name}, %", errors[:, part].mean())
+    for name, points in REGIONS.items():
+        yield about.plain(f"landmarks, {name}, %", errors[:, points].mean())
     raw = _percent(landmarks, mesh)
     yield about.plain("against the raw mesh labels, mean, %", raw.mean())
     yield about.plain("against them, 95 % of the faces under, %", np.percentile(raw.mean(1), 95))
-    for name, part in REGIONS.items():
-        yield about.plain(f"against them, {name}, %", raw[:, part].mean())
+    for name, points in REGIONS.items():
+        yield about.plain(f"against them, {name}, %", raw[:, points].mean())
     good = np.array(found.confidence)[errors.mean(1) < 5]
     yield about.plain("confidence of good fits, median", np.median(good) if len(good) else 0)
     yield about.plain("good fits accepted, %", _mean(100.0 * (good > _boundary(context))))
@@ -131,7 +131,7 @@ def _mean(values: np.ndarray) -> float:
 
 def _percent(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Errors (f, 68), % of the eye distance."""
-    return 100 * np.linalg.norm(found - wanted, axis=-1) / eye_distance(wanted)[:, None]
+    return 100 * np.linalg.norm(found - wanted, axis=-1) / outer_eye_distance(wanted)[:, None]
 
 
 def rendered_measures(context: Context) -> Iterator[Figure]:
@@ -147,7 +147,7 @@ def rendered_measures(context: Context) -> Iterator[Figure]:
     )
     rng = np.random.default_rng(_SEED)
     config = jaxface.default_config(context.model, static_action_units=True)
-    distance = eye_distance(pictures.landmarks_3d) * pictures.scale
+    distance = outer_eye_distance(pictures.landmarks_3d) * pictures.scale
     errors, confidence, fitted = [], [], []
     for gray, points, visible, whole in zip(
         pictures.gray, pictures.landmarks, pictures.visible, distance, strict=True

@@ -31,13 +31,13 @@ from ._face_frame import SIDE as SIDE
 from ._face_frame import face_frames as face_frames
 from ._face_frame import face_triangles as face_triangles
 from ._failed_fits import fitted_starts as fitted_starts
-from ._measure_fit import OUTER_EYES as OUTER_EYES
 from ._measure_fit import REGIONS as REGIONS
 from ._measure_fit import Errors as Errors
 from ._measure_fit import FaceSet as FaceSet
 from ._measure_fit import fit_faces as fit_faces
 from ._measure_fit import jittered_boxes as jittered_boxes
 from ._measure_fit import landmark_errors as landmark_errors
+from ._measure_fit import outer_eye_distance as outer_eye_distance
 from ._measure_fit import photograph_faces as photograph_faces
 from ._measure_fit import picture_faces as picture_faces
 from ._pdm import PDMConfig as PDMConfig

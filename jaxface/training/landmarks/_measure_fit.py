@@ -92,7 +92,9 @@ class Errors:
             "p95": float(np.percentile(mean, 95)),
             "under 5 %": float((mean < 5).mean() * 100),
         }
-        regions = {name: float(np.nanmean(self.each[:, part])) for name, part in REGIONS.items()}
+        regions = {
+            name: float(np.nanmean(self.each[:, points])) for name, points in REGIONS.items()
+        }
         return {**figures, **regions}
 
 

@@ -36,7 +36,7 @@ _PLAN: Plan = (  # see `random_net`; the outputs follow
     *(("pool", 2, 2), ("conv", 96, 3), ("dense", 192, 0)),
 )
 _HIDDEN = 0.3  # weight of landmarks that cannot be seen
-_CUT = 0.3  # chance that something flat hides a part of the face
+_CUT = 0.3  # chance that something flat hides a region of the face
 _TESTED = 50  # pictures at a time
 
 
@@ -62,7 +62,7 @@ def new_regressor(pdm: PDM, seed: int) -> ShapeRegressor:
 
 
 def _spoil(key: PRNGKeyArray, squares: Float[Array, "b s s"]) -> Float[Array, "b s s"]:
-    """Gamma, noise, and flat rectangles in front of a part of the faces."""
+    """Gamma, noise, and flat rectangles in front of some of the faces."""
     keys = jax.random.split(key, 7)
     count = len(squares)
 
@@ -112,7 +112,7 @@ def regressor_loss(
 
 
 def _random_tilts(rng: np.random.Generator, config: RegressorConfig) -> np.ndarray:
-    """Rotations (b, 3, 3) in the picture, none for a part of them."""
+    """Rotations (b, 3, 3) in the picture, none for some of them."""
     angles = rng.uniform(-config.tilt, config.tilt, config.batch)
     angles = np.radians(np.where(rng.random(config.batch) < config.tilted, angles, 0))
     return euler_to_matrix(angles[:, None] * np.array([0, 0, 1]))

@@ -192,7 +192,7 @@ def warp_faces(
     landmarks = source.pictures.landmarks
     boxes = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
     half = max(len(landmarks) // 2, 1)
-    parts = []
+    found = []
     for level, noise in enumerate((*config.noise, config.noise[-1])):
         none = level == len(config.noise)
         if none and not len(negatives):
@@ -206,15 +206,15 @@ def warp_faces(
         labels = None if none else (landmarks[rows], source.truth.scale[rows])
         faces, frame, error = _warp_all(pdm, blank, grays, chosen, starts.take(rows), labels)
         back = (chosen if none else rows % half) % 10 == 0
-        parts.append((faces, frame, error, back))
+        found.append((faces, frame, error, back))
     if fits is not None:
         rows, starts = fits
         keep = np.degrees(starts.rotation[:, 1]) < _MOST_POSITIVE
         rows, starts = rows[keep], starts.take(np.flatnonzero(keep))
         labels = landmarks[rows], source.truth.scale[rows]
         warped = _warp_all(pdm, blank, source.pictures.gray, rows, starts, labels)
-        parts.append((*warped, rows % half % 10 == 0))
-    return WarpedFaces(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        found.append((*warped, rows % half % 10 == 0))
+    return WarpedFaces(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _warp_all(
@@ -230,9 +230,9 @@ def _warp_all(
     faces, frames, errors = [], [], []
     for first in range(0, count, _CHUNK):
         rows = np.arange(first, first + _CHUNK) % count
-        part = starts.take(rows)
+        parameters = starts.take(rows).parameters()
         gray = jnp.asarray(grays[chosen[rows]], jnp.float32)
-        warped, frame, found = (np.asarray(x) for x in _warp(pdm, blank, gray, part.parameters()))
+        warped, frame, found = (np.asarray(x) for x in _warp(pdm, blank, gray, parameters))
         error = np.full(len(rows), np.inf)
         if labels is not None:
             missed = np.linalg.norm(found - labels[0][rows], axis=-1).mean(axis=1)
