@@ -23,9 +23,9 @@ import numpy as np  # noqa: E402
 
 import jaxface  # noqa: E402
 from bench import parity  # noqa: E402
-from bench.runs import find_data, load  # noqa: E402
 from bench.speed_worker import peak_memory  # noqa: E402
 from jaxface import Model  # noqa: E402
+from jaxface.reference.comparison.clips import find_data, load  # noqa: E402
 
 _CLIP = "default.wmv"
 _SECTIONS = ("detector", "fit", "analysis", "images", "clips")  # of `bench/parity.py`

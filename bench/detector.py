@@ -20,11 +20,11 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from bench.runs import Data, find_data, golden_run, load, open_clip  # noqa: E402
 from jaxface import read_image  # noqa: E402
 from jaxface.detect import DetectConfig, detect_faces  # noqa: E402
 from jaxface.models import read_module  # noqa: E402
 from jaxface.output import Table  # noqa: E402
+from jaxface.reference.comparison.clips import Data, find_data, golden_run, load, open_clip  # noqa: E402
 
 _RUNS = {
     "default.wmv": "default",

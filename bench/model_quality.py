@@ -25,9 +25,10 @@ sys.path.insert(0, str(ROOT))
 
 import jaxface  # noqa: E402
 from bench import quality_clips, quality_people, quality_speed  # noqa: E402
-from bench.quality import Context, Measure  # noqa: E402
+from bench.quality import Context  # noqa: E402
+from jaxface.reference.comparison.figures import Figure  # noqa: E402
 
-SECTIONS: dict[str, Callable[[Context], Iterator[Measure]]] = {
+SECTIONS: dict[str, Callable[[Context], Iterator[Figure]]] = {
     "photographs": quality_people.photograph_measures,
     "rendered": quality_people.rendered_measures,
     "spoilt": quality_people.spoilt_measures,
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measures the quality of models.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--models", nargs="+", metavar="NAME|PATH", default=None)
-    parser.add_argument("--quick", action="store_true", help="a part of every set")
+    parser.add_argument("--quick", action="store_true", help="some pictures of every set")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--overlays", type=Path, metavar="DIR", help="draw good and bad cases")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "train", metavar="DIR")
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"unknown section {', '.join(sorted(unknown))}")
     names = arguments.models or default_models()
-    table: dict[tuple[str, str], dict[str, Measure]] = {}
+    table: dict[tuple[str, str], dict[str, Figure]] = {}
     for name in names:
         context = Context(
             name=Path(name).stem,
@@ -64,21 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         for section in arguments.sections or SECTIONS:
             start = time.perf_counter()
-            for measure in SECTIONS[section](context):
-                table.setdefault((measure.where, measure.what), {})[name] = measure
+            for figure in SECTIONS[section](dataclasses.replace(context, section=section)):
+                table.setdefault((figure.clip, figure.name), {})[name] = figure
             print(f"{name}, {section}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
             if arguments.json:  # after every section: some take long
                 _store(arguments.json, table)
     print(to_markdown(table, names))
     first = [row[names[0]] for row in table.values() if names[0] in row]
-    return 1 if any(measure.passed is False for measure in first) else 0
+    return 1 if any(figure.passed is False for figure in first) else 0
 
 
-def _store(path: Path, table: dict[tuple[str, str], dict[str, Measure]]) -> None:
+def _store(path: Path, table: dict[tuple[str, str], dict[str, Figure]]) -> None:
     records = [
-        {"model": name, **dataclasses.asdict(measure), "passed": measure.passed}
+        {**dataclasses.asdict(figure), "passed": figure.passed}
         for row in table.values()
-        for name, measure in row.items()
+        for figure in row.values()
     ]
     path.write_text(json.dumps(records, indent=1) + "\n")
 
@@ -89,19 +90,17 @@ def default_models() -> list[str]:
     return ["base", *({"openface"} & installed)]
 
 
-def to_markdown(table: dict[tuple[str, str], dict[str, Measure]], names: Sequence[str]) -> str:
+def to_markdown(table: dict[tuple[str, str], dict[str, Figure]], names: Sequence[str]) -> str:
     """One table with a row per figure and a column per model; the first one is judged."""
     lines = [
         f"| where | figure | bound | {' | '.join(names)} | pass |",
         "|---" * (len(names) + 4) + "|",
     ]
-    for (where, what), row in table.items():
-        any_measure = next(iter(row.values()))
-        bound = "" if any_measure.bound is None else f"{any_measure.sign} {any_measure.bound:g}"
-        cells = [f"{row[name].value:.3g}" if name in row else "" for name in names]
-        passed = row[names[0]].passed if names[0] in row else None
-        verdict = {True: "yes", False: "**NO**", None: ""}[passed]
-        lines.append(f"| {where} | {what} | {bound} | {' | '.join(cells)} | {verdict} |")
+    for (clip, figure), row in table.items():
+        limit = next(iter(row.values())).limit
+        cells = [f"{row[name].measured:.3g}" if name in row else "" for name in names]
+        verdict = row[names[0]].verdict if names[0] in row else ""
+        lines.append(f"| {clip} | {figure} | {limit} | {' | '.join(cells)} | {verdict} |")
     return "\n".join(lines)
 
 

@@ -19,8 +19,11 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import repeat, runs, speed, stages  # noqa: E402
-from bench.figures import (  # noqa: E402
+from bench import repeat, speed, stages  # noqa: E402
+from jaxface import default_config  # noqa: E402
+from jaxface.reference.comparison import clips  # noqa: E402
+from jaxface.reference.comparison.clips import CLIPS, MODES, PREFIX, Data  # noqa: E402
+from jaxface.reference.comparison.figures import (  # noqa: E402
     Figure,
     clip_figures,
     image_figures,
@@ -28,8 +31,7 @@ from bench.figures import (  # noqa: E402
     several_figures,
     unit_figures,
 )
-from bench.runs import CLIPS, MODES, PREFIX, Data  # noqa: E402
-from jaxface import default_config  # noqa: E402
+from jaxface.reference.comparison.repeat import vmap_figures  # noqa: E402
 
 _MODELS = {"openface": "CLNF", "openface-ceclm": "CE-CLM", "openface-clm": "CLM", "all": "all"}
 
@@ -45,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = set(arguments.sections) - set(SECTIONS)
     if unknown:
         parser.error(f"unknown section {', '.join(sorted(unknown))}")
-    data = runs.find_data(arguments.model_dir)
+    data = clips.find_data(arguments.model_dir)
     figures: list[Figure] = []
     for name in arguments.sections or SECTIONS:
         start = time.perf_counter()
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def to_record(figure: Figure) -> dict:
     """A figure as plain values."""
-    return {**dataclasses.asdict(figure), "passed": bool(figure.passed)}
+    return {**dataclasses.asdict(figure), "passed": figure.passed}
 
 
 def to_markdown(figures: Sequence[Figure]) -> str:
@@ -69,15 +71,13 @@ def to_markdown(figures: Sequence[Figure]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for f in figures:
-        sign = "≥" if f.at_least else "≤"
-        cells = (f.stage, _MODELS[f.model], f.clip, f.name, f"{sign} {f.bound:g}")
-        verdict = "yes" if f.passed else "**NO**"
-        lines.append(f"| {' | '.join(cells)} | {f.measured:.6g} | {verdict} |")
+        cells = (f.stage, _MODELS[f.model], f.clip, f.name, f.limit)
+        lines.append(f"| {' | '.join(cells)} | {f.measured:.6g} | {f.verdict} |")
     return "\n".join(lines)
 
 
 def _kinds(quick: bool) -> tuple[str, ...]:
-    return runs.KINDS[:1] if quick else runs.KINDS
+    return clips.KINDS[:1] if quick else clips.KINDS
 
 
 def _detector(data: Data, quick: bool) -> Iterator[Figure]:
@@ -99,7 +99,7 @@ def _analysis(data: Data, quick: bool) -> Iterator[Figure]:
 def _images(data: Data, quick: bool) -> Iterator[Figure]:
     for kind in _kinds(quick):
         for mode in ("",) if quick or kind == "openface-clm" else MODES:
-            found = list(runs.run_images(data, kind, mode))
+            found = list(clips.run_images(data, kind, mode))
             clip = f"{len(found)} images{mode.replace('_', ' -', 1)}"
             yield from image_figures(kind, clip, [(ours, golden) for _, ours, golden in found])
 
@@ -107,8 +107,8 @@ def _images(data: Data, quick: bool) -> Iterator[Figure]:
 def _clips(data: Data, quick: bool) -> Iterator[Figure]:
     for kind in _kinds(quick):
         for clip in CLIPS[kind][:1] if quick else CLIPS[kind]:
-            found = runs.run_clip(data, kind, clip)
-            golden = runs.golden_run(data, PREFIX[kind] + Path(clip).stem)
+            found = clips.run_clip(data, kind, clip)
+            golden = clips.golden_run(data, PREFIX[kind] + Path(clip).stem)
             yield from clip_figures(kind, clip, found, golden)
             if "." in clip:  # the sequence is too short for adapting to the person
                 units = found.au_intensity, found.au_presence
@@ -116,10 +116,10 @@ def _clips(data: Data, quick: bool) -> Iterator[Figure]:
 
 
 def _static(data: Data, quick: bool) -> Iterator[Figure]:
-    config = default_config(runs.load(data, "openface"), static_action_units=True)
+    config = default_config(clips.load(data, "openface"), static_action_units=True)
     for clip in ("default.wmv",) if quick else ("default.wmv", "2015-10-15-15-14.avi"):
-        found = runs.run_clip(data, "openface", clip, config=config)
-        golden = runs.golden_run(data, f"{Path(clip).stem}_au_static")
+        found = clips.run_clip(data, "openface", clip, config=config)
+        golden = clips.golden_run(data, f"{Path(clip).stem}_au_static")
         units = found.au_intensity, found.au_presence
         yield from unit_figures("openface", f"{clip} -au_static", *units, golden)
 
@@ -128,15 +128,15 @@ def _several(data: Data, quick: bool) -> Iterator[Figure]:
     clip = "multi_face.avi"
     frames = 100 if quick else None
     for run, faces in (("multi_face", "one"), ("multi_face_VidMulti", "all")):
-        found = runs.run_clip(data, "openface", clip, faces=faces, frames=frames)
-        golden = runs.golden_run(data, run)
+        found = clips.run_clip(data, "openface", clip, faces=faces, frames=frames)
+        golden = clips.golden_run(data, run)
         golden = pick(golden, golden.frame <= found.frame.max())
         yield from several_figures("openface", f"{clip}, faces: {faces}", found, golden)
 
 
 def _repeat(data: Data, quick: bool) -> Iterator[Figure]:
     yield from repeat.repeat_figures(data)
-    yield from repeat.vmap_figures(data)
+    yield from vmap_figures(data)
 
 
 def _speed(data: Data, quick: bool) -> Iterator[Figure]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .runs import Data
+from jaxface.reference.comparison.clips import Data
 
 _WORKER = Path(__file__).with_name("peer_worker.py")
 _INSTALL, _RUN = 1800, 900  # s
@@ -62,7 +62,7 @@ def measure_peers(
 
 def _measure(peer: Peer, data: Data, clip: str, repeats: int, folder: Path) -> PeerSpeed:
     try:
-        python = _install(peer, folder / "venv")
+        python = install(peer, folder / "venv")
         environment = {**os.environ, "OPENFACE_MODELS_DIR": str(_models(data, folder))}
         command = [str(python), str(_WORKER), peer.name, str(data.samples / clip)]
         rates = [json.loads(_call(command, _RUN, environment))["rate"] for _ in range(repeats)]
@@ -71,7 +71,7 @@ def _measure(peer: Peer, data: Data, clip: str, repeats: int, folder: Path) -> P
     return PeerSpeed(peer.name, peer.does, statistics.median(rates))
 
 
-def _install(peer: Peer, folder: Path) -> Path:
+def install(peer: Peer, folder: Path) -> Path:
     """Python of the peer's environment, made where it is not there."""
     python = folder / "bin" / "python"
     done = folder / "installed"

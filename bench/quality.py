@@ -1,4 +1,4 @@
-"""What all sections of bench/model_quality.py share: a measure, and where it comes from."""
+"""What all sections of bench/model_quality.py share: the model that is measured, and pictures."""
 
 import dataclasses
 from pathlib import Path
@@ -8,45 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from jaxface import Model
-from jaxface.training.landmarks import OUTER_EYES
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One figure of one model; without a bound it is only reported."""
-
-    where: str
-    what: str
-    value: float
-    bound: float | None = None
-    at_least: bool = False
-
-    @property
-    def passed(self) -> bool | None:
-        """Whether the bound is kept; None without one."""
-        if self.bound is None:
-            return None
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-    @property
-    def sign(self) -> str:
-        return "≥" if self.at_least else "≤"
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Makes the measures of one set."""
-
-    where: str
-
-    def plain(self, what: str, value: float | np.floating) -> Measure:
-        return Measure(where=self.where, what=what, value=float(value))
-
-    def at_most(self, what: str, bound: float, value: float | np.floating) -> Measure:
-        return Measure(where=self.where, what=what, value=float(value), bound=bound)
-
-    def at_least(self, what: str, bound: float, value: float | np.floating) -> Measure:
-        return dataclasses.replace(self.at_most(what, bound, value), at_least=True)
+from jaxface.reference.comparison.figures import Subject
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +20,11 @@ class Context:
     work: Path
     quick: bool
     overlays: Path | None
+    section: str = ""
 
-
-def eye_distance(landmarks: Float[np.ndarray, "n 68 2"]) -> Float[np.ndarray, " n"]:
-    """Distance of the outer corners of the eyes."""
-    first, second = OUTER_EYES
-    return np.linalg.norm(landmarks[:, first] - landmarks[:, second], axis=-1)
-
-
-def angles(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Degrees between directions (..., 3)."""
-    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
-    sine = np.linalg.norm(np.cross(found, wanted), axis=-1)
-    return np.degrees(np.arctan2(sine, np.sum(found * wanted, axis=-1)))
+    def subject(self, clip: str) -> Subject:
+        """What this section's figures of a clip, or of another set, are about."""
+        return Subject(self.section, self.name, clip)
 
 
 def draw_points(

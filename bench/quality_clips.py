@@ -8,12 +8,12 @@ import numpy as np
 import jaxface
 from jaxface import Analysis
 from jaxface.output import INTENSITY_NAMES, Table
-from jaxface.training.landmarks import REGIONS
+from jaxface.reference.comparison import talking_head
+from jaxface.reference.comparison.clips import find_data, golden_run, open_clip
+from jaxface.reference.comparison.figures import Figure, Subject, angles, pick
+from jaxface.training.landmarks import REGIONS, outer_eye_distance
 
-from . import talking_head
-from .figures import pick
-from .quality import Context, Measure, Place, angles, draw_points, eye_distance, save_sheet
-from .runs import find_data, golden_run, open_clip
+from .quality import Context, draw_points, save_sheet
 
 _CLIPS = ("default.wmv", "2015-10-15-15-14.avi", "image_sequence")
 _UNITS = ("AU01", "AU02", "AU04", "AU06", "AU12", "AU25", "AU26", "AU45")
@@ -23,7 +23,7 @@ _VARIES = 0.05  # intensity; standard deviation from which a unit has a correlat
 _SAME = 0.4  # overlap from which two faces are one
 
 
-def clip_measures(context: Context) -> Iterator[Measure]:
+def clip_measures(context: Context) -> Iterator[Figure]:
     """Clips with one face, tracked."""
     data = find_data()
     for clip in _CLIPS[:1] if context.quick else _CLIPS:
@@ -32,15 +32,15 @@ def clip_measures(context: Context) -> Iterator[Measure]:
         found = jaxface.analyze_video(context.model, frames, fps=reader.fps)
         golden = golden_run(data, clip.rsplit(".", 1)[0])
         golden = pick(golden, slice(len(frames)))
-        place = Place(clip)
+        about = context.subject(clip)
         both = (golden.success == 1) & found.success
         agreed = 100 * np.mean((golden.success == 1) == found.success)
-        yield place.at_least("frames with success as OpenFace, %", 98, agreed)
-        yield from _landmarks(place, found, golden, both)
-        yield from _movement(place, found, golden)
-        yield from _directions(place, found, golden, both)
+        yield about.at_least("frames with success as OpenFace, %", 98, agreed)
+        yield from _landmarks(about, found, golden, both)
+        yield from _movement(about, found, golden)
+        yield from _directions(about, found, golden, both)
         if "." in clip:
-            yield from _units(place, found, golden)
+            yield from _units(about, found, golden)
         if context.overlays:
             errors = _offset_free(found.landmarks, golden.landmarks, both).mean(1)
             order = np.flatnonzero(both)[np.argsort(errors[both])]
@@ -49,38 +49,40 @@ def clip_measures(context: Context) -> Iterator[Measure]:
             save_sheet(context.overlays / f"{context.name}-{clip}.png", tiles)
 
 
-def _landmarks(place: Place, found: Analysis, golden: Table, both: np.ndarray) -> Iterator[Measure]:
-    distance = eye_distance(golden.landmarks)[both][:, None]
+def _landmarks(
+    about: Subject, found: Analysis, golden: Table, both: np.ndarray
+) -> Iterator[Figure]:
+    distance = outer_eye_distance(golden.landmarks)[both][:, None]
     raw = np.linalg.norm((found.landmarks - golden.landmarks)[both], axis=-1) / distance * 100
     free = _offset_free(found.landmarks, golden.landmarks, both)[both]
-    yield place.at_most("landmarks, mean offsets removed, % of the eye distance", 3, free.mean())
-    yield place.plain("landmarks, raw, %", raw.mean())
-    for name, part in REGIONS.items():
-        yield place.plain(f"landmarks, {name}: offsets removed, %", free[:, part].mean())
-        yield place.plain(f"landmarks, {name}: raw, %", raw[:, part].mean())
+    yield about.at_most("landmarks, mean offsets removed, % of the eye distance", 3, free.mean())
+    yield about.plain("landmarks, raw, %", raw.mean())
+    for name, points in REGIONS.items():
+        yield about.plain(f"landmarks, {name}: offsets removed, %", free[:, points].mean())
+        yield about.plain(f"landmarks, {name}: raw, %", raw[:, points].mean())
 
 
 def _offset_free(found: np.ndarray, golden: np.ndarray, both: np.ndarray) -> np.ndarray:
     """Distances (f, 68), % of the eye distance, each landmark's own mean offset removed."""
-    apart = (found - golden) / eye_distance(golden)[:, None, None] * 100
+    apart = (found - golden) / outer_eye_distance(golden)[:, None, None] * 100
     return np.linalg.norm(apart - apart[both].mean(0), axis=-1)
 
 
-def _movement(place: Place, found: Analysis, golden: Table) -> Iterator[Measure]:
+def _movement(about: Subject, found: Analysis, golden: Table) -> Iterator[Figure]:
     """Jumps of the track, and jitter where the face is still."""
-    distance = eye_distance(golden.landmarks)
+    distance = outer_eye_distance(golden.landmarks)
     steps = [
         np.linalg.norm(np.diff(points, axis=0), axis=-1).mean(1) / distance[1:] * 100
         for points in (found.landmarks, golden.landmarks)
     ]
     # A jump: the face moves by a tenth of the eye distance more than OpenFace saw it move.
-    yield place.at_most("jumps of the track", 0, np.sum(steps[0] > steps[1] + 10))
+    yield about.at_most("jumps of the track", 0, np.sum(steps[0] > steps[1] + 10))
     still = steps[1][1:] <= np.percentile(steps[1], _STILL)
     ours, theirs = (
         (_wobble(points) / distance[1:-1])[still].mean()
         for points in (found.landmarks, golden.landmarks)
     )
-    yield place.at_most("jitter of still frames, of OpenFace's", 1.5, ours / theirs)
+    yield about.at_most("jitter of still frames, of OpenFace's", 1.5, ours / theirs)
 
 
 def _wobble(points: np.ndarray) -> np.ndarray:
@@ -89,16 +91,16 @@ def _wobble(points: np.ndarray) -> np.ndarray:
 
 
 def _directions(
-    place: Place, found: Analysis, golden: Table, both: np.ndarray
-) -> Iterator[Measure]:
+    about: Subject, found: Analysis, golden: Table, both: np.ndarray
+) -> Iterator[Figure]:
     turn = np.degrees(np.abs(found.head_pose - golden.head_pose)[both][:, 3:])
     for axis, name in enumerate(("pitch", "yaw", "roll")):
-        yield place.at_most(f"head pose, {name}, median, degrees", 4, np.median(turn[:, axis]))
+        yield about.at_most(f"head pose, {name}, median, degrees", 4, np.median(turn[:, axis]))
     gaze = angles(found.gaze, golden.gaze)[both]
-    yield place.at_most("gaze, median, degrees", 8, np.median(gaze))
+    yield about.at_most("gaze, median, degrees", 8, np.median(gaze))
 
 
-def _units(place: Place, found: Analysis, golden: Table) -> Iterator[Measure]:
+def _units(about: Subject, found: Analysis, golden: Table) -> Iterator[Figure]:
     """Correlation with OpenFace's intensities, of the units that both know and the clip shows."""
     assert golden.au_intensity is not None
     for name in _UNITS:
@@ -107,10 +109,10 @@ def _units(place: Place, found: Analysis, golden: Table) -> Iterator[Measure]:
             continue
         ours = found.au_intensity[:, found.units.intensity.index(name)]
         r = np.corrcoef(ours, theirs)[0, 1] if ours.std() > 0 else 0.0
-        yield place.at_least(f"{name}, r with OpenFace's intensity", 0.6, r)
+        yield about.at_least(f"{name}, r with OpenFace's intensity", 0.6, r)
 
 
-def several_measures(context: Context) -> Iterator[Measure]:
+def several_measures(context: Context) -> Iterator[Figure]:
     """A clip with several faces: which of OpenFace's faces are tracked, and what else is."""
     data = find_data()
     reader = open_clip(data, "multi_face.avi")
@@ -120,7 +122,7 @@ def several_measures(context: Context) -> Iterator[Measure]:
     )
     golden = golden_run(data, "multi_face_VidMulti")
     golden = pick(golden, golden.frame <= count)
-    place = Place("multi_face.avi")
+    about = context.subject("multi_face.avi")
     hits, errors, faces, others = 0, [], 0, 0
     for frame in range(1, count + 1):
         ours = found.landmarks[(found.frame == frame) & found.success]
@@ -130,10 +132,10 @@ def several_measures(context: Context) -> Iterator[Measure]:
         others += len(ours) - len(pairs)
         for mine, other in pairs:
             missed = np.linalg.norm(ours[mine] - theirs[other], axis=1).mean()
-            errors.append(100 * missed / eye_distance(theirs[other][None])[0])
-    yield place.plain("OpenFace's faces tracked too, %", 100 * hits / max(faces, 1))
-    yield place.plain("other faces per frame", others / count)
-    yield place.plain("landmarks, raw, % of the eye distance", np.mean(errors) if errors else 0)
+            errors.append(100 * missed / outer_eye_distance(theirs[other][None])[0])
+    yield about.plain("OpenFace's faces tracked too, %", 100 * hits / max(faces, 1))
+    yield about.plain("other faces per frame", others / count)
+    yield about.plain("landmarks, raw, % of the eye distance", np.mean(errors) if errors else 0)
 
 
 def match(ours: np.ndarray, theirs: np.ndarray) -> list[tuple[int, int]]:
@@ -156,7 +158,7 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> float:
     return float(shared / (sum(areas) - shared))
 
 
-def image_measures(context: Context) -> Iterator[Measure]:
+def image_measures(context: Context) -> Iterator[Figure]:
     """Still images."""
     data = find_data()
     config = jaxface.default_config(context.model, static_action_units=True)
@@ -176,31 +178,31 @@ def image_measures(context: Context) -> Iterator[Measure]:
         others += len(found.landmarks) - len(pairs)
         for mine, other in pairs:
             apart = np.linalg.norm(found.landmarks[mine] - golden.landmarks[other], axis=1).mean()
-            errors.append(100 * apart / eye_distance(golden.landmarks[other][None])[0])
+            errors.append(100 * apart / outer_eye_distance(golden.landmarks[other][None])[0])
             turns.append(np.abs(found.head_pose[mine] - golden.head_pose[other])[3:].max())
             gazes.extend(angles(found.gaze[mine], golden.gaze[other]))
             image = jaxface.read_image(path)
             tiles.append(draw_points(image, found.landmarks[mine], golden.landmarks[other]))
-    place = Place("sample images")
-    yield place.at_least("OpenFace's faces found, %", 98, 100 * hits / faces)
-    yield place.plain("other faces", others)
-    yield place.plain("landmarks, raw, mean, % of the eye distance", np.mean(errors))
-    yield place.at_most("head pose, worst angle, median, degrees", 4, np.degrees(np.median(turns)))
-    yield place.at_most("gaze, median, degrees", 8, np.median(gazes))
+    about = context.subject("sample images")
+    yield about.at_least("OpenFace's faces found, %", 98, 100 * hits / faces)
+    yield about.plain("other faces", others)
+    yield about.plain("landmarks, raw, mean, % of the eye distance", np.mean(errors))
+    yield about.at_most("head pose, worst angle, median, degrees", 4, np.degrees(np.median(turns)))
+    yield about.at_most("gaze, median, degrees", 8, np.median(gazes))
     if context.overlays:
         save_sheet(context.overlays / f"{context.name}-images.png", tiles)
 
 
-def talking_measures(context: Context) -> Iterator[Measure]:
+def talking_measures(context: Context) -> Iterator[Figure]:
     """The clip that the repository draws itself, against its truth."""
     reader = jaxface.read_video(talking_head.CLIP)
     found = jaxface.analyze_video(context.model, iter(reader), fps=reader.fps)
     table = found.to_dataframe()
     columns = {name: table[name].to_numpy() for name in table.columns}
     truth = talking_head.read_columns(talking_head.TRUTH)
-    place = Place("talking head")
+    about = context.subject("talking head")
     for name, value in talking_head.errors(columns, truth).items():
         if name.startswith("AU"):
-            yield place.at_least(name, 0.8, value)
+            yield about.at_least(name, 0.8, value)
         else:
-            yield place.plain(name, value)
+            yield about.plain(name, value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import jaxface
+from jaxface.reference.comparison.figures import Figure
 from jaxface.training import (
     CONDITIONS,
     PictureConfig,
@@ -22,9 +23,9 @@ from jaxface.training import (
     picture_faces,
     score_detector,
 )
-from jaxface.training.landmarks import REGIONS
+from jaxface.training.landmarks import REGIONS, outer_eye_distance
 
-from .quality import Context, Measure, Place, draw_points, eye_distance, save_sheet
+from .quality import Context, draw_points, save_sheet
 
 _RENDERED = 300  # pictures
 _YAWS = ((0, 15, 5.0), (15, 30, 5.0), (30, 45, 5.0), (45, 60, 8.0))  # degrees, and the bound
@@ -59,34 +60,34 @@ class _Found:
     believed: int = 0  # false faces that the validator accepts
 
 
-def photograph_measures(context: Context) -> Iterator[Measure]:
+def photograph_measures(context: Context) -> Iterator[Figure]:
     """Whole pipeline on unchanged photographs: detection, landmarks, confidence."""
     sampler, people = _sampler(context.work), _people(context)
     portraits = sampler.tools.portraits
     head = sampler.tools.head
     labels = {int(p): as_reported(sampler.registered[int(p)], head) for p in people}
     found = _analyse(context, sampler, people, labels)
-    place = Place(f"{len(people)} photographs held out")
-    yield place.at_least("faces found, %", 99, 100 * len(found.people) / len(people))
-    yield place.at_most("false faces per 100 images", 1, 100 * found.false / len(people))
-    yield place.plain("of these accepted by the validator", 100 * found.believed / len(people))
+    about = context.subject(f"{len(people)} photographs held out")
+    yield about.at_least("faces found, %", 99, 100 * len(found.people) / len(people))
+    yield about.at_most("false faces per 100 images", 1, 100 * found.false / len(people))
+    yield about.plain("of these accepted by the validator", 100 * found.believed / len(people))
     landmarks, who = np.stack(found.landmarks), found.people
     mesh = portraits.mesh[who][:, portraits.mesh_to_68, :2]
     registered = np.stack([labels[p] for p in who])
     errors = _percent(landmarks, registered)
-    yield place.at_most("landmarks, mean, % of the eye distance", 3.0, errors.mean())
+    yield about.at_most("landmarks, mean, % of the eye distance", 3.0, errors.mean())
     worst = np.percentile(errors.mean(1), 95)
-    yield place.at_most("landmarks, 95 % of the faces under, %", 5.0, worst)
-    for name, part in REGIONS.items():
-        yield place.plain(f"landmarks, {name}, %", errors[:, part].mean())
+    yield about.at_most("landmarks, 95 % of the faces under, %", 5.0, worst)
+    for name, points in REGIONS.items():
+        yield about.plain(f"landmarks, {name}, %", errors[:, points].mean())
     raw = _percent(landmarks, mesh)
-    yield place.plain("against the raw mesh labels, mean, %", raw.mean())
-    yield place.plain("against them, 95 % of the faces under, %", np.percentile(raw.mean(1), 95))
-    for name, part in REGIONS.items():
-        yield place.plain(f"against them, {name}, %", raw[:, part].mean())
+    yield about.plain("against the raw mesh labels, mean, %", raw.mean())
+    yield about.plain("against them, 95 % of the faces under, %", np.percentile(raw.mean(1), 95))
+    for name, points in REGIONS.items():
+        yield about.plain(f"against them, {name}, %", raw[:, points].mean())
     good = np.array(found.confidence)[errors.mean(1) < 5]
-    yield place.plain("confidence of good fits, median", np.median(good) if len(good) else 0)
-    yield place.plain("good fits accepted, %", _mean(100.0 * (good > _boundary(context))))
+    yield about.plain("confidence of good fits, median", np.median(good) if len(good) else 0)
+    yield about.plain("good fits accepted, %", _mean(100.0 * (good > _boundary(context))))
     if context.overlays:
         order = np.argsort(errors.mean(1))
         shown = [*order[:6], *order[len(order) // 2 :][:6], *order[-12:]]
@@ -130,10 +131,10 @@ def _mean(values: np.ndarray) -> float:
 
 def _percent(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Errors (f, 68), % of the eye distance."""
-    return 100 * np.linalg.norm(found - wanted, axis=-1) / eye_distance(wanted)[:, None]
+    return 100 * np.linalg.norm(found - wanted, axis=-1) / outer_eye_distance(wanted)[:, None]
 
 
-def rendered_measures(context: Context) -> Iterator[Measure]:
+def rendered_measures(context: Context) -> Iterator[Figure]:
     """Held-out people seen anew, spoilt pictures among them, from a box that is a little off."""
     count = 60 if context.quick else _RENDERED
     pictures = draw_pictures(
@@ -146,7 +147,7 @@ def rendered_measures(context: Context) -> Iterator[Measure]:
     )
     rng = np.random.default_rng(_SEED)
     config = jaxface.default_config(context.model, static_action_units=True)
-    distance = eye_distance(pictures.landmarks_3d) * pictures.scale
+    distance = outer_eye_distance(pictures.landmarks_3d) * pictures.scale
     errors, confidence, fitted = [], [], []
     for gray, points, visible, whole in zip(
         pictures.gray, pictures.landmarks, pictures.visible, distance, strict=True
@@ -162,14 +163,14 @@ def rendered_measures(context: Context) -> Iterator[Measure]:
     yaw = np.abs(np.degrees(pictures.rotation[:, 1]))
     for low, high, bound in _YAWS:
         rows = (yaw >= low) & (yaw < high + (high == _YAWS[-1][1]))
-        place = Place(f"people held out, seen anew, yaw {low} to {high} degrees")
-        yield place.at_most("landmarks, mean, % of the eye distance", bound, errors[rows].mean())
-        yield place.plain("landmarks, median, %", np.median(errors[rows]))
-        yield place.plain("faces over 10 %, %", 100 * np.mean(errors[rows] > 10))
-    place = Place("people held out, seen anew")
+        about = context.subject(f"people held out, seen anew, yaw {low} to {high} degrees")
+        yield about.at_most("landmarks, mean, % of the eye distance", bound, errors[rows].mean())
+        yield about.plain("landmarks, median, %", np.median(errors[rows]))
+        yield about.plain("faces over 10 %, %", 100 * np.mean(errors[rows] > 10))
+    about = context.subject("people held out, seen anew")
     accepted = 100.0 * (confidence > _boundary(context))
-    yield place.plain("good fits (< 5 %) accepted, %", _mean(accepted[errors < 5]))
-    yield place.plain("bad fits (> 10 %) accepted, %", _mean(accepted[errors > 10]))
+    yield about.plain("good fits (< 5 %) accepted, %", _mean(accepted[errors < 5]))
+    yield about.plain("bad fits (> 10 %) accepted, %", _mean(accepted[errors > 10]))
     if context.overlays:
         order = np.argsort(errors)
         shown = [*order[len(order) // 2 :][:6], *order[-30:]]
@@ -194,14 +195,14 @@ def _around(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([middle - half, middle + half]).astype(np.float32)
 
 
-def spoilt_measures(context: Context) -> Iterator[Measure]:
+def spoilt_measures(context: Context) -> Iterator[Figure]:
     """The detector on photographs spoilt one way at a time."""
     sampler, people = _sampler(context.work), _people(context)
     sources = load_sources(sampler.tools, people, 0, context.work)
     config = dataclasses.replace(jaxface.default_config(context.model).detect, min_face_size=30.0)
     for name, spoil in CONDITIONS.items():
         score = score_detector(context.model.detector, sources, spoil, config=config)
-        place = Place(f"detector, held out, {name}")
+        about = context.subject(f"detector, held out, {name}")
         if score.faces:
-            yield place.plain("faces found, %", 100 * score.rate)
-        yield place.plain("false faces per 100 pictures", score.false_per_100)
+            yield about.plain("faces found, %", 100 * score.rate)
+        yield about.plain("false faces per 100 pictures", score.false_per_100)

@@ -1,24 +1,13 @@
-"""The same input gives the same result: twice, in a batch, and under `vmap`."""
+"""The same clip gives the same bytes: twice, and as the seventh of one command."""
 
 import tempfile
 from pathlib import Path
 
-import jax
-import numpy as np
+from jaxface.reference.comparison.clips import Data
+from jaxface.reference.comparison.figures import Figure, Subject
+from jaxface.reference.comparison.repeat import csv_runs
 
-import jaxface
-from jaxface.cli import main
-from jaxface.fit import fit_landmarks
-from jaxface.io import pad_to_canvas
-from jaxface.models import save_model
-from jaxface.ops import to_gray
-from tests.golden_detections import DETECTIONS
-
-from .figures import Figure, Subject
-from .runs import Data, load
-from .stages import corners, differing_bytes
-
-_SHORT = 5  # frames of the clips before the seventh
+from .stages import differing_bytes
 
 
 def repeat_figures(data: Data) -> list[Figure]:
@@ -32,56 +21,3 @@ def repeat_figures(data: Data) -> list[Figure]:
                 "seventh of a batch, differing bytes", 0, differing_bytes(alone, seventh)
             ),
         ]
-
-
-def csv_runs(data: Data, folder: Path) -> tuple[Path, Path, Path]:
-    """Three CSVs of one clip: alone, alone again, as the seventh of one command."""
-    model = save_model(load(data, "openface"), folder / "models").path
-    images = sorted((data.samples / "image_sequence").iterdir())
-    clips = [make_clip(folder / f"clip_{i}", images[i : i + _SHORT]) for i in range(6)]
-    clips.append(make_clip(folder / "whole", images))
-    found = []
-    for name, inputs in (("alone", clips[-1:]), ("again", clips[-1:]), ("batch", clips)):
-        arguments = ["--out", str(folder / name), "--model", str(model), "--no-compile-cache"]
-        assert main(["analyze", *map(str, inputs), *arguments]) == 0
-        found.append(folder / name / "whole.csv")
-    return found[0], found[1], found[2]
-
-
-def make_clip(folder: Path, images: list[Path]) -> Path:
-    """A folder of links to images."""
-    folder.mkdir()
-    for image in images:
-        (folder / image.name).symlink_to(image.resolve())
-    return folder
-
-
-def vmap_figures(data: Data) -> list[Figure]:
-    """Two faces fitted at once under `vmap`, and one after the other.
-
-    They are equal up to float32 rounding, which the fit's kernel and warp grids enlarge: the
-    bounds are those for images against OpenFace.
-    """
-    model, names = load(data, "openface"), ("sample1", "sample3")
-    config = jaxface.default_config(model, static_action_units=True)
-    canvases, sizes, boxes, alone = [], [], [], []
-    for name in names:
-        image = jaxface.read_image(data.samples / f"{name}.jpg")
-        box = corners(np.array(DETECTIONS[f"{name}.jpg"], np.float32))
-        canvas, size = pad_to_canvas(image)
-        alone.append(jaxface.analyze_image(model, image, boxes=box, config=config).landmarks[0])
-        canvases.append(canvas.astype(np.float32))
-        sizes.append(size)
-        boxes.append(box[0])
-
-    def fit(clnf, image, size, box):
-        return fit_landmarks(clnf, to_gray(image), box, size=size, config=config.fit).landmarks
-
-    inputs = np.stack(canvases), np.array(sizes, np.int32), np.stack(boxes)
-    together = jax.jit(jax.vmap(fit, (None, 0, 0, 0)))(model.clnf, *inputs)
-    errors = np.linalg.norm(np.stack(alone) - np.asarray(together), axis=-1)
-    subject = Subject("vmap against a loop", "openface", ", ".join(names))
-    return [
-        subject.at_most("mean difference, px", 0.03, errors.mean()),
-        subject.at_most("largest difference, px", 0.3, errors.max()),
-    ]

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np  # noqa: E402
 
 from bench import peers  # noqa: E402
-from bench.figures import Figure, Subject  # noqa: E402
-from bench.runs import ROOT, Data, find_data, load  # noqa: E402
 from bench.speed_worker import Timing  # noqa: E402
+from jaxface.reference.comparison.clips import ROOT, Data, find_data, load  # noqa: E402
+from jaxface.reference.comparison.figures import Figure, Subject  # noqa: E402
 
 CLIPS = ("default.wmv", "2015-10-15-15-14.avi", "multi_face.avi")
 VARIANTS = ("offline", "at_once", "streaming", "images-1", "images-8", "images-64")
@@ -111,10 +111,10 @@ def measure_clip(
                 runs[variant].append(run_worker(model, path, variant, caches[variant]))
                 print(f"{clip} {variant}: {runs[variant][-1]}", file=sys.stderr, flush=True)
         for variant in variants:
-            yield _median(clip, variant, colds[variant], runs[variant], product)
+            yield medians(clip, variant, colds[variant], runs[variant], product)
 
 
-def _median(
+def medians(
     clip: str,
     variant: str,
     cold: float,

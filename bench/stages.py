@@ -1,7 +1,7 @@
 """Every stage from OpenFace's own inputs: detector, landmark fit, appearance, action units, CSV."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -9,38 +9,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
 
-from jaxface import Model, detect_faces, read_image
-from jaxface.analyze import (
-    ActionUnits,
-    Scores,
-    align_face,
-    baseline_medians,
-    extract_fhog,
-    geometry_descriptor,
-    init_baseline,
-    label_presence,
-    postprocess_clip,
-    repredict_clip,
-    score_action_units,
-    update_baseline,
-)
-from jaxface.fit import (
-    LandmarkModel,
-    areas_of_interest,
-    fit_pdm_to_landmarks,
-    nu_rlms,
-    response_maps,
-    shape_2d,
-)
+from jaxface import detect_faces, read_image
+from jaxface.analyze import extract_fhog
+from jaxface.fit import LandmarkModel, areas_of_interest, nu_rlms, response_maps, shape_2d
 from jaxface.output import write_csv
-from tests import fit_stages, golden_faces
-from tests.golden_detections import DETECTIONS
-from tests.golden_stages import ScaleRecord
-
-from .figures import Figure, Subject
-from .runs import PREFIX, Data, golden_run, load, open_clip
+from jaxface.reference.comparison import fit_inputs, golden_faces
+from jaxface.reference.comparison.clips import PREFIX, Data, golden_run, load
+from jaxface.reference.comparison.figures import Figure, Subject
+from jaxface.reference.comparison.golden_detections import DETECTIONS, corners
+from jaxface.reference.comparison.golden_fits import ScaleRecord
+from jaxface.reference.comparison.units import appearance, units_from_landmarks
 
 _CANVAS = (640, 640)  # holds every picture but the large one, so that few programs are compiled
 _FEW = ("sample1", "default_track_f030")  # stage files of a quick run
@@ -68,11 +47,6 @@ def detector_figures(data: Data) -> list[Figure]:
         subject.at_most("largest box error, px", 0.05, max(boxes)),
         subject.at_most("largest probability error", 1e-5, max(scores)),
     ]
-
-
-def corners(detections: Float[np.ndarray, "f k"]) -> Float[np.ndarray, "f 4"]:
-    """Boxes x0 y0 x1 y1 from rows x y w h (and more)."""
-    return np.concatenate([detections[:, :2], detections[:, :2] + detections[:, 2:4]], axis=1)
 
 
 def _detections(data: Data) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -103,15 +77,15 @@ def fit_figures(data: Data, kind: str, *, quick: bool = False) -> list[Figure]:
 
     OpenFace recorded none of CLM.
     """
-    models = fit_stages.models_of(load(data, kind).clnf)
+    models = fit_inputs.models_of(load(data, kind).clnf)
     start = PREFIX[kind]
     names = [name for name in golden_faces.STAGES if name.startswith("ceclm_") == bool(start)]
     if quick:
         names = [name for name in names if name.removeprefix(start) in _FEW]
     maps, passes = [], []
     for name in names:
-        stage = fit_stages.read_stage(data.golden, name)
-        gray, _ = fit_stages.put_on_canvas(stage)
+        stage = fit_inputs.read_stage(data.golden, name)
+        gray, _ = fit_inputs.put_on_canvas(stage)
         for record in stage.scales():
             model = models[record.model]
             # CE-CLM shares its parts with CLNF, and they were recorded with the same code.
@@ -140,32 +114,20 @@ def _map_errors(model: LandmarkModel, gray: jax.Array, record: ScaleRecord) -> n
 
 def _pass_errors(model: LandmarkModel, record: ScaleRecord) -> Iterator[float]:
     """Largest landmark error of the rigid and of the non-rigid pass, from golden inputs, px."""
-    frame, config = fit_stages.to_frame(model, record), fit_stages.to_config(record)
+    frame, config = fit_inputs.to_frame(model, record), fit_inputs.to_config(record)
     for start, end, rigid in (
         (record.start, record.rigid, True),
         (record.rigid, record.end, False),
     ):
-        parameters = fit_stages.to_parameters(start)
+        parameters = fit_inputs.to_parameters(start)
         found, _ = _run_pass(model.pdm, frame, parameters, config=config, rigid=rigid)
-        expected = _shape_2d(model.pdm, fit_stages.to_parameters(end))
-        yield fit_stages.error(_shape_2d(model.pdm, found), expected)
-
-
-def _appearance(model: Model) -> Callable:
-    """Aligned face and geometry descriptor from a picture and its landmarks."""
-    pdm = model.analyser.pdm
-
-    def run(image, landmarks):
-        refitted = fit_pdm_to_landmarks(pdm, landmarks)
-        face = align_face(image, landmarks, refitted, pdm, model.clnf.triangles)
-        return face.image, geometry_descriptor(pdm, refitted)
-
-    return run
+        expected = _shape_2d(model.pdm, fit_inputs.to_parameters(end))
+        yield fit_inputs.error(_shape_2d(model.pdm, found), expected)
 
 
 def appearance_figures(data: Data) -> list[Figure]:
     """Aligned faces from golden landmarks, FHOG from golden aligned faces."""
-    align, fhog = jax.jit(_appearance(load(data, "openface"))), jax.jit(extract_fhog)
+    align, fhog = jax.jit(appearance(load(data, "openface"))), jax.jit(extract_fhog)
     shares, errors = [], []
     for name in golden_faces.STAGES:
         stage = golden_faces.read_stage(data.golden, data.samples, name)
@@ -207,59 +169,6 @@ def golden_unit_figures(data: Data, clip: str) -> list[Figure]:
         subject = Subject("action units from golden landmarks", "all", run)
         figures.append(subject.at_most("mean absolute error", 0.005, error))
     return figures
-
-
-Units = tuple[Float[np.ndarray, "n 17"], Float[np.ndarray, "n 18"]]
-
-
-def units_from_landmarks(
-    data: Data,
-    clip: str,
-    landmarks: Float[np.ndarray, "n 68 2"],
-    success: Bool[np.ndarray, " n"],
-) -> tuple[Units, Units]:
-    """Intensity and presence from the frames and given landmarks: adapted, and static.
-
-    Raises:
-        ValueError: a frame failed; these have no landmarks.
-    """
-    if not success.all():
-        raise ValueError("success: expected it in all frames")
-    model = load(data, "openface")
-    appearance, analyser = _appearance(model), model.analyser
-
-    @jax.jit
-    def step(state, image, landmarks):
-        aligned, geometry = appearance(image.astype(jnp.float32), landmarks)
-        fhog = extract_fhog(aligned)
-        state = update_baseline(state, fhog, geometry, jnp.asarray(True))
-        video = score_action_units(analyser.video, fhog, geometry)
-        return state, (video, score_action_units(analyser.image, fhog, geometry))
-
-    state, rows = init_baseline(), []
-    for image, points in zip(open_clip(data, clip), landmarks, strict=True):
-        state, scores = step(state, jnp.asarray(image), points)
-        rows.append(jax.tree.map(np.asarray, scores))
-    video, still = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
-    medians = np.asarray(baseline_medians(state))
-    intensity, presence = repredict_clip(
-        analyser.video, *_raw(analyser.video, video), *_values(video), medians, success
-    )
-    return (
-        postprocess_clip(analyser.video, intensity, presence, success, dynamic=True),
-        postprocess_clip(analyser.image, *_raw(analyser.image, still), success, dynamic=False),
-    )
-
-
-def _values(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(scores.intensity), np.asarray(scores.presence)
-
-
-def _raw(units: ActionUnits, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    """Intensity and label per frame, as if no person had been seen before."""
-    intensity, decision = _values(scores)
-    labels = label_presence(units.presence, jnp.asarray(decision))
-    return intensity.astype(np.float64), np.asarray(labels)
 
 
 def csv_figures(data: Data) -> list[Figure]:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxface.models.openface import read_model
+from jaxface.reference.comparison.golden_fits import Parameters, Stage
 from jaxface.types import Camera, PartFit, PDMParameters
 
 from .as_reference import make_pdm
-from .golden_stages import Parameters, Stage
 
 STAGES = (
     *(f"sample{i}" for i in (1, 3, 4, 5)),

@@ -27,8 +27,13 @@ from jaxface.analyze import (
 )
 from jaxface.models.openface import read_model
 from jaxface.reference import action_units as reference
-
-from .golden_faces import STAGES, Stage, read_hog, read_stage, refit_geometry
+from jaxface.reference.comparison.golden_faces import (
+    STAGES,
+    Stage,
+    read_hog,
+    read_stage,
+    refit_geometry,
+)
 
 _SCORE = 2e-5  # AU units; float32 sums of 4702 products
 _RANDOM_SCORE = 1e-4  # random heads of larger weights

@@ -12,9 +12,9 @@ from jaxface.analyze import AlignConfig, align_face, alignment_matrix, face_mask
 from jaxface.fit import PDM
 from jaxface.models.openface import read_model
 from jaxface.reference import align as reference
+from jaxface.reference.comparison.golden_faces import STAGES, read_landmarks, read_stage
 from jaxface.types import PDMParameters
 
-from .golden_faces import STAGES, read_landmarks, read_stage
 from .precision import METAL_JAX
 
 _LINEAR = 1e-6  # of about 0.5; a few float32 roundings

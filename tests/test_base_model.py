@@ -17,10 +17,10 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import jaxface
-from bench import talking_head
 from jaxface.analyze import no_action_units
 from jaxface.cli import main
 from jaxface.models import save_model, shipped_dir
+from jaxface.reference.comparison import talking_head
 
 ROOT = Path(__file__).resolve().parents[1]
 _MOST_BYTES = 25e6  # of all files of the model

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from jaxface.analyze import baseline_medians, init_baseline, update_baseline
 from jaxface.models.openface import read_model
 from jaxface.reference import medians as reference
-
-from .golden_faces import read_hog, read_stage, refit_geometry
+from jaxface.reference.comparison.golden_faces import read_hog, read_stage, refit_geometry
 
 _MEDIAN = 4e-6  # up to 60 in float32; a wrong bin would be 1e-3 or 1.2e-2
 _REFIT = 1e-4  # mm; the float64 refit against OpenFace's, where a median is not yet quantised

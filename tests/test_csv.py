@@ -26,8 +26,7 @@ from jaxface.output import (
     to_dataframe,
     write_csv,
 )
-
-from .golden_csv import csv_kind, read_highprec
+from jaxface.reference.comparison.golden_runs import csv_kind, read_highprec
 
 _MAX_SECONDS = 0.5  # for 288 rows; about 0.09 s here, the rest is room for a busy machine
 _MAX_GROWTH = 200_000  # bytes; 4000 rows are 20 MB as text, buffers and the like are far less

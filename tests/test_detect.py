@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from jaxface.detect import MTCNN, DetectConfig, detect_faces, largest_face, select
 from jaxface.models.openface import read_model
 from jaxface.reference import mtcnn as reference
+from jaxface.reference.comparison.golden_detections import DETECTIONS
 from jaxface.types import Detections
 
-from .golden_detections import DETECTIONS
 from .precision import METAL_JAX, adds_in_sequence
 from .test_reference_mtcnn import STAGES as BOX_STAGES
 from .test_reference_mtcnn import make_detector, read_stage_image

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jaxface
-from bench.runs import ROOT, Data, load
 from jaxface import Analysis, Model
 from jaxface.models import save_model
+from jaxface.reference.comparison.clips import ROOT, Data, load
 
 # Clips as ranges of the sample sequence: more than devices, some shorter than a chunk.
 CLIPS = ((0, 19), (5, 8), (10, 26), (12, 13), (3, 12), (20, 28))

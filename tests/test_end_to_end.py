@@ -1,7 +1,8 @@
 """Whole clips and images from raw pixels against C++ OpenFace, and against themselves.
 
-The bounds are those of `bench.figures`; `bench/parity.py` measures the same on all the data. Here
-the long clips are cut short, and pictures share one canvas, so that few programs are compiled.
+The bounds are those of `jaxface.reference.comparison.figures`; `bench/parity.py` measures the same on all the
+data. Here the long clips are cut short, and pictures share one canvas, so that few programs are
+compiled.
 """
 
 import dataclasses
@@ -15,17 +16,10 @@ import numpy as np
 import pytest
 
 import jaxface
-from bench.figures import (
-    Figure,
-    clip_figures,
-    image_figures,
-    landmark_errors,
-    pick,
-    several_figures,
-    unit_figures,
-)
-from bench.repeat import csv_runs, vmap_figures
-from bench.runs import (
+from jaxface import Analysis
+from jaxface.models import save_model
+from jaxface.output import Table
+from jaxface.reference.comparison.clips import (
     MODES,
     PREFIX,
     ROOT,
@@ -36,10 +30,17 @@ from bench.runs import (
     run_clip,
     run_images,
 )
-from bench.stages import units_from_landmarks
-from jaxface import Analysis
-from jaxface.models import save_model
-from jaxface.output import Table
+from jaxface.reference.comparison.figures import (
+    Figure,
+    clip_figures,
+    image_figures,
+    landmark_errors,
+    pick,
+    several_figures,
+    unit_figures,
+)
+from jaxface.reference.comparison.repeat import csv_runs, vmap_figures
+from jaxface.reference.comparison.units import units_from_landmarks
 
 from .precision import adds_in_sequence
 

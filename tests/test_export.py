@@ -16,9 +16,9 @@ import pytest
 from jax import export
 
 import jaxface
-from bench.runs import Data, load
 from jaxface import Camera, Extras, Model
 from jaxface.pipeline import start_person
+from jaxface.reference.comparison.clips import Data, load
 from jaxface.run import StoredFunction, _programs
 from jaxface.track import SegmentConfig
 

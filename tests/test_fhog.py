@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from jaxface.analyze import extract_fhog, geometry_descriptor
 from jaxface.models.openface import read_model
 from jaxface.reference import fhog as reference
+from jaxface.reference.comparison.golden_faces import STAGES, read_hog, read_stage
 from jaxface.types import PDMParameters
-
-from .golden_faces import STAGES, read_hog, read_stage
 
 _FEATURE = 1e-6  # of at most 0.85; float32 sums over 256 pixels
 _GEOMETRY = 5e-6  # mm and coefficients of up to 60; sums of 34 float32 products

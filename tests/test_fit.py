@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from jaxface.fit import FitConfig, ScaleConfig, fit_config, fit_landmarks, scale_config
-
-from .fit_stages import put_on_canvas, read_stage
+from jaxface.reference.comparison.fit_inputs import put_on_canvas, read_stage
 
 # px; the algorithm is discontinuous: specification 02, H. Measured 0.017 and 0.11.
 _MEAN = 0.03

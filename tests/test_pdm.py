@@ -25,10 +25,7 @@ from jaxface.fit import (
 )
 from jaxface.ops import euler_to_matrix
 from jaxface.reference import pdm as reference
-from jaxface.types import PDMParameters
-
-from .as_reference import make_pdm
-from .fit_stages import (
+from jaxface.reference.comparison.fit_inputs import (
     STAGES,
     error,
     models_of,
@@ -36,6 +33,9 @@ from .fit_stages import (
     to_parameters,
     to_reference,
 )
+from jaxface.types import PDMParameters
+
+from .as_reference import make_pdm
 from .precision import double_precision
 
 _SHAPE = 2e-4  # px of up to 1300; float32, measured 6e-5

@@ -7,8 +7,13 @@ import pytest
 
 from jaxface.models.openface import read_model
 from jaxface.reference import action_units, align, fhog, medians
-
-from .golden_faces import STAGES, read_hog, read_landmarks, read_stage, refit_geometry
+from jaxface.reference.comparison.golden_faces import (
+    STAGES,
+    read_hog,
+    read_landmarks,
+    read_stage,
+    refit_geometry,
+)
 
 _POSE = 2e-5  # scale, rad and px; OpenFace refits in float32
 _LOCAL = 2e-4  # mm; likewise

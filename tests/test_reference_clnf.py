@@ -10,10 +10,10 @@ import pytest
 
 from jaxface.models.openface import read_model
 from jaxface.reference import clnf, pdm, response_maps, rlms, validator
+from jaxface.reference.comparison import golden_fits
+from jaxface.reference.comparison.golden_fits import ScaleRecord, Stage
 
-from . import golden_stages
 from .as_reference import make_model, make_parts, make_views
-from .golden_stages import ScaleRecord, Stage
 
 # All seven views of the main and the inner model, a large and a small face, a tracked frame.
 STAGES = ("sample1", "sample4", "sample5_multiview", "default_track_f030")
@@ -64,7 +64,7 @@ def stage(request, golden_dir):
     return _read(golden_dir, request.param)
 
 
-def _parameters(golden: golden_stages.Parameters) -> pdm.Parameters:
+def _parameters(golden: golden_fits.Parameters) -> pdm.Parameters:
     rotation, translation, local = (
         array.astype(float) for array in (golden.rotation, golden.translation, golden.local)
     )

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxface
-from bench import talking_head
 from jaxface.fit import (
     POSE_OUTPUTS,
     REGRESSOR_SIDE,
@@ -22,6 +21,7 @@ from jaxface.fit import (
     square_around,
 )
 from jaxface.fit.search import own_starts
+from jaxface.reference.comparison import talking_head
 
 _FLOAT = 1e-5  # float32 sums of a few hundred terms of order 1
 _GREY = 1e-4  # of pictures of deviation 1, whose taps are float32 places; measured 1.7e-5

@@ -18,9 +18,7 @@ from jaxface.fit import (
     shape_2d,
 )
 from jaxface.reference import response_maps as reference
-
-from .as_reference import make_experts
-from .fit_stages import (
+from jaxface.reference.comparison.fit_inputs import (
     CEN_STAGES,
     STAGES,
     error,
@@ -29,6 +27,8 @@ from .fit_stages import (
     read_stage,
     to_parameters,
 )
+
+from .as_reference import make_experts
 from .precision import METAL_JAX
 
 _MATRIX = 5e-6  # entries of at most 7; float32, as measured for the reference

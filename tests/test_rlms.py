@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from jaxface.fit import ResponseFrame, ScaleConfig, nu_rlms, shape_2d
 from jaxface.fit.solvers import mean_shift
 from jaxface.reference import rlms as reference
-
-from .as_reference import float64, make_pdm
-from .fit_stages import (
+from jaxface.reference.comparison.fit_inputs import (
     CEN_STAGES,
     STAGES,
     error,
@@ -27,6 +25,8 @@ from .fit_stages import (
     to_parameters,
     to_reference,
 )
+
+from .as_reference import float64, make_pdm
 from .precision import double_precision
 
 # px; the worst case is one 0.1-cell kernel step taken or not on the last bit of a position.

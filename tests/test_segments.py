@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from bench.runs import Data, load
 from jaxface import ClipAnalysis, Model, read_video
 from jaxface.fit import empty_fit
+from jaxface.reference.comparison.clips import Data, load
 from jaxface.track import SegmentConfig, in_order
 from jaxface.types import Fit
 

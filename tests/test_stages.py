@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import jaxface
-from bench.runs import Data, load
 from jaxface import Camera, Model
 from jaxface.cli import Row, main, to_markdown
 from jaxface.models import save_model
+from jaxface.reference.comparison.clips import Data, load
 from jaxface.run import SCOPES
 
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from jaxface.fit import CLNF, FitConfig, fit_config
+from jaxface.reference.comparison.fit_inputs import put_on_canvas, read_stage, to_parameters
 from jaxface.track import TrackState, start_track, track_box, track_landmarks
-
-from .fit_stages import put_on_canvas, read_stage, to_parameters
 
 # px; the algorithm is discontinuous: specification 02, H.
 _MEAN = 0.03

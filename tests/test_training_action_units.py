@@ -25,9 +25,8 @@ from jaxface.training.action_units import (
     Regression,
     SeriesConfig,
     UnitFit,
-    _choice,
-    _rescaled,
     assemble_analyser,
+    choose_penalty,
     correlation,
     draw_series,
     expression_series,
@@ -40,6 +39,7 @@ from jaxface.training.action_units import (
     measure_units,
     pack_heads,
     portrait_series,
+    rescale_head,
     resting_face,
     sides_of,
     unit_columns,
@@ -207,7 +207,7 @@ def test_a_head_may_be_negative_where_the_unit_is_absent():
 
 def test_the_strongest_penalty_that_is_hardly_worse_is_taken():
     curve = np.array([0.85, 0.9, 0.88, 0.7])
-    assert [_choice(curve, slack) for slack in (0, 0.01, 0.03, 0.25)] == [1, 1, 2, 3]
+    assert [choose_penalty(curve, slack) for slack in (0, 0.01, 0.03, 0.25)] == [1, 1, 2, 3]
 
 
 def test_heads_are_rescaled_to_the_truth():
@@ -215,7 +215,7 @@ def test_heads_are_rescaled_to_the_truth():
     features, weights = rng.normal(size=(300, 4)).astype(np.float32), np.array([2, 0, 1, 0.0])
     truth = np.clip(features @ weights + 0.5, 0, FULL)
     small = UnitFit((0.5 * weights).astype(np.float32), 0.25, 1.0, np.zeros(1))
-    found = _rescaled(small, features, truth)
+    found = rescale_head(small, features, truth)
     # Clipping at 5 leaves the gain a little under 2.
     np.testing.assert_allclose(found.weights, weights, rtol=0.05)
     assert found.bias == pytest.approx(0.5, rel=0.05)

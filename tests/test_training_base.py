@@ -10,8 +10,16 @@ import pytest
 
 import jaxface
 from jaxface.cli import build_parser
-from jaxface.models import shipped_dir
-from jaxface.training import base_config, in_half_precision, train_parts, trainers
+from jaxface.fit import Guided, strip_clnf
+from jaxface.models import shipped_dir, write_module
+from jaxface.training import (
+    assemble_base,
+    assemble_clnf,
+    base_config,
+    in_half_precision,
+    train_parts,
+    trainers,
+)
 from jaxface.training.base import PARTS, Workplace, files_of, is_current, stamp_of
 from jaxface.training.loop import digest
 
@@ -128,6 +136,27 @@ def test_a_part_without_stamp_or_with_other_files_is_not_current(place):
     assert not is_current(place, "eyes", stamp)
     place.part("detector").with_suffix(".stamp").unlink()
     assert not is_current(place, "detector", stamp_of("detector", config, place))
+
+
+def test_parts_are_put_together_as_base_is_used(place):
+    """Action units learn from fits with the settings of the model that they will belong to."""
+    base = jaxface.load_model("base")
+    clnf = strip_clnf(base.clnf)
+    assert isinstance(clnf.search, Guided)
+    modules = {"detector": base.detector, "pdm": clnf.main.pdm, "reported_pdm": clnf.reported}
+    modules |= {f"experts-{i}": experts for i, experts in enumerate(clnf.main.experts)}
+    modules |= {part.name: part for part in clnf.parts}
+    modules |= {"validator": clnf.validator, "regressor": clnf.search.regressor}
+    modules |= {"action_units": base.analyser}
+    for name, module in modules.items():
+        write_module(module, place.part(name))
+    learnt_with = assemble_clnf(place.out)
+    assert learnt_with.config == jaxface.default_config(base).fit
+    found = assemble_base(place.out)
+    assert found.config == base.config
+    assert jax.tree.structure(found.clnf) == jax.tree.structure(clnf)
+    for one, other in zip(jax.tree.leaves(found.clnf), jax.tree.leaves(clnf), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_share_must_be_positive():

@@ -43,6 +43,7 @@ from jaxface.training.detector import (  # noqa: E402  # noqa: E402  # noqa: E40
     face_margins,
     hard_mean,
     mine_squares,
+    mining,  # noqa: E402
     mirror,
     mirror_landmarks,
     new_detector,
@@ -52,7 +53,6 @@ from jaxface.training.detector import (  # noqa: E402  # noqa: E402  # noqa: E40
     run_batch,
     set_operating_point,
 )
-from jaxface.training.detector import _mining as mining  # noqa: E402
 from jaxface.training.loop import Fitted, Recipe, fit  # noqa: E402
 
 from .cartoons import cartoon_scenes, cartoon_sources, draw_face, oval  # noqa: E402
@@ -223,20 +223,20 @@ def _fit_line(path: Path, recipe: Recipe) -> Fitted:
 
 
 def _fit(start, batches, path: Path, recipe: Recipe, loss=_line_loss) -> Fitted:
-    parts = ("a",)
-    return fit(start, loss, batches, recipe, parts=parts, checkpoint=path, title="line", seed=5)
+    terms = ("a",)
+    return fit(start, loss, batches, recipe, terms=terms, checkpoint=path, title="line", seed=5)
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
     recipe = Recipe(steps=160, rate=0.2, save_every=20)
-    whole = _fit_line(tmp_path / "whole.npz", recipe)
+    whole = _fit_line(tmp_path / "whole.state", recipe)
 
     def stop(step: int) -> tuple[np.ndarray, np.ndarray]:
         if step == 147:
             raise KeyboardInterrupt
         return _line_batch(step)
 
-    path, start = tmp_path / "part.npz", {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    path, start = tmp_path / "cut.state", {"a": jnp.zeros(()), "b": jnp.zeros(())}
     with pytest.raises(KeyboardInterrupt):
         _fit(start, stop, path, recipe)
     calls = []
@@ -258,7 +258,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
         return model["a"] * jnp.nan, {"a": model["a"]}
 
     with pytest.raises(FloatingPointError, match="line: the loss is nan in step 0"):
-        _fit({"a": jnp.ones(())}, _line_batch, tmp_path / "s.npz", Recipe(steps=3), broken)
+        _fit({"a": jnp.ones(())}, _line_batch, tmp_path / "s.state", Recipe(steps=3), broken)
 
 
 def test_grain_spoils_some_crops():
@@ -298,13 +298,13 @@ def toy(
         return draw_batch(crops, kinds, (64, 32, 64), np.random.default_rng(step))
 
     recipe = Recipe(steps=150, rate=5e-3)
-    state = folder / "state.npz"
+    state = folder / "toy.state"
     fitted = fit(
         fresh.pnet,
         detector_loss,
         batches,
         recipe,
-        parts=("score", "box"),
+        terms=("score", "box"),
         checkpoint=state,
         title="toy",
         seed=0,

@@ -9,6 +9,7 @@ from jaxface.training import View, load_head_model, load_portraits, split_of
 from jaxface.training.data import (
     JAW,
     Observed,
+    best_rotation,
     euler_to_matrix,
     fit_head,
     jaw_strips,
@@ -65,6 +66,47 @@ def test_rotations_are_the_package_s(angles):
         matrix, package_euler_to_matrix(jnp.asarray(rotation)), rtol=0, atol=_TOL
     )
     np.testing.assert_allclose(matrix_to_euler(matrix), rotation, rtol=0, atol=_TOL)
+
+
+def _about(axis: int, angle: float) -> np.ndarray:
+    """Right-handed rotation about one axis, from its definition."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[[first, second], [first, second]] = np.cos(angle)
+    matrix[second, first], matrix[first, second] = np.sin(angle), -np.sin(angle)
+    return matrix
+
+
+def test_pitch_yaw_and_roll_are_applied_as_rx_ry_rz():
+    rotation = np.random.default_rng(0).uniform(-1.5, 1.5, (2, 4, 3))
+    found = euler_to_matrix(rotation)
+    assert found.shape == (2, 4, 3, 3) and found.dtype == np.float32
+    for matrix, angles in zip(found.reshape(-1, 3, 3), rotation.reshape(-1, 3), strict=True):
+        pitch, yaw, roll = angles
+        expected = _about(0, pitch) @ _about(1, yaw) @ _about(2, roll)
+        np.testing.assert_allclose(matrix, expected, rtol=0, atol=_TOL)
+    np.testing.assert_allclose(matrix_to_euler(found), rotation, rtol=0, atol=_TOL)
+
+
+def test_a_profile_keeps_its_yaw():
+    """Half a degree before the pole, where pitch and roll nearly turn about one axis."""
+    found = matrix_to_euler(euler_to_matrix(np.radians([3.0, 89.5, -2.0])))
+    # float32 entries are off by 6e-8; pitch and roll enlarge that by 1 / cos(yaw) = 115.
+    np.testing.assert_allclose(np.degrees(found), [3.0, 89.5, -2.0], rtol=0, atol=1e-2)
+
+
+def test_the_best_rotation_heeds_weights_and_mirrors_nothing():
+    rng = np.random.default_rng(1)
+    turn = euler_to_matrix(np.array([0.3, -0.7, 0.2])).astype(np.float64)
+    points = rng.normal(size=(12, 3))
+    target = points @ turn.T
+    target[0] = -5.0  # an outlier
+    weights = np.ones(12)
+    assert abs(best_rotation(points, target) - turn).max() > 0.05
+    weights[0] = 0
+    np.testing.assert_allclose(best_rotation(points, target, weights), turn, rtol=0, atol=1e-6)
+    reflected = best_rotation(points, points * [1, 1, -1])  # a reflection would fit exactly
+    assert np.linalg.det(reflected) == pytest.approx(1)
 
 
 def test_perspective_enlarges_what_is_near():
@@ -133,7 +175,7 @@ def test_the_jaw_lies_at_the_outline_of_the_face(head, strips, yaw):
     np.testing.assert_array_equal(found[JAW:], head.mean[head.landmarks[JAW:]])
     fixed = view.project(head.mean[head.landmarks[:JAW]])
     # Nothing of the face lies farther out than the side that is turned away, at its heights.
-    face = view.project(head.mean[np.unique(head.triangles[head.part_of("face")])])
+    face = view.project(head.mean[np.unique(head.triangles[head.piece_of("face")])])
     far = slice(0, 5) if yaw > 0 else slice(12, JAW)
     sign = -1 if yaw > 0 else 1
     if abs(yaw) > 30:
@@ -170,3 +212,17 @@ def test_a_known_head_is_recovered(head):
     angles = np.degrees(fitted.view.euler - view.euler)
     assert abs(angles).max() < 1.0
     assert abs(fitted.expression[head.expression_index("jawOpen")] - 0.5) < 0.1
+
+
+def test_expressions_beyond_their_range_are_held_at_its_end(head):
+    """What is left over goes into the other weights, as the least squares within bounds say."""
+    rng = np.random.default_rng(3)
+    expression = np.zeros(57, np.float32)
+    opened, smile = head.expression_index("jawOpen"), head.expression_index("mouthSmile_L")
+    expression[opened], expression[smile] = 1.4, 0.4
+    chosen = rng.choice(9409, 400, replace=False)
+    points = _view().project(head.vertices(np.zeros(100, np.float32), expression)[chosen])
+    fitted = fit_head(head, Observed(points.astype(np.float64), np.ones(400)), chosen)
+    assert fitted.expression[opened] == 1
+    assert fitted.expression.min() >= 0 and fitted.expression.max() <= 1
+    assert abs(fitted.expression[smile] - 0.4) < 0.1

@@ -58,7 +58,7 @@ from jaxface.training.landmarks import (
     true_parameters,
     with_mirror_images,
 )
-from jaxface.training.loop import load_state, save_state
+from jaxface.training.loop import load_state, replacing, save_state, write_arrays
 from jaxface.training.render import MIRRORED_IRIS, MIRRORED_LIDS, Pictures
 
 _FLOAT = 1e-4  # float32 sums over at most a thousand terms of order 1
@@ -170,15 +170,29 @@ def test_a_resumed_run_gives_the_same_bits(tmp_path):
     first, curve = train_epoch(
         start_training(jax.random.key(0), 1, _CONFIG), examples, key, _CONFIG
     )
-    save_state(tmp_path / "state.npz", first, [np.asarray(curve)])
+    save_state(tmp_path / "views.state", first, [np.asarray(curve)])
     fresh = start_training(jax.random.key(0), 1, _CONFIG)
-    loaded, curves = load_state(tmp_path / "state.npz", fresh)
+    loaded, curves = load_state(tmp_path / "views.state", fresh)
     assert int(loaded.epoch) == 1 and len(curves) == 1
     resumed, again = train_epoch(loaded, examples, key, _CONFIG)
     for one, other in zip(jax.tree.leaves(straight), jax.tree.leaves(resumed), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(losses, again)
-    assert load_state(tmp_path / "none.npz", fresh) == (fresh, [])
+    assert load_state(tmp_path / "none.state", fresh) == (fresh, [])
+    larger = start_training(jax.random.key(0), 2, _CONFIG)
+    with pytest.raises(RuntimeError, match="shape"):
+        load_state(tmp_path / "views.state", larger)
+
+
+def test_an_interrupted_write_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "found.npz"
+    write_arrays(path, {"a": np.arange(3)})
+    with pytest.raises(KeyboardInterrupt), replacing(path) as file:
+        file.write(b"half of it")
+        raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.iterdir()] == ["found.npz"]
+    with np.load(path) as kept:
+        np.testing.assert_array_equal(kept["a"], np.arange(3))
 
 
 def _experts(rng: np.random.Generator) -> Experts:

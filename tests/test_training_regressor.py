@@ -12,9 +12,9 @@ from jaxface.training.landmarks import (
     RegressorConfig,
     Source,
     Starts,
-    _project,
     measure_regressor,
     new_regressor,
+    project,
     tilt_pictures,
     train_regressor,
 )
@@ -41,7 +41,7 @@ def _source(pdm: PDM, seed: int) -> Source:
         translation=(_SIZE / 2 + rng.uniform(-5, 5, (_COUNT, 2))).astype(np.float32),
         local=np.zeros((_COUNT, modes), np.float32),
     )
-    landmarks = _project(pdm, truth).astype(np.float32)
+    landmarks = project(pdm, truth).astype(np.float32)
     rows, cols = np.mgrid[:_SIZE, :_SIZE]
     gray = np.full((_COUNT, _SIZE, _SIZE), 60, np.uint8)
     for picture, points in zip(gray, landmarks, strict=True):

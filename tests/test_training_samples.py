@@ -262,16 +262,16 @@ def test_negatives_are_seeded(sampler):
     assert first.shape == (160, 160, 3) and first.dtype == np.uint8
 
 
-def test_sheets_of_samples_are_written(sampler, tmp_path, training_dir, monkeypatch):
-    monkeypatch.setattr("jaxface.training._data._SAMPLES", 3)
-    monkeypatch.setattr("jaxface.training._data._SCENES", 1)
+def test_sheets_of_samples_are_written(sampler, tmp_path, training_dir):
     done = []
-    written = write_data(sampler.tools, tmp_path, people=[0], progress=done.append)
+    written = write_data(
+        sampler.tools, tmp_path, people=[0], samples=3, scenes=1, progress=done.append
+    )
     assert done == [1] and [path.stem for path in written] == [
         *("portraits", "heads", "negatives", "scenes")
     ]
     assert all(cv2.imread(str(path)) is not None for path in written)
-    with pytest.raises(ValueError, match="training part"):
+    with pytest.raises(ValueError, match="training set"):
         write_data(sampler.tools, tmp_path, people=[4])
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([])

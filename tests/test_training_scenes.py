@@ -14,8 +14,8 @@ from jaxface.training.detector import (  # noqa: E402  # noqa: E402
     make_close_scene,
     make_clutter,  # noqa: E402
     make_scene,  # noqa: E402
+    mining,  # noqa: E402
 )
-from jaxface.training.detector import _mining as mining  # noqa: E402
 
 from .cartoons import cartoon_scenes, cartoon_sources, parts_of, scene_maker  # noqa: E402
 

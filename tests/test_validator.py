@@ -10,10 +10,7 @@ import pytest
 from jaxface.fit import normalise_face, run_validator, validate_landmarks, warp_to_mean_shape
 from jaxface.ops import pad_border
 from jaxface.reference import validator as reference
-from jaxface.types import PDMParameters
-
-from .as_reference import make_views
-from .fit_stages import (
+from jaxface.reference.comparison.fit_inputs import (
     CEN_STAGES,
     STAGES,
     error,
@@ -22,7 +19,10 @@ from .fit_stages import (
     read_stage,
     to_parameters,
 )
-from .golden_stages import Stage
+from jaxface.reference.comparison.golden_fits import Stage
+from jaxface.types import PDMParameters
+
+from .as_reference import make_views
 
 _WARPED = 1e-3  # grey levels; float32 sums of four taps
 _FLIPPED_PIXELS = 4  # of up to 2642, as OpenFace fuses multiply-adds: measured 2

@@ -9,11 +9,11 @@ from ._follow import Follower as Follower
 from ._heads import HeadsConfig as HeadsConfig
 from ._heads import Regression as Regression
 from ._heads import UnitFit as UnitFit
-from ._heads import _choice as _choice
-from ._heads import _rescaled as _rescaled
+from ._heads import choose_penalty as choose_penalty
 from ._heads import correlation as correlation
 from ._heads import f1_score as f1_score
 from ._heads import pack_heads as pack_heads
+from ._heads import rescale_head as rescale_head
 from ._heads import unit_columns as unit_columns
 from ._heads import without_rest as without_rest
 from ._labels import FULL as FULL

@@ -5,7 +5,7 @@ import numpy as np
 from ..data import HeadModel
 from ._labels import sides_of
 
-# What people do with a part of the face; shapes of one entry go together. Those of the last list
+# What people do with a region of the face; shapes of one entry go together. Those of the last list
 # show no unit and are there to be told from the others.
 _BROWS = (
     ("browInnerUp",),
@@ -76,7 +76,7 @@ _AT_REST = 4  # one picture in so many shows nothing
 _JAW, _JAW_CLOSED = 0.35, 0.1  # chance of an open jaw, and that the lips stay closed over it
 _WEAKER = (0.4, 1.0)  # of the other shapes of an entry, as a share of the first one's strength
 _ONE_SIDED = 0.1  # chance that the sides differ
-_REST_CHANCE, _REST = 0.3, 0.15  # of a part of the face that is never quite at rest, and how much
+_REST_CHANCE, _REST = 0.3, 0.15  # of a region of the face that is never quite at rest, and how much
 _RESTING = ("browDown", "browInnerUp", "eyeSquint", "eyeBlink", "mouthFrown", "mouthSmile")
 
 
@@ -94,7 +94,7 @@ def resting_face(rng: np.random.Generator, head: HeadModel) -> np.ndarray:
 def expression_series(rng: np.random.Generator, head: HeadModel, count: int) -> np.ndarray:
     """Weights (count, 57), 0 to 1, of one person: some at rest, the others at random.
 
-    Each part of the face moves by itself and is at rest in most pictures, as in a video.
+    Each region of the face moves by itself and is at rest in most pictures, as in a video.
     """
     series = [np.zeros(len(head.expression_names), np.float32) for _ in range(count)]
     for weights in series[count // _AT_REST :]:

@@ -1,7 +1,7 @@
 """Landmarks of a series as the model finds them, one picture after the other as in a clip.
 
-What fits miss is no noise: they follow brows and cheeks less far than these move, and take a part
-of a turn for a change of shape. Heads must learn from landmarks that are wrong in just this way.
+What fits miss is no noise: they follow brows and cheeks less far than these move, and take some of
+a turn for a change of shape. Heads must learn from landmarks that are wrong in just this way.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Linear heads by ridge regression, each over the part of the face where its unit shows.
+"""Linear heads by ridge regression, each over the region of the face where its unit shows.
 
 A head is clipped to 0 to 5 where it is used, so a face without the unit may give it any negative
 value: closed eyes are no failure of the head for wide ones. Such a face counts only where the
@@ -110,7 +110,7 @@ def targets(faces: Faces, *, dynamic: bool) -> np.ndarray:
 
 
 class Regression:
-    """Ridge regression over parts of the features, which are standardised once."""
+    """Ridge regression over some of the features, which are standardised once."""
 
     def __init__(self, features: np.ndarray) -> None:
         self.mean = features.mean(axis=0)
@@ -190,7 +190,7 @@ def fit_units(
             found = regression.solve(wanted[:, u], absent, columns, weight, penalty, config.rounds)
             tried.append(UnitFit(*found, 0.0, np.zeros(0)))
         curve = np.array([correlation(fit(rows[1]), truth) for fit in tried])
-        best = _rescaled(tried[_choice(curve, config.slack)], rows[1], truth)
+        best = rescale_head(tried[choose_penalty(curve, config.slack)], rows[1], truth)
         values, present = best(rows[1]), truth >= PRESENT
         scores = [f1_score(values > t, present) for t in _THRESHOLDS]
         threshold = float(_THRESHOLDS[int(np.argmax(scores))])
@@ -198,12 +198,17 @@ def fit_units(
     return fits
 
 
-def _choice(curve: np.ndarray, slack: float) -> int:
-    """The last penalty that is hardly worse than the best."""
+def choose_penalty(curve: np.ndarray, slack: float) -> int:
+    """Number of the strongest penalty that is hardly worse than the best.
+
+    Args:
+        curve: (p,) correlation that each penalty reaches, the weakest penalty first.
+        slack: how much less correlation counts as hardly worse.
+    """
     return int(np.flatnonzero(curve >= curve.max() - slack)[-1])
 
 
-def _rescaled(fit: UnitFit, features: np.ndarray, truth: np.ndarray) -> UnitFit:
+def rescale_head(fit: UnitFit, features: np.ndarray, truth: np.ndarray) -> UnitFit:
     """The head with the gain, of its weights and bias, that meets the truth best where it shows.
 
     A strong penalty makes intensities small.

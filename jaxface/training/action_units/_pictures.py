@@ -5,11 +5,9 @@ it stopped, and the same command gives the same pictures.
 """
 
 import dataclasses
-import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +15,7 @@ import numpy as np
 from ...fit import PDM
 from ..data import SPLITS
 from ..landmarks import face_triangles
+from ..loop import write_arrays
 from ..render import Sampler
 from ._features import measure_pictures
 from ._follow import Follower
@@ -27,6 +26,7 @@ SHARD = 5  # series
 _FORMAT = 2  # of the pictures; to be raised when what is drawn changes
 _JPEG = 97  # quality in the shards: they would be four times larger without loss
 _KINDS = ("portrait", "head")
+_LABELS = ("landmarks", "intensity", "rest", "rotation", "scale")  # of a series
 _LEAST_ACCEPTED = 0.5  # of a series' fits, so that their medians tell what rest looks like
 
 
@@ -73,9 +73,7 @@ def draw_series(
     Raises:
         ValueError: nobody of the split is registered.
     """
-    people = sampler.of_split(config.split)
-    if config.portraits and not len(people):
-        raise ValueError(f"split {config.split}: expected registered people, got none")
+    people = sampler.of_split(config.split, needed=config.portraits > 0)
     place, key = Path(folder), _key(config, people)
     place.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -113,35 +111,25 @@ def _draw_shard(
 
 
 def _save(drawn: list[tuple[Series, int]], path: Path) -> None:
-    """Writes whole files only, so that an interrupted run leaves none that is cut short."""
     images = [image for series, _ in drawn for image in series.images]
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG]
     files = [cv2.imencode(".jpg", image[..., ::-1], quality)[1].ravel() for image in images]
-    arrays: dict[str, Any] = {}
-    for name in ("landmarks", "intensity", "rest", "rotation", "scale"):
-        arrays[name] = np.stack([getattr(series, name) for series, _ in drawn])
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.savez(
-            file,
-            jpeg=np.concatenate(files),
-            ends=np.cumsum([len(f) for f in files]),
-            person=np.array([person for _, person in drawn]),
-            **arrays,
-        )
-    partial.replace(path)
+    arrays = {name: np.stack([getattr(series, name) for series, _ in drawn]) for name in _LABELS}
+    arrays["jpeg"] = np.concatenate(files)
+    arrays["ends"] = np.cumsum([len(f) for f in files])
+    arrays["person"] = np.array([person for _, person in drawn])
+    write_arrays(path, arrays)
 
 
 def _load(path: Path) -> list[tuple[Series, int]]:
     with np.load(path) as file:
         stored = {name: file[name] for name in file.files}
     people, pictures = stored["person"], stored["scale"].shape[1]
-    parts = np.split(stored["jpeg"], stored["ends"][:-1])
-    images = np.stack([np.asarray(cv2.imdecode(p, cv2.IMREAD_COLOR))[..., ::-1] for p in parts])
+    pieces = np.split(stored["jpeg"], stored["ends"][:-1])
+    images = np.stack([np.asarray(cv2.imdecode(p, cv2.IMREAD_COLOR))[..., ::-1] for p in pieces])
     images = images.reshape(len(people), pictures, *images.shape[1:])
-    names = ("landmarks", "intensity", "rest", "rotation", "scale")
     return [
-        (Series(images=images[i], **{name: stored[name][i] for name in names}), int(person))
+        (Series(images=images[i], **{name: stored[name][i] for name in _LABELS}), int(person))
         for i, person in enumerate(people)
     ]
 

@@ -67,7 +67,7 @@ def portrait_series(
 ) -> Series:
     """Draws a photographed person.
 
-    The photograph's own expression is taken back, all of it or in part; what stays of it is the
+    The photograph's own expression is taken back, all of it or some; what stays of it is the
     person's face at rest.
     """
     head, textured = sampler.tools.head, sampler.textured(person)

@@ -3,7 +3,7 @@
 In a clip what a person shows at rest is known and taken off; a single picture is judged by
 itself, which is harder: a smile may be how the mouth always is. Both learn from landmarks as the
 landmark model finds them, which is not quite where they are. Of each, the units that people of the
-validation part show to be learnt well enough are kept; the others are not in the model.
+validation set show to be learnt well enough are kept; the others are not in the model.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import numpy as np
 from ...analyze import ActionUnits, FaceAnalyser
 from ...fit import CLNF, PDM
 from ...models import write_module
-from ..loop import draw_curves
+from ..loop import draw_curves, share_of
 from ..render import Sampler
 from ._follow import FollowConfig, Follower
 from ._heads import (
@@ -64,14 +64,12 @@ def action_unit_config(*, seed: int = 0, share: float = 1.0) -> ActionUnitConfig
     Raises:
         ValueError: the share is not positive.
     """
-    if not share > 0:
-        raise ValueError(f"share: expected a positive number, got {share}")
     usual = ActionUnitConfig()
     series = [
         dataclasses.replace(
             config,
-            portraits=max(int(share * config.portraits), 1),
-            heads=max(int(share * config.heads), 1),
+            portraits=share_of(config.portraits, share),
+            heads=share_of(config.heads, share),
             seed=seed,
         )
         for config in usual.series

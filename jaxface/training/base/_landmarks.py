@@ -52,7 +52,7 @@ from ..landmarks import (
     true_parameters,
     with_mirror_images,
 )
-from ..loop import draw_curves, draw_losses
+from ..loop import draw_curves, draw_losses, share_of
 from ..render import (
     REGISTRATION,
     SHARD,
@@ -104,15 +104,13 @@ def landmark_config(*, seed: int = 0, share: float = 1.0) -> LandmarkConfig:
     Raises:
         ValueError: the share is not positive.
     """
-    if not share > 0:
-        raise ValueError(f"share: expected a positive number, got {share}")
     usual = LandmarkConfig()
     counts = ("portraits", "frontal", "heads", "eye_portraits", "eye_heads", "negatives")
     counts += ("whole_portraits", "whole_heads")
-    fewer = {name: max(int(share * getattr(usual, name)), 1) for name in counts}
-    examples = max(int(share * usual.experts.examples), usual.experts.program.batch)
+    fewer = {name: share_of(getattr(usual, name), share) for name in counts}
+    examples = share_of(usual.experts.examples, share, least=usual.experts.program.batch)
     recipe = usual.regressor.recipe
-    recipe = dataclasses.replace(recipe, steps=max(int(share * recipe.steps), 10))
+    recipe = dataclasses.replace(recipe, steps=share_of(recipe.steps, share, least=10))
     return dataclasses.replace(
         usual,
         **fewer,
@@ -178,7 +176,7 @@ def open_workplace(data: Path | str, out: Path | str, *, people: int | None = No
 
 
 def _face_pictures(place: Workplace, config: LandmarkConfig, report: Report) -> Source:
-    """Pictures of the training part, with their mirror images, and their true parameters."""
+    """Pictures of the training set, with their mirror images, and their true parameters."""
     kinds = (
         (config.portraits, "portrait", SampleConfig(size=_SIZE, face=_FACE), 0),
         (config.frontal, "portrait", SampleConfig(size=_SIZE, face=_FACE, yaw=_NEAR_FRONTAL), 5),
@@ -358,7 +356,10 @@ MAKERS = {
 
 
 def assemble_clnf(folder: Path | str) -> CLNF:
-    """Puts the trained parts of an output folder together; `prepare_clnf` comes next.
+    """The landmark model of an output folder's parts, as `base` has it; `prepare_clnf` comes next.
+
+    It knows the points that `base` reports, since `fit_config` tells by them that it is no model of
+    OpenFace: action units are learnt from fits that are accepted as those of `base` are.
 
     Raises:
         ModelFileError: a part is missing.
@@ -383,4 +384,5 @@ def assemble_clnf(folder: Path | str) -> CLNF:
         scheme=dataclasses.replace(MULTI_PIE_68, triangles=triangles),
         config=base_settings(OPENFACE_FIT),
         wild=base_settings(OPENFACE_WILD_FIT),
+        reported=read(REPORTED),  # pyright: ignore[reportArgumentType]
     )

@@ -1,6 +1,7 @@
 """What training starts from: portraits, head models and their landmarks."""
 
 from ._camera import View as View
+from ._camera import best_rotation as best_rotation
 from ._camera import euler_to_matrix as euler_to_matrix
 from ._camera import matrix_to_euler as matrix_to_euler
 from ._contour import JAW as JAW
@@ -20,7 +21,7 @@ from ._eyelids import eyelid_paths as eyelid_paths
 from ._eyelids import iris_points as iris_points
 from ._fitting import Observed as Observed
 from ._fitting import fit_head as fit_head
-from ._head_model import PARTS as PARTS
+from ._head_model import PIECES as PIECES
 from ._head_model import HeadModel as HeadModel
 from ._head_model import load_head_model as load_head_model
 from ._head_model import normals as normals

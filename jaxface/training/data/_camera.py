@@ -1,7 +1,8 @@
-"""Rotations and the camera that samples are seen through, in NumPy.
+"""Rotations, which SciPy computes, and the camera that samples are seen through.
 
 Frames and signs are those of the whole package: x right, y down, z away from the camera, Euler
-angles (pitch, yaw, roll), rad, applied as Rx @ Ry @ Rz.
+angles (pitch, yaw, roll), rad, applied as Rx @ Ry @ Rz. SciPy names this order "XYZ": each turn is
+about an axis that the turns before it have moved.
 """
 
 import dataclasses
@@ -10,20 +11,36 @@ import numpy as np
 
 
 def euler_to_matrix(rotation: np.ndarray) -> np.ndarray:
-    """Rotation matrix Rx @ Ry @ Rz of pitch, yaw, roll (rad)."""
-    (a, b, c), (sa, sb, sc) = np.cos(rotation), np.sin(rotation)
-    x = np.array([[1, 0, 0], [0, a, -sa], [0, sa, a]])
-    y = np.array([[b, 0, sb], [0, 1, 0], [-sb, 0, b]])
-    z = np.array([[c, -sc, 0], [sc, c, 0], [0, 0, 1]])
-    return (x @ y @ z).astype(np.float32)
+    """Rotation matrices Rx @ Ry @ Rz (..., 3, 3) of pitch, yaw, roll (..., 3), rad."""
+    from scipy.spatial.transform import Rotation
+
+    turns = Rotation.from_euler("XYZ", np.reshape(rotation, (-1, 3)))
+    return turns.as_matrix().reshape(*np.shape(rotation), 3).astype(np.float32)
 
 
 def matrix_to_euler(matrix: np.ndarray) -> np.ndarray:
-    """Pitch, yaw, roll (rad) of a rotation matrix; the yaw lies within +-90 degrees."""
-    yaw = np.arcsin(np.clip(matrix[0, 2], -1, 1))
-    pitch = np.arctan2(-matrix[1, 2], matrix[2, 2])
-    roll = np.arctan2(-matrix[0, 1], matrix[0, 0])
-    return np.array([pitch, yaw, roll], np.float32)
+    """Pitch, yaw, roll (..., 3), rad, of rotation matrices (..., 3, 3).
+
+    The yaw lies within +-90 degrees.
+    """
+    from scipy.spatial.transform import Rotation
+
+    angles = Rotation.from_matrix(np.reshape(matrix, (-1, 3, 3))).as_euler("XYZ")
+    return angles.reshape(np.shape(matrix)[:-1]).astype(np.float32)
+
+
+def best_rotation(
+    source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """The rotation matrix (3, 3), float64, that takes points nearest to others.
+
+    Args:
+        source, target: (k, 3), around their common centre.
+        weights: (k,) of the squared distances; all alike by default.
+    """
+    from scipy.spatial.transform import Rotation
+
+    return Rotation.align_vectors(target, source, weights=weights)[0].as_matrix()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,7 +33,7 @@ class JawStrips:
 
 def jaw_strips(head: HeadModel) -> JawStrips:
     """Cuts the neutral mean face along the strips of all jaw landmarks."""
-    face = head.triangles[head.part_of("face")]
+    face = head.triangles[head.piece_of("face")]
     edges = np.sort(np.concatenate([face[:, [0, 1]], face[:, [1, 2]], face[:, [2, 0]]]), axis=1)
     edges = np.unique(edges, axis=0)
     jaw = head.mean[head.landmarks[:JAW]]
@@ -41,8 +41,8 @@ def jaw_strips(head: HeadModel) -> JawStrips:
     outward = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     outward *= np.sign(np.sum(outward * (jaw[:, :2] - jaw[:, :2].mean(0)), 1, keepdims=True))
-    parts = [_cut(head, edges, head.landmarks[k], outward[k]) for k in range(JAW)]
-    start, end, share = (np.stack(values) for values in zip(*parts, strict=True))
+    cuts = [_cut(head, edges, head.landmarks[k], outward[k]) for k in range(JAW)]
+    start, end, share = (np.stack(values) for values in zip(*cuts, strict=True))
     return JawStrips(start, end, share, outward)
 
 

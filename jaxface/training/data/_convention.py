@@ -2,7 +2,7 @@
 
 The head model's vertices are what experts learn to find. Measured on the portraits, they differ
 from the convention in places: the contour of the chin is lower, the brows' points lie on the upper
-part of the hair, the bridge of the nose begins between the eyes, the points of the inner lips are
+half of the hair, the bridge of the nose begins between the eyes, the points of the inner lips are
 evenly spaced. How far follows from the portraits' own 68 mesh points; where those are vague, along
 the jaw and at the outer ends of the brows, they are not followed.
 """
@@ -16,7 +16,7 @@ from ...fit import PDM
 from ._head_model import HeadModel
 from ._registration import Registered
 
-# mm, positive downwards: medians over the portraits of the training part.
+# mm, positive downwards: medians over the portraits of the training set.
 _CHIN = 7.9  # mean of points 6 to 10
 _BROWS = -3.75  # mean of points 18 to 25
 _BRIDGE = -6.5  # point 27

@@ -11,7 +11,7 @@ import numpy as np
 
 from ._camera import View
 from ._fitting import Observed, fit_head, fit_pose
-from ._head_model import PARTS, HeadModel
+from ._head_model import PIECES, HeadModel
 from ._portraits import Portraits
 
 # Landmarks that both meshes define alike: neither the jaw nor the bridge of the nose, along which
@@ -68,7 +68,7 @@ def find_correspondence(
     points[list(_SHIFTED)] = list(_SHIFTED.values())
     anchors = Correspondence(points[_INNER], head.landmarks[_INNER])
     mean = _mean_mesh(head, portraits, people, anchors)
-    start, end = PARTS["face"]
+    start, end = PIECES["face"]
     brows = with_brows(mean)[MESH_POINTS:]
     to_brows, _ = KDTree(brows).query(mean[:SKIN_POINTS])
     crowded = np.asarray(to_brows) < _BROW_CLEARANCE

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._head_model import PARTS, HeadModel
+from ._head_model import PIECES, HeadModel
 
 EYES = ("left_eye", "right_eye")
 LID_POINTS = 12  # per eye: a corner, five of the upper lid, the other corner, five of the lower
@@ -20,10 +20,10 @@ def eyelid_paths(head: HeadModel) -> np.ndarray:
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import dijkstra
 
-    face = head.triangles[head.part_of("face")]
+    face = head.triangles[head.piece_of("face")]
     edges = np.concatenate([face[:, [0, 1]], face[:, [1, 2]], face[:, [2, 0]]])
     length = np.linalg.norm(head.mean[edges[:, 0]] - head.mean[edges[:, 1]], axis=1)
-    count = PARTS["face"][1]
+    count = PIECES["face"][1]
     graph = coo_matrix((length, edges.T), shape=(count, count)).tocsr()
     lids = []
     for ring in _RINGS:
@@ -51,7 +51,7 @@ def _spread(head: HeadModel, path: list[list[int]]) -> np.ndarray:
 
 def eyeball(vertices: np.ndarray, eye: str) -> tuple[np.ndarray, float]:
     """Centre (3,), mm, and radius, mm, of an eyeball of a head (n, 3)."""
-    start, end = PARTS[eye]
+    start, end = PIECES[eye]
     shell = vertices[start:end]
     centre = (shell.min(axis=0) + shell.max(axis=0)) / 2
     return centre, float(np.median(np.linalg.norm(shell - centre, axis=1)))

@@ -8,14 +8,13 @@ import dataclasses
 
 import numpy as np
 
-from ._camera import View
+from ._camera import View, best_rotation
 from ._head_model import HeadModel
 
 _NOISE = 1.2  # mm, of a point across the line of sight
 _DEPTH_NOISE = 5.0  # mm, along it
 _EXPRESSION_SPREAD = 0.35  # prior of an expression weight, which lies in 0..1
 _ROUNDS = 8
-_SOLVES = 4  # per round: weights that leave 0..1 are fixed at the bound and the rest solved again
 # What the mesh cannot tell from other things: pupils, lids that follow the gaze, puffed cheeks
 # (which would stand in for the width of the face).
 _UNSEEN = ("Pupil", "eyeLook", "cheekPuff")
@@ -50,11 +49,8 @@ def fit_pose(observed: Observed, shape: np.ndarray) -> tuple[View, float]:
     shape = shape.astype(np.float64)
     from_mean, to_mean = weights @ shape, weights @ observed.points
     source, target = shape - from_mean, observed.points - to_mean
-    covariance = (target * weights[:, None]).T @ source
-    u, sizes, vt = np.linalg.svd(covariance)
-    signs = np.array([1, 1, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * signs) @ vt
-    scale = (sizes * signs).sum() / (weights @ (source**2).sum(1))
+    rotation = best_rotation(source, target, weights)
+    scale = weights @ (target * (source @ rotation.T)).sum(1) / (weights @ (source**2).sum(1))
     offset = to_mean - scale * rotation @ from_mean
     view = View(rotation, float(scale), offset[:2], np.zeros(3))
     return view, float(offset[2])
@@ -105,23 +101,18 @@ def _solve(
     modes: int,
 ) -> np.ndarray:
     """Coefficients for a fixed pose; those from `modes` on are expressions, within 0..1."""
+    from scipy.optimize import lsq_linear
+
     noise = np.array([_NOISE, _NOISE, _DEPTH_NOISE])
     weights = np.sqrt(observed.weights)[:, None] / noise
     offset = np.array([*view.translation, depth])
     target = (observed.points - offset) / view.scale - mean @ view.rotation.T
-    a = ((basis @ view.rotation.T) * weights).reshape(len(basis), -1)
-    gram = a @ a.T + np.diag(spread**-2)
-    right = a @ (target * weights).ravel()
-    free = np.ones(len(basis), bool)
-    values = np.zeros(len(basis))
-    for _ in range(_SOLVES):
-        held = gram[np.ix_(free, ~free)] @ values[~free]
-        values[free] = np.linalg.solve(gram[np.ix_(free, free)], right[free] - held)
-        outside = (values < 0) | (values > 1)
-        outside[:modes] = False
-        if not outside.any():
-            break
-        values[outside] = np.clip(values[outside], 0, 1)
-        free &= ~outside
-    values[modes:] = np.clip(values[modes:], 0, 1)
-    return values
+    # The prior is one more row for each coefficient: its value, in units of its spread.
+    rows = ((basis @ view.rotation.T) * weights).reshape(len(basis), -1).T
+    rows = np.concatenate([rows, np.diag(1 / spread)])
+    wanted = np.concatenate([(target * weights).ravel(), np.zeros(len(basis))])
+    # A triangular factor of the rows has the same solution, with a fifteenth of the rows.
+    turned, rows = np.linalg.qr(rows)
+    free = np.arange(len(basis)) < modes
+    bounds = np.where(free, -np.inf, 0), np.where(free, np.inf, 1)
+    return lsq_linear(rows, turned.T @ wanted, bounds, method="bvls").x

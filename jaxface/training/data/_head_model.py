@@ -13,7 +13,7 @@ import numpy as np
 _TO_MM = np.array([10, -10, -10], np.float32)
 # Vertex ranges, as the model's README gives them; of an eyeball the outer shell alone. What is left
 # out: the shells within, the meshes that only help shading, and the lashes (cards).
-PARTS = {
+PIECES = {
     "face": (0, 9409),
     "head": (9409, 11248),
     "mouth_socket": (11248, 13294),
@@ -23,7 +23,7 @@ PARTS = {
     "left_eye": (21451, 22221),
     "right_eye": (23021, 23791),
 }
-_END = PARTS["right_eye"][1]
+_END = PIECES["right_eye"][1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class HeadModel:
     expression_basis: np.ndarray  # (57, n, 3) mm per unit; weights 0 to 1
     expression_names: tuple[str, ...]
     triangles: np.ndarray  # (t, 3) vertices
-    triangle_part: np.ndarray  # (t,) index into `PARTS`
+    triangle_piece: np.ndarray  # (t,) index into `PIECES`
     uv: np.ndarray  # (k, 2) texture coordinates
     triangle_uv: np.ndarray  # (t, 3) into `uv`
     landmarks: np.ndarray  # (68,) vertices, Multi-PIE numbering
@@ -70,9 +70,9 @@ class HeadModel:
             names.append(self.expression_names.index(name))
         return np.array(names)
 
-    def part_of(self, name: str) -> np.ndarray:
-        """Triangles (k,) of one of `PARTS`."""
-        return np.flatnonzero(self.triangle_part == list(PARTS).index(name))
+    def piece_of(self, name: str) -> np.ndarray:
+        """Triangles (k,) of one of `PIECES`."""
+        return np.flatnonzero(self.triangle_piece == list(PIECES).index(name))
 
 
 def normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def load_head_model(data: Path | str) -> HeadModel:
             expression_basis=file["expression_basis"][:, :_END].astype(np.float32) * _TO_MM,
             expression_names=tuple(str(name) for name in file["expression_names"]),
             triangles=triangles,
-            triangle_part=_parts(triangles),
+            triangle_piece=_pieces(triangles),
             uv=file["uv"].astype(np.float32),
             triangle_uv=triangle_uv,
             landmarks=file["landmarks68"].astype(np.int64),
@@ -122,16 +122,16 @@ def _triangles(quads: np.ndarray, quad_uv: np.ndarray) -> tuple[np.ndarray, np.n
     corners = np.concatenate([quads[:, half] for half in halves])
     texture = np.concatenate([quad_uv[:, half] for half in halves])
     drawn = np.zeros(corners.max() + 1, bool)
-    for start, end in PARTS.values():
+    for start, end in PIECES.values():
         drawn[start:end] = True
     kept = (corners >= 0).all(1) & drawn[corners].all(1)
     return corners[kept].astype(np.int64), texture[kept].astype(np.int64)
 
 
-def _parts(triangles: np.ndarray) -> np.ndarray:
-    """Part of each triangle: the part of its last vertex, since parts share their seams."""
+def _pieces(triangles: np.ndarray) -> np.ndarray:
+    """Piece of each triangle (t,): that of its last vertex, since pieces share their seams."""
     last = triangles.max(axis=1)
-    ends = np.array([end for _, end in PARTS.values()])
+    ends = np.array([end for _, end in PIECES.values()])
     return np.searchsorted(ends, last, side="right")
 
 

@@ -1,7 +1,7 @@
 """Portrait photographs with their face meshes, and the split of people that never changes.
 
 Who is held out follows from a person's number alone, so that no run, machine or order of files
-can move a person from one part to another.
+can move a person from one set to another.
 """
 
 import dataclasses
@@ -47,8 +47,8 @@ class Portraits:
     @cached_property
     def split(self) -> dict[str, np.ndarray]:
         """Numbers of the people of each of `SPLITS`, ascending."""
-        part = np.array([split_of(person) for person in range(len(self))])
-        return {name: np.flatnonzero(part == name) for name in SPLITS}
+        chosen = np.array([split_of(person) for person in range(len(self))])
+        return {name: np.flatnonzero(chosen == name) for name in SPLITS}
 
 
 def split_of(person: int) -> str:

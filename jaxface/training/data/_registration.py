@@ -6,7 +6,6 @@ and rendered heads share one definition.
 """
 
 import dataclasses
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -15,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..loop import write_arrays
 from ._camera import View
 from ._contour import JawStrips, jaw_strips, landmarks_at_contour
 from ._correspondence import Correspondence, find_correspondence, observe
@@ -22,7 +22,7 @@ from ._fitting import fit_head
 from ._head_model import HeadModel, load_head_model
 from ._portraits import Portraits, load_portraits
 
-_FORMAT = 2  # of the files; to be raised when the fit or the matte changes
+_FORMAT = 3  # of the files; to be raised when the fit or the matte changes
 _WIDTH = 8.0  # mm over which a bend fades
 _SMOOTH = 0.03  # how far a bend may miss its mesh point, against noise
 _IRISES = ((473, 478), (468, 473))  # mesh points of the left and the right iris; the centre first
@@ -45,8 +45,8 @@ class Tools:
     def fingerprint(self) -> int:
         """Changes with everything that registrations depend on, the code of the fit excepted."""
         total = _FORMAT
-        for part in (self.bend[::97], *dataclasses.astuple(self.pairs), self.strips.share):
-            total = zlib.crc32(np.ascontiguousarray(part).tobytes(), total)
+        for array in (self.bend[::97], *dataclasses.astuple(self.pairs), self.strips.share):
+            total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
         return total
 
 
@@ -133,7 +133,7 @@ def _foreground(tools: Tools, person: int, projected: np.ndarray) -> np.ndarray:
     """Cuts the person out of the plain backdrop, starting from the head's outline."""
     image = tools.portraits.image(person)[::_MASK_STEP, ::_MASK_STEP, ::-1]
     height, width = image.shape[:2]
-    points = (projected[: tools.head.triangles[tools.head.part_of("head")].max(), :2]) / _MASK_STEP
+    points = (projected[: tools.head.triangles[tools.head.piece_of("head")].max(), :2]) / _MASK_STEP
     hull = cv2.convexHull(np.rint(points).astype(np.int32))
     centre, size = points.mean(0), np.ptp(points, axis=0)
     mask = np.full((height, width), cv2.GC_PR_BGD, np.uint8)
@@ -190,11 +190,8 @@ def register_all(
 
 
 def _save(registered: Registered, path: Path, fingerprint: int) -> None:
-    """Writes whole files only, so that an interrupted run leaves none that is cut short."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.savez_compressed(file, fingerprint=fingerprint, **dataclasses.asdict(registered))
-    partial.replace(path)
+    arrays = {"fingerprint": fingerprint, **dataclasses.asdict(registered)}
+    write_arrays(path, arrays, compressed=True)
 
 
 def _load(path: Path, fingerprint: int) -> Registered | None:

@@ -27,12 +27,12 @@ _TILES = 3  # a side, of a face taken apart
 def make_close_scene(
     rng: Generator, faces: Sequence[Face], patches: Sequence[Picture], size: int
 ) -> Scene:
-    """Shows a part of one photograph, with or without the face in it.
+    """Shows a piece of one photograph, with or without the face in it.
 
     Args:
         rng: decides everything.
         faces: photographs to choose from.
-        patches: parts of photographs without a face, to hide faces with.
+        patches: pieces of photographs without a face, to hide faces with.
         size: of the square picture, px.
     """
     face = faces[int(rng.integers(len(faces)))]
@@ -58,7 +58,7 @@ def hide_face(rng: Generator, face: Face, patches: Sequence[Picture]) -> Picture
     Args:
         rng: decides what.
         face: photograph.
-        patches: parts of photographs without a face.
+        patches: pieces of photographs without a face.
     """
     height, width = face.image.shape[:2]
     low, high = face.landmarks.min(0), face.landmarks.max(0)
@@ -91,7 +91,7 @@ def hide_face(rng: Generator, face: Face, patches: Sequence[Picture]) -> Picture
 
 
 def _take_apart(rng: Generator, area: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The face's parts in other places, each turned at random."""
+    """The regions of the face in other places, each turned at random."""
     high, wide = (max(side // _TILES, 1) for side in area.shape[:2])
     places = [(y * high, x * wide) for y in range(_TILES) for x in range(_TILES)]
     mixed = area.copy()

@@ -102,7 +102,7 @@ def _draw_two_spots(rng: Generator, image: np.ndarray) -> None:
 
 
 def _place_patch(rng: Generator, image: np.ndarray, patch: Picture) -> None:
-    """Lays part of a photograph somewhere, turned by a multiple of 90 degrees and resized."""
+    """Lays a piece of a photograph somewhere, turned by a multiple of 90 degrees and resized."""
     height, width = image.shape[:2]
     patch = np.rot90(patch, int(rng.choice([0, 0, 1, 2, 3])))
     side = int(rng.uniform(0.2, 1.2) * max(height, width))
@@ -124,7 +124,7 @@ def make_clutter(rng: Generator, height: int, width: int, patches: Sequence[Pict
         rng: decides everything.
         height: px.
         width: px.
-        patches: parts of photographs that show no face; some are laid into the picture.
+        patches: pieces of photographs that show no face; some are laid into the picture.
     Returns:
         RGB.
     """

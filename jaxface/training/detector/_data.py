@@ -17,14 +17,15 @@ from tqdm import tqdm
 from ...detect import MTCNN, DetectConfig, corrected_squares, propose_boxes, refine_boxes
 from ...types import Image
 from ..data import Tools, register_all
+from ..loop import write_arrays
 from ..render import Sampler, SceneConfig, sample_scene
 from ._clutter import Picture
-from ._mining import Crops, join, make_crops, random_squares
 from ._nets import SIDES
 from ._renders import photograph, render_people
 from ._scenes import Face, Scene, divide_faces
+from .mining import Crops, join, make_crops, random_squares
 
-# Per scene: negatives, parts and positives kept, and squares tried near each face and anywhere.
+# Per scene: negatives, partial faces and positives kept; squares tried near each face and anywhere.
 _MOST = {"pnet": (40, 16, 24), "rnet": (24, 8, 14), "onet": (12, 5, 10)}
 _NEAR = {"pnet": 16, "rnet": 8, "onet": 6}
 _SEEN = 0.35  # share of a made-up head's landmarks; half are in profile
@@ -60,7 +61,7 @@ class Scenes:
 def load_sources(
     tools: Tools, people: np.ndarray, views: int, out: Path, *, every: int = 1
 ) -> Sources:
-    """Photographs and renderings of people, and parts of the photographs without a face.
+    """Photographs and renderings of people, and pieces of the photographs without a face.
 
     Args:
         tools: portraits and head model.
@@ -84,7 +85,7 @@ def _patches(face: Face) -> list[Picture]:
     gap = 0.08 * (high - low)
     below = face.image[int(high[1] + gap[1]) :]
     left, right = face.image[:, : int(low[0] - gap[0])], face.image[:, int(high[0] + gap[0]) :]
-    return [part for part in (below, left, right) if min(part.shape[:2]) >= 40]
+    return [piece for piece in (below, left, right) if min(piece.shape[:2]) >= 40]
 
 
 def key_of(settings: object) -> str:
@@ -113,7 +114,7 @@ def build_scenes(make: Callable[[int], Scene], count: int, size: int, *, path: P
             images[index] = scene.image
             found.append(scene)
         images.flush()
-        np.savez(labels, **_pack(found, "landmarks"), **_pack(found, "ignored"))
+        write_arrays(labels, _pack(found, "landmarks") | _pack(found, "ignored"))
     with np.load(labels) as stored:
         landmarks, ignored = (
             tuple(np.split(stored[name], np.cumsum(stored[f"{name}_counts"])[:-1]))
@@ -195,15 +196,15 @@ def build_crops(
         seed: decides what is kept.
         path: `.npz` file of the crops.
         config: what the networks before let pass.
-        most: negatives, parts and positives kept of a scene, by default the usual ones.
+        most: negatives, partial faces and positives kept of a scene, by default the usual ones.
     """
     if not path.is_file():
         most = _MOST[name] if most is None else most
-        parts = [
+        found = [
             _scene_crops(name, mtcnn, scenes, index, seed, config, most)
             for index in tqdm(range(len(scenes)), f"{name} crops", unit="scene")
         ]
-        save_crops(path, join(parts))
+        save_crops(path, join(found))
     return load_crops(path)
 
 
@@ -229,9 +230,7 @@ def _scene_crops(
 def save_crops(path: Path, crops: Crops) -> None:
     """Writes crops to one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.tmp.npz")
-    np.savez(temporary, **dataclasses.asdict(crops))
-    temporary.replace(path)
+    write_arrays(path, vars(crops))
 
 
 def load_crops(path: Path) -> Crops:
@@ -243,7 +242,7 @@ def load_crops(path: Path) -> Crops:
 def draw_batch(
     crops: Crops, kinds: Sequence[np.ndarray], counts: Sequence[int], rng: np.random.Generator
 ) -> tuple[np.ndarray, ...]:
-    """A batch with fixed numbers of negatives, parts and positives.
+    """A batch with fixed numbers of negatives, partial faces and positives.
 
     Args:
         crops: to draw from, with repetition.

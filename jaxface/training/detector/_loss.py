@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from ...detect import Net
-from ._mining import NEGATIVE, POSITIVE, Crops
 from ._nets import run_batch
+from .mining import NEGATIVE, POSITIVE, Crops
 
 _HARD = 0.7  # share of the faces and non-faces of a batch, the worst ones, that count
 _NEAR = 0.05  # box sizes; errors below count less
@@ -39,13 +39,13 @@ def detector_loss(
     scored = (kinds == POSITIVE) | (kinds == NEGATIVE)
     margin = outputs[:, 1] - outputs[:, 0]
     losses = jax.nn.softplus(jnp.where(kinds == POSITIVE, -margin, margin))  # cross entropy
-    parts = {"score": hard_mean(losses, scored, _HARD)}
+    terms = {"score": hard_mean(losses, scored, _HARD)}
     shown = kinds != NEGATIVE
-    parts["box"] = _mean_error(outputs[:, 2:6], corrections, shown)
+    terms["box"] = _mean_error(outputs[:, 2:6], corrections, shown)
     if outputs.shape[1] > 6:
         flat = jnp.concatenate([points[..., 0], points[..., 1]], axis=1)
-        parts["points"] = _mean_error(outputs[:, 6:], flat, shown)
-    return jnp.sum(jnp.stack(list(parts.values()))), parts
+        terms["points"] = _mean_error(outputs[:, 6:], flat, shown)
+    return jnp.sum(jnp.stack(list(terms.values()))), terms
 
 
 def hard_mean(

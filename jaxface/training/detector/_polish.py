@@ -1,4 +1,10 @@
-"""Teaches O-Net once more: with what it still takes for a face, and the faces that it scorns.
+"""The last training of O-Net, which shows it the crops that it gets most wrong.
+
+P- and R-Net first pass nearly every candidate of new scenes on to O-Net, and the crops of these
+candidates are kept. In each of three rounds O-Net then scores all the crops. Half of every batch
+are the non-faces that it scores highest and the faces that it scores lowest; the other half are
+drawn from all crops, so that it forgets nothing. At the end its scores are shifted by one number
+so that only a few false faces of people who were kept out of training pass the threshold.
 
 Reference: Sung and Poggio, Example-based learning for view-based human face detection, 1998:
 bootstrapping. Differs: candidates are cut once; in each round the network ranks them anew.
@@ -20,9 +26,9 @@ from ..render import Sampler
 from ._close import make_close_scene, photographs
 from ._data import Scenes, build_crops, build_scenes, draw_batch, head_scene, load_sources
 from ._loss import crop_margins, detector_loss, shift_scores
-from ._mining import NEGATIVE, PART, POSITIVE, Crops
 from ._report import boxes_of, detect_in, pair_up
 from ._scenes import Scene, make_scene
+from .mining import NEGATIVE, PARTIAL, POSITIVE, Crops
 
 _PEOPLE, _CLOSE = 0.225, 0.525  # shares of scenes with many people and of close ones; then heads
 _EVERY = 3  # whose renderings are shown: those of every third person
@@ -30,13 +36,13 @@ _EVERY = 3  # whose renderings are shown: those of every third person
 _OPEN = DetectConfig(
     min_face_size=24.0, thresholds=(0.6, 0.1, 0.7), proposals=1024, candidates=256, refined=96
 )
-_MOST = (24, 5, 12)  # negatives, parts and positives kept of a scene
+_MOST = (24, 5, 12)  # negatives, partial faces and positives kept of a scene
 _BATCH = (60, 16, 52)  # crops of each kind
 _HARDEST = (0.12, 0.35)  # of the negatives and the positives, make up half of theirs in a batch
 _RATES = (1e-3, 5e-4, 5e-4)  # of the rounds
 _GRAINY = 0.3  # share of the last round's crops
 _GRAIN = (10.0, 60.0)  # grey levels, range of its standard deviation
-_ERASED = 0.25  # share of the crops that something flat hides a part of
+_ERASED = 0.25  # share of the crops that something flat hides a piece of
 _STREAM = 2  # of random numbers
 _LEAST, _BELOW = -7.0, 1e-3  # where the cut lies if too few are false, and how far under the next
 _ROUNDED = 1e-7  # scores are no closer to 0 or 1
@@ -120,8 +126,8 @@ def polish(
             _grainy_loss if number == len(_RATES) - 1 else _loss,
             functools.partial(draw_hard, crops, rank_crops(onet, crops), (seed, _STREAM, number)),
             Recipe(steps=recipe.steps, rate=rate),
-            parts=("score", "box", "points"),
-            checkpoint=folder / f"polish-{number}-state.npz",
+            terms=("score", "box", "points"),
+            checkpoint=folder / f"polish-{number}.state",
             title=f"onet, round {number + 1}",
             seed=seed + number + 1,
         )
@@ -129,7 +135,7 @@ def polish(
         losses.append(fitted.losses)
     mtcnn = eqx.tree_at(lambda m: m.onet, mtcnn, onet)
     mtcnn = quieten(mtcnn, held, recipe.strays)
-    return mtcnn, {name: np.concatenate([part[name] for part in losses]) for name in losses[0]}
+    return mtcnn, {name: np.concatenate([some[name] for some in losses]) for name in losses[0]}
 
 
 def _loss(
@@ -178,9 +184,9 @@ def rank_crops(onet: Net, crops: Crops) -> list[tuple[np.ndarray, np.ndarray]]:
     """Indices of all crops of each kind, and of those that the network gets most wrong."""
     margins = crop_margins(onet, crops.images)
     found = []
-    for kind in (NEGATIVE, PART, POSITIVE):
+    for kind in (NEGATIVE, PARTIAL, POSITIVE):
         index = np.flatnonzero(crops.kinds == kind)
-        if kind == PART:
+        if kind == PARTIAL:
             found.append((index, index))
             continue
         worst = np.argsort(margins[index] if kind == POSITIVE else -margins[index])
@@ -197,8 +203,8 @@ def draw_hard(
 ) -> tuple[np.ndarray, ...]:
     """A batch: half of each kind are hard ones."""
     rng = np.random.default_rng([*seed, step])
-    kinds = [part for pair in ranked for part in pair]
-    counts = [part for count in _BATCH for part in (count - count // 2, count // 2)]
+    kinds = [index for pair in ranked for index in pair]
+    counts = [half for count in _BATCH for half in (count - count // 2, count // 2)]
     return draw_batch(crops, kinds, counts, rng)
 
 
@@ -207,7 +213,7 @@ def quieten(mtcnn: MTCNN, scenes: Scenes, strays: float) -> MTCNN:
 
     Args:
         mtcnn: its P- and R-Net are at their operating points.
-        scenes: of people who took no part in training.
+        scenes: of people who were kept out of training.
         strays: false faces per scene that may pass.
     """
     threshold = DetectConfig().thresholds[2]

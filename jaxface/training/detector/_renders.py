@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data import Registered, Tools, View, euler_to_matrix, landmarks_at_contour
+from ..loop import write_arrays
 from ..render import Textured, draw_portrait, prepare_portrait
 from ._scenes import Face
 
@@ -109,14 +110,12 @@ def render_people(
 
 
 def _save_views(path: Path, faces: list[Face]) -> None:
-    temporary = path.with_name(f"{path.stem}.tmp.npz")
-    np.savez(
-        temporary,
-        images=np.stack([face.image for face in faces]),
-        landmarks=np.stack([face.landmarks for face in faces]),
-        mattes=np.stack([face.matte for face in faces]),
-    )
-    temporary.replace(path)
+    arrays = {
+        "images": np.stack([face.image for face in faces]),
+        "landmarks": np.stack([face.landmarks for face in faces]),
+        "mattes": np.stack([face.matte for face in faces]),
+    }
+    write_arrays(path, arrays)
 
 
 def _load_views(path: Path) -> list[Face]:

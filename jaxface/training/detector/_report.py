@@ -16,8 +16,8 @@ from ...types import Detections
 from ..data import load_tools
 from ._clutter import Picture, make_clutter
 from ._data import Sources, load_sources
-from ._mining import five_points, overlaps
 from ._scenes import Face, Scene, make_scene
+from .mining import five_points, overlaps
 
 _CANVAS = (576, 576)  # px; holds a portrait, turned
 _SAME = 0.4  # overlap from which a detection is the face
@@ -110,7 +110,7 @@ def _empty(rng: np.random.Generator, face: Face, patches: Sequence[Picture]) -> 
 
 
 def _faceless(rng: np.random.Generator, face: Face, patches: Sequence[Picture]) -> Scene:
-    """The photograph, its face covered by other parts of it."""
+    """The photograph, its face covered by other pieces of it."""
     image = face.image.copy()
     low, high = face.landmarks.min(0), face.landmarks.max(0)
     extent = high - low
@@ -192,7 +192,7 @@ def score_detector(
 
     Args:
         mtcnn: the detector.
-        sources: faces of people who took no part in training, and backgrounds.
+        sources: faces of people who were kept out of training, and backgrounds.
         spoil: makes a picture of a face.
         config: of the detector.
         seed: decides what `spoil` does.

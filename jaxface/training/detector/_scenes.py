@@ -152,7 +152,7 @@ def _paste(
 
 
 def _occlude(rng: Generator, image: Picture, landmarks: np.ndarray) -> None:
-    """Hides a part of one face behind something."""
+    """Hides a region of one face behind something."""
     low, high = landmarks.min(0), landmarks.max(0)
     size = high - low
     color = tuple(float(c) for c in rng.uniform(0, 255, 3))
@@ -217,7 +217,7 @@ def make_scene(
     Args:
         rng: decides everything.
         faces: to choose from.
-        patches: parts of photographs without a face, for the background.
+        patches: pieces of photographs without a face, for the background.
         size: px.
     """
     image = make_clutter(rng, size, size, patches)
@@ -254,7 +254,7 @@ def divide_faces(image: Picture, faces: Sequence[np.ndarray], shown: Sequence[bo
     split = [
         [f for f, c in zip(faces, clear, strict=True) if c is wanted] for wanted in (True, False)
     ]
-    seen, ignored = (np.array(part, np.float32).reshape(-1, 68, 2) for part in split)
+    seen, ignored = (np.array(faces, np.float32).reshape(-1, 68, 2) for faces in split)
     return Scene(image, seen, ignored)
 
 
@@ -262,10 +262,10 @@ def _thumbnail(image: Picture, landmarks: np.ndarray) -> Float32[np.ndarray, "12
     """A face at P-Net's resolution, grey."""
     low = np.maximum(landmarks.min(0), 0).astype(int)
     high = np.maximum(landmarks.max(0).astype(int) + 1, low + 1)
-    part = image[low[1] : high[1], low[0] : high[0]].mean(-1, dtype=np.float32)
-    if part.size == 0:
+    piece = image[low[1] : high[1], low[0] : high[0]].mean(-1, dtype=np.float32)
+    if piece.size == 0:
         return np.zeros((12, 12), np.float32)
-    return cv2.resize(part, (12, 12), interpolation=cv2.INTER_AREA)
+    return cv2.resize(piece, (12, 12), interpolation=cv2.INTER_AREA)
 
 
 def _likeness(clean: Picture, spoilt: Picture, landmarks: np.ndarray) -> float:

@@ -2,10 +2,10 @@
 
 Reference: Zhang et al., Joint Face Detection and Alignment using Multi-task Cascaded
 Convolutional Networks, 2016: the losses and the mining of hard examples. Differs: faces and
-places are synthesised, see `_detector_scenes`; boxes and points are learnt with an absolute
+places are synthesised, see `make_scene`; boxes and points are learnt with an absolute
 error, Huber's near zero; each network's bias is set on validation scenes afterwards, so that
 the thresholds of `DetectConfig` need no tuning; O-Net is taught once more at the end, see
-`_detector_polish`.
+`polish`.
 """
 
 import dataclasses
@@ -33,10 +33,10 @@ from ._data import (
     load_sources,
 )
 from ._loss import detector_loss, face_margins, set_operating_point
-from ._mining import LANDMARK_FRAME, NEGATIVE, POSITIVE
 from ._nets import NAMES, new_detector
 from ._polish import PolishRecipe, polish, polish_scenes
 from ._scenes import Scene, make_scene
+from .mining import LANDMARK_FRAME, NEGATIVE, POSITIVE
 
 _POLISH_STREAM = 3  # of random numbers, and the one after it
 _SHARES = {"pnet": (0.5, 0.2, 0.3), "rnet": (0.5, 0.2, 0.3), "onet": (0.45, 0.15, 0.4)}
@@ -46,7 +46,7 @@ _SHARES = {"pnet": (0.5, 0.2, 0.3), "rnet": (0.5, 0.2, 0.3), "onet": (0.45, 0.15
 class DetectorRecipe:
     """Sizes of the data and lengths of the training; the defaults made the shipped detector."""
 
-    people: int = 700  # those with lower numbers, of all parts of the split
+    people: int = 700  # those with lower numbers, of all sets of the split
     scenes: int = 1800  # with people
     head_scenes: int = 400  # of made-up heads
     validation_scenes: int = 240
@@ -80,7 +80,7 @@ def train_detector(
     """
     out = Path(out)
     split = load_portraits(data).split
-    split = {part: people[people < recipe.people] for part, people in split.items()}
+    split = {name: people[people < recipe.people] for name, people in split.items()}
     known = np.concatenate([split["train"], split["validation"]]).tolist()
     sampler = load_sampler(data, out / "registration", people=known)
     settings = [dataclasses.asdict(recipe), seed, sampler.tools.fingerprint, known]
@@ -105,20 +105,20 @@ def polish_detector(
     out: Path,
     seed: int,
 ) -> MTCNN:
-    """Composes the scenes that O-Net is polished with, and polishes it; see `_detector_polish`."""
+    """Composes the scenes that O-Net is polished with, and polishes it; see `polish`."""
     counts = {"train": recipe.polish.scenes, "validation": recipe.polish.validation_scenes}
     train, held = (
         polish_scenes(
             sampler,
-            split[part],
+            split[name],
             count,
             recipe.scene_size,
             recipe.views,
             out,
-            path=folder / f"polish-{part}.npy",
+            path=folder / f"polish-{name}.npy",
             seed=(seed, _POLISH_STREAM + number),
         )
-        for number, (part, count) in enumerate(counts.items())
+        for number, (name, count) in enumerate(counts.items())
     )
     mtcnn, losses = polish(mtcnn, train, held, recipe.polish, folder, seed)
     draw_losses(out / "detector-onet-polished.png", "onet, polished", losses)
@@ -135,8 +135,8 @@ def _make_scenes(
 ) -> tuple[Scenes, Scenes]:
     """Scenes of people to train on and of others to validate with."""
 
-    def build(part: str, stream: int, count: int) -> Scenes:
-        people = split[part]
+    def build(name: str, stream: int, count: int) -> Scenes:
+        people = split[name]
 
         @functools.cache
         def sources() -> Sources:  # slow to load, and not needed where the scenes exist
@@ -149,7 +149,7 @@ def _make_scenes(
             return head_scene(sampler, rng, people, recipe.scene_size)
 
         heads = recipe.head_scenes * count // recipe.scenes
-        path = folder / f"{part}.npy"
+        path = folder / f"{name}.npy"
         return build_scenes(make, count + heads, recipe.scene_size, path=path)
 
     return build("train", 0, recipe.scenes), build("validation", 1, recipe.validation_scenes)
@@ -167,8 +167,8 @@ def _train_net(
 ) -> MTCNN:
     """Mines crops for one network, trains it and sets its operating point."""
     crops, held = (
-        build_crops(name, mtcnn, own, seed=seed, path=folder / f"{name}-{part}.npz")
-        for part, own in zip(("train", "validation"), scenes, strict=True)
+        build_crops(name, mtcnn, own, seed=seed, path=folder / f"{name}-{people}.npz")
+        for people, own in zip(("train", "validation"), scenes, strict=True)
     )
     kinds = [np.flatnonzero(crops.kinds == kind) for kind in range(3)]
     counts = [round(share * recipe.batches[index]) for share in _SHARES[name]]
@@ -181,8 +181,8 @@ def _train_net(
         detector_loss,
         batches,
         Recipe(steps=recipe.steps[index]),
-        parts=("score", "box", "points") if name == "onet" else ("score", "box"),
-        checkpoint=folder / f"{name}-state.npz",
+        terms=("score", "box", "points") if name == "onet" else ("score", "box"),
+        checkpoint=folder / f"{name}.state",
         title=name,
         seed=seed,
     )

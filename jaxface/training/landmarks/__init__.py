@@ -31,13 +31,13 @@ from ._face_frame import SIDE as SIDE
 from ._face_frame import face_frames as face_frames
 from ._face_frame import face_triangles as face_triangles
 from ._failed_fits import fitted_starts as fitted_starts
-from ._measure_fit import OUTER_EYES as OUTER_EYES
 from ._measure_fit import REGIONS as REGIONS
 from ._measure_fit import Errors as Errors
 from ._measure_fit import FaceSet as FaceSet
 from ._measure_fit import fit_faces as fit_faces
 from ._measure_fit import jittered_boxes as jittered_boxes
 from ._measure_fit import landmark_errors as landmark_errors
+from ._measure_fit import outer_eye_distance as outer_eye_distance
 from ._measure_fit import photograph_faces as photograph_faces
 from ._measure_fit import picture_faces as picture_faces
 from ._pdm import PDMConfig as PDMConfig
@@ -51,7 +51,7 @@ from ._regressor import tilt_pictures as tilt_pictures
 from ._regressor import train_regressor as train_regressor
 from ._starts import NoiseConfig as NoiseConfig
 from ._starts import Starts as Starts
-from ._starts import _project as _project
+from ._starts import project as project
 from ._starts import random_starts as random_starts
 from ._starts import true_parameters as true_parameters
 from ._validator import BINS as BINS

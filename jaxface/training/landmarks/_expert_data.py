@@ -140,8 +140,7 @@ def cut_examples(
     places = np.zeros((points, count, 2), np.float32)
     for chunk in _chunks(count):
         picture = rows[chunk % count]
-        part = starts.take(chunk % count)
-        parameters = part.parameters()
+        parameters = starts.take(chunk % count).parameters()
         image = jnp.asarray(gray[picture], jnp.float32)
         labels = jnp.asarray(landmarks[picture])
         cut, where = _cut(pdm, image, parameters, labels, scale, window)

@@ -122,7 +122,7 @@ def target_maps(places: Float[Arrays, "a 2"], window: int, sigma: float) -> Floa
 def _losses(
     expert: Experts, example: Examples, config: ExpertConfig
 ) -> tuple[Float[Array, ""], Float[Array, "2"]]:
-    """Loss of one landmark, and its parts: cross entropy above the target's entropy, and square."""
+    """Loss of one landmark, and its terms: cross entropy above the target's entropy, and square."""
     maps = raw_responses(expert, example.areas.astype(jnp.float32))
     target = target_maps(example.places, maps.shape[-1], config.target_sigma)
     mass = jnp.sum(target, axis=(1, 2))
@@ -135,14 +135,14 @@ def _losses(
     cross = jnp.sum(density * (entropy - logs), axis=(1, 2))
     square = jnp.mean((maps - target) ** 2, axis=(1, 2))
     count = jnp.maximum(jnp.sum(example.present), 1)
-    parts = jnp.stack(
+    terms = jnp.stack(
         [
             jnp.sum(inside * cross) / jnp.maximum(jnp.sum(inside), 1),
             jnp.sum(example.present * square) / count,
         ]
     )
     shrink = jnp.sum(expert.weights**2)
-    return parts[0] + config.level * parts[1] + config.decay * shrink, parts
+    return terms[0] + config.level * terms[1] + config.decay * shrink, terms
 
 
 @eqx.filter_jit
@@ -168,16 +168,16 @@ def train_epoch(
         def step(carry, row):
             expert, optimiser = carry
             batch = Examples(*(leaf[row] for leaf in example))
-            gradient, parts = jax.grad(_losses, has_aux=True)(expert, batch, config)
+            gradient, terms = jax.grad(_losses, has_aux=True)(expert, batch, config)
             change, optimiser = adam.update(gradient, optimiser)
-            return (jax.tree.map(jnp.add, expert, change), optimiser), parts
+            return (jax.tree.map(jnp.add, expert, change), optimiser), terms
 
-        state, parts = lax.scan(step, (expert, optimiser), rows)
-        return state, jnp.mean(parts, axis=0)
+        state, terms = lax.scan(step, (expert, optimiser), rows)
+        return state, jnp.mean(terms, axis=0)
 
     # One landmark after the other: what one batch needs then stays in a core's cache.
-    (experts, optimiser), parts = lax.map(one, (progress.experts, progress.optimiser, examples))
-    return Progress(experts, optimiser, progress.epoch + 1), parts
+    (experts, optimiser), terms = lax.map(one, (progress.experts, progress.optimiser, examples))
+    return Progress(experts, optimiser, progress.epoch + 1), terms
 
 
 @eqx.filter_jit
@@ -189,8 +189,8 @@ def map_quality(
 
     def one(leaf):
         expert, example = leaf
-        _, parts = _losses(expert, example, config)
-        return parts, _misplacement(expert, example, config)
+        _, terms = _losses(expert, example, config)
+        return terms, _misplacement(expert, example, config)
 
     return lax.map(one, (experts, examples))
 

@@ -96,7 +96,7 @@ def train_experts(
     """Trains the experts of all scales and views, or goes on where an earlier run stopped.
 
     Args:
-        source: pictures of the training part and their mirror images.
+        source: pictures of the training set and their mirror images.
         folder: for checkpoints; created if need be.
         progress: called with 1 after each epoch of a view.
 
@@ -205,7 +205,7 @@ def _checkpoint(
 ) -> tuple[Progress, list[np.ndarray], Path]:
     """The state that an earlier run with the same settings and data left, or a fresh one."""
     key = fingerprint(config, view, shown.tolist(), made_from)
-    path = folder / f"experts-{scale}-{-VIEWS[view]:02d}-{key}.npz"
+    path = folder / f"experts-{scale}-{-VIEWS[view]:02d}-{key}.state"
     seed = jax.random.fold_in(jax.random.key(config.seed), 1000 + 16 * scale + view)
     fresh = start_training(seed, len(_own_landmarks(view, shown)), config.program)
     return *load_state(path, fresh), path

@@ -8,7 +8,7 @@ person's right one; the other is its mirror image.
 import numpy as np
 
 from ...fit import PDM
-from ..data import EYES, PARTS, eyeball, iris_points
+from ..data import EYES, PIECES, eyeball, iris_points
 from ..render import Pictures, Sampler, gaze_direction, lids_follow, random_expression
 from ._pdm import principal_components
 
@@ -60,7 +60,7 @@ def eye_shapes(sampler: Sampler, rng: np.random.Generator, count: int) -> np.nda
     """Eye points (count, 28, 3), mm, head frame, of made-up heads that look about."""
     head, lids = sampler.tools.head, sampler.lids[EYE]
     corners = head.landmarks[list(MAIN_POINTS[0])]
-    needed = np.unique(np.concatenate([lids, corners, np.arange(*PARTS[EYES[EYE]])]))
+    needed = np.unique(np.concatenate([lids, corners, np.arange(*PIECES[EYES[EYE]])]))
     identity, expressions = head.identity_basis[:, needed], head.expression_basis[:, needed]
     vertices = np.zeros_like(head.mean)
     shapes = []

@@ -77,7 +77,7 @@ def train_eyes(
         cut, back = _examples(pdm, pictures, labels, shown, index, config)
         key = jax.random.fold_in(jax.random.key(config.seed), 500 + index)
         state = start_training(jax.random.fold_in(key, 1), POINTS, config.program)
-        path = place / f"eyes-{index}-{fingerprint(config, made_from)}.npz"
+        path = place / f"eyes-{index}-{fingerprint(config, made_from)}.state"
         state, curve = load_state(path, state)
         train = Examples(*(jnp.asarray(leaf[:, ~back]) for leaf in cut))
         while int(state.epoch) < config.program.epochs:

@@ -50,15 +50,15 @@ def _area(corners: np.ndarray) -> np.ndarray:
 
 def face_frames(pdm: PDM, triangles: np.ndarray) -> FaceFrames:
     """Lays the mean shape, turned to each of `YAWS`, into a frame."""
-    parts = [_frame(np.asarray(pdm.mean_shape, np.float64), triangles, yaw) for yaw in YAWS]
-    most = max(len(part[0]) for part in parts)
+    frames = [_frame(np.asarray(pdm.mean_shape, np.float64), triangles, yaw) for yaw in YAWS]
+    most = max(len(frame[0]) for frame in frames)
 
     def padded(index: int) -> np.ndarray:
-        return np.stack([np.pad(p[index], ((0, most - len(p[0])), (0, 0))) for p in parts])
+        return np.stack([np.pad(p[index], ((0, most - len(p[0])), (0, 0))) for p in frames])
 
     return FaceFrames(
         triangles=padded(0).astype(np.int32),
-        triangle_id=np.stack([part[1] for part in parts]).astype(np.int32),
+        triangle_id=np.stack([frame[1] for frame in frames]).astype(np.int32),
         alpha=padded(2).astype(np.float32),
         beta=padded(3).astype(np.float32),
     )

@@ -63,7 +63,7 @@ def photograph_faces(sampler: Sampler, people: np.ndarray, *, mesh_labels: bool 
 
 def picture_faces(pictures: Pictures, head: HeadModel) -> FaceSet:
     """Faces of drawn pictures, landmarks in the convention of results."""
-    turns = np.stack([euler_to_matrix(rotation) for rotation in pictures.rotation])
+    turns = euler_to_matrix(pictures.rotation)
     landmarks = pictures.landmarks + picture_offsets(head, turns, pictures.scale)
     size = np.tile([pictures.gray.shape[1:]], (len(pictures), 1))
     distance = outer_eye_distance(pictures.landmarks_3d) * pictures.scale
@@ -92,7 +92,9 @@ class Errors:
             "p95": float(np.percentile(mean, 95)),
             "under 5 %": float((mean < 5).mean() * 100),
         }
-        regions = {name: float(np.nanmean(self.each[:, part])) for name, part in REGIONS.items()}
+        regions = {
+            name: float(np.nanmean(self.each[:, points])) for name, points in REGIONS.items()
+        }
         return {**figures, **regions}
 
 

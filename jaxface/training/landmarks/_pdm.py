@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...fit import PDM
+from ..data import best_rotation
 from ..render import MIRRORED, Sampler
 from ._shapes import ShapeTools, head_shapes, portrait_shapes, shape_tools
 
@@ -57,9 +58,7 @@ def align_shapes(shapes: np.ndarray) -> np.ndarray:
 def _align(shape: np.ndarray, mean: np.ndarray) -> np.ndarray:
     """Puts the stable points onto the mean's, then takes the size that fits all points best."""
     centre, target = shape[_STABLE].mean(axis=0), mean[_STABLE].mean(axis=0)
-    product = (mean[_STABLE] - target).T @ (shape[_STABLE] - centre)
-    left, _, right = np.linalg.svd(product)
-    turn = left @ np.diag([1, 1, np.linalg.det(left @ right)]) @ right
+    turn = best_rotation(shape[_STABLE] - centre, mean[_STABLE] - target)
     turned, wanted = (shape - centre) @ turn.T, mean - target
     return turned * (np.sum(turned * wanted) / np.sum(turned * turned)) + target
 

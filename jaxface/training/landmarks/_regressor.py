@@ -36,7 +36,7 @@ _PLAN: Plan = (  # see `random_net`; the outputs follow
     *(("pool", 2, 2), ("conv", 96, 3), ("dense", 192, 0)),
 )
 _HIDDEN = 0.3  # weight of landmarks that cannot be seen
-_CUT = 0.3  # chance that something flat hides a part of the face
+_CUT = 0.3  # chance that something flat hides a region of the face
 _TESTED = 50  # pictures at a time
 
 
@@ -62,7 +62,7 @@ def new_regressor(pdm: PDM, seed: int) -> ShapeRegressor:
 
 
 def _spoil(key: PRNGKeyArray, squares: Float[Array, "b s s"]) -> Float[Array, "b s s"]:
-    """Gamma, noise, and flat rectangles in front of a part of the faces."""
+    """Gamma, noise, and flat rectangles in front of some of the faces."""
     keys = jax.random.split(key, 7)
     count = len(squares)
 
@@ -112,11 +112,10 @@ def regressor_loss(
 
 
 def _random_tilts(rng: np.random.Generator, config: RegressorConfig) -> np.ndarray:
-    """Rotations (b, 3, 3) in the picture, none for a part of them."""
+    """Rotations (b, 3, 3) in the picture, none for some of them."""
     angles = rng.uniform(-config.tilt, config.tilt, config.batch)
     angles = np.radians(np.where(rng.random(config.batch) < config.tilted, angles, 0))
-    zeros = np.zeros_like(angles)
-    return np.stack([euler_to_matrix(a) for a in np.stack([zeros, zeros, angles], axis=1)])
+    return euler_to_matrix(angles[:, None] * np.array([0, 0, 1]))
 
 
 def tilt_pictures(
@@ -149,7 +148,7 @@ def train_regressor(
     """Trains the regressor, or goes on where an earlier run stopped.
 
     Args:
-        source: pictures of the training part and their mirror images.
+        source: pictures of the training set and their mirror images.
         folder: for the checkpoint.
     """
     pictures, truth = source.pictures, source.truth
@@ -161,7 +160,7 @@ def train_regressor(
         tilts = _random_tilts(rng, config)
         landmarks = pictures.landmarks[rows]
         gray, landmarks = tilt_pictures(pictures.gray[rows], landmarks, tilts)
-        turns = np.stack([euler_to_matrix(angles) for angles in truth.rotation[rows]])
+        turns = euler_to_matrix(truth.rotation[rows])
         boxes = jittered_boxes(landmarks, rng, shift=config.shift, stretch=config.stretch)
         return {
             "gray": gray,
@@ -179,8 +178,8 @@ def train_regressor(
         lambda model, data, key: regressor_loss(pdm, config, model, data, key),
         batch,
         config.recipe,
-        parts=("landmarks, mm", "rotation", "shape"),
-        checkpoint=Path(folder) / f"regressor-{name}.npz",
+        terms=("landmarks, mm", "rotation", "shape"),
+        checkpoint=Path(folder) / f"regressor-{name}.state",
         title="regressor",
         seed=config.seed,
     )
@@ -206,7 +205,7 @@ def measure_regressor(
         away = np.linalg.norm(landmarks - pictures.landmarks[rows], axis=-1).mean(axis=1)
         missed.append(away / pictures.scale[rows])
         angles = np.stack([np.asarray(found.rotation), pictures.rotation[rows]])
-        turns = np.array([[euler_to_matrix(a) for a in side] for side in angles])
+        turns = euler_to_matrix(angles)
         cosine = (np.einsum("nij,nij->n", turns[0], turns[1]) - 1) / 2
         turned.append(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
     errors, angles = (np.concatenate(x)[: len(pictures)] for x in (missed, turned))

@@ -17,7 +17,7 @@ _MOST_YAW = np.radians(75)
 
 @dataclasses.dataclass(frozen=True)
 class ShapeTools:
-    """The part of the head model that landmarks need."""
+    """What landmarks need of the head model."""
 
     head: HeadModel  # its vertices alone; triangles and texture are the whole head's
     strips: JawStrips

@@ -57,11 +57,11 @@ class NoiseConfig:
     box_scale: float = 0.06  # of the box's size
 
 
-def _project(pdm: PDM, starts: Starts) -> np.ndarray:
+def project(pdm: PDM, starts: Starts) -> np.ndarray:
     """Landmarks (s, n, 2), px."""
     modes = np.asarray(pdm.components)
     shapes = np.asarray(pdm.mean_shape) + np.tensordot(starts.local, modes, 1)
-    rows = np.stack([euler_to_matrix(rotation)[:2] for rotation in starts.rotation])
+    rows = euler_to_matrix(starts.rotation)[:, :2]
     turned = np.einsum("snd,sad->sna", shapes, rows)
     return starts.scale[:, None, None] * turned + starts.translation[:, None]
 
@@ -71,20 +71,20 @@ def true_parameters(pdm: PDM, pictures: Pictures) -> Starts:
     mean = np.asarray(pdm.mean_shape)
     modes = np.asarray(pdm.components).reshape(len(pdm.eigenvalues), -1)
     limit = 3 * np.sqrt(np.asarray(pdm.eigenvalues))
-    rotations = np.stack([euler_to_matrix(rotation) for rotation in pictures.rotation])
+    rotations = euler_to_matrix(pictures.rotation)
     upright = np.einsum("snd,sde->sne", pictures.landmarks_3d, rotations)  # head frame
     upright = upright - upright.mean(axis=1, keepdims=True)
     size = np.sum(upright * mean, axis=(1, 2)) / np.sum(upright**2, axis=(1, 2))
     offset = (upright * size[:, None, None] - mean).reshape(len(pictures), -1)
     local = np.clip(offset @ modes.T, -limit, limit)
-    angles = np.stack([matrix_to_euler(rotation) for rotation in rotations])
+    angles = matrix_to_euler(rotations)
     ones, zeros = np.ones(len(pictures), np.float32), np.zeros((len(pictures), 2), np.float32)
     return _place_on(pdm, Starts(ones, angles, zeros, local.astype(np.float32)), pictures.landmarks)
 
 
 def _place_on(pdm: PDM, starts: Starts, landmarks: np.ndarray) -> Starts:
     """Takes the scale and the position that bring each start nearest to landmarks (s, n, 2)."""
-    shape = _project(pdm, dataclasses.replace(starts, scale=np.ones_like(starts.scale)))
+    shape = project(pdm, dataclasses.replace(starts, scale=np.ones_like(starts.scale)))
     shape = shape - starts.translation[:, None]
     middle, target = shape.mean(axis=1), landmarks.mean(axis=1)
     centred = shape - middle[:, None]
@@ -128,7 +128,7 @@ def _near_truth(pdm: PDM, truth: Starts, rng: np.random.Generator, config: Noise
     # The middle of the face stays where it was, whatever the turn does.
     bounded = np.clip(local, -3 * deviation, 3 * deviation)
     moved = Starts(scale, truth.rotation + turn, truth.translation, bounded)
-    drift = _project(pdm, truth).mean(axis=1) - _project(pdm, moved).mean(axis=1)
+    drift = project(pdm, truth).mean(axis=1) - project(pdm, moved).mean(axis=1)
     return dataclasses.replace(moved, translation=truth.translation + drift + shift)
 
 
@@ -147,7 +147,7 @@ def _in_boxes(
     size = size * np.exp(config.box_scale * rng.normal(size=(count, 2)))
     ones, zeros = np.ones(count, np.float32), np.zeros((count, 2), np.float32)
     flat = Starts(ones, rotation.astype(np.float32), zeros, np.zeros_like(truth.local))
-    shape = _project(pdm, flat)
+    shape = project(pdm, flat)
     low, high = shape.min(axis=1), shape.max(axis=1)
     scale = np.mean(size / (high - low), axis=1)
     translation = middle - scale[:, None] * (low + high) / 2

@@ -51,7 +51,7 @@ class ValidatorConfig:
     levels: tuple[float, ...] = (0.15, 0.5, 1, 2, 4, 8, 16)  # of noise around the truth
     examples: int = 1500  # per level
     negatives: int = 2000
-    fits: int = 4000  # that ended where they may, see `_failed_fits`
+    fits: int = 4000  # that ended where they may, see `fitted_starts`
     batch: int = 64
     epochs: int = 8
     rate: float = 1e-3
@@ -108,18 +108,25 @@ def start_net(key: PRNGKeyArray, config: ValidatorConfig) -> Net:
 
 
 def build_validator(frames: FaceFrames, net: Net, mean: np.ndarray, std: np.ndarray) -> Validator:
-    """The validator of all frames; those of positive yaw mirror the others.
+    """The validator of all frames, which share one network.
+
+    A frame is a pose, one of `YAWS`, that faces are warped to. Only the frames of zero and of
+    negative yaw are trained. A frame of positive yaw takes the mean and the deviation of the frame
+    that turns as far to the other side, and a network that sees mirrored faces, because a face in
+    a mirror looks like one that turns the other way.
 
     Args:
-        mean, std: (3, 60, 60) of the standardised faces of the trained frames.
+        mean, std: (3, 60, 60) of the faces in the trained frames, grey levels.
     """
     mask = frames.triangle_id >= 0
     source = [min(frame, MIRROR_FRAME[frame]) for frame in range(len(YAWS))]
     turned = [frame >= _TRAINED for frame in range(len(YAWS))]
 
-    def spread(image: np.ndarray, outside: float) -> Array:
-        parts = [image[s][:, ::-1] if t else image[s] for s, t in zip(source, turned, strict=True)]
-        return jnp.asarray(np.where(mask, np.stack(parts), outside), jnp.float32)
+    def in_all_frames(images: np.ndarray, outside: float) -> Array:
+        """Images of all frames from those of the trained ones; `outside` where no face is."""
+        pairs = zip(source, turned, strict=True)
+        found = [images[frame][:, ::-1] if turn else images[frame] for frame, turn in pairs]
+        return jnp.asarray(np.where(mask, np.stack(found), outside), jnp.float32)
 
     nets = [mirror_net(net) if t else net for t in turned]
     angles = np.zeros((len(YAWS), 3), np.float32)
@@ -129,8 +136,8 @@ def build_validator(frames: FaceFrames, net: Net, mean: np.ndarray, std: np.ndar
         layers=LAYERS,
         warp=FaceWarp(
             centres=jnp.asarray(angles),
-            mean=spread(mean, 0.0),
-            std=spread(std, 1.0),
+            mean=in_all_frames(mean, 0.0),
+            std=in_all_frames(std, 1.0),
             mask=jnp.asarray(mask),
             min_x=zeros,
             min_y=zeros,
@@ -195,7 +202,7 @@ def warp_faces(
     landmarks = source.pictures.landmarks
     boxes = np.concatenate([landmarks.min(axis=1), landmarks.max(axis=1)], axis=1)
     half = max(len(landmarks) // 2, 1)
-    parts = []
+    found = []
     for level, noise in enumerate((*config.noise, config.noise[-1])):
         none = level == len(config.noise)
         if none and not len(negatives):
@@ -209,15 +216,15 @@ def warp_faces(
         labels = None if none else (landmarks[rows], source.truth.scale[rows])
         faces, frame, error = _warp_all(pdm, blank, grays, chosen, starts.take(rows), labels)
         back = (chosen if none else rows % half) % 10 == 0
-        parts.append((faces, frame, error, back))
+        found.append((faces, frame, error, back))
     if fits is not None:
         rows, starts = fits
         keep = np.degrees(starts.rotation[:, 1]) < _MOST_POSITIVE
         rows, starts = rows[keep], starts.take(np.flatnonzero(keep))
         labels = landmarks[rows], source.truth.scale[rows]
         warped = _warp_all(pdm, blank, source.pictures.gray, rows, starts, labels)
-        parts.append((*warped, rows % half % 10 == 0))
-    return WarpedFaces(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        found.append((*warped, rows % half % 10 == 0))
+    return WarpedFaces(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def _warp_all(
@@ -233,9 +240,9 @@ def _warp_all(
     faces, frames, errors = [], [], []
     for first in range(0, count, _CHUNK):
         rows = np.arange(first, first + _CHUNK) % count
-        part = starts.take(rows)
+        parameters = starts.take(rows).parameters()
         gray = jnp.asarray(grays[chosen[rows]], jnp.float32)
-        warped, frame, found = (np.asarray(x) for x in _warp(pdm, blank, gray, part.parameters()))
+        warped, frame, found = (np.asarray(x) for x in _warp(pdm, blank, gray, parameters))
         error = np.full(len(rows), np.inf)
         if labels is not None:
             missed = np.linalg.norm(found - labels[0][rows], axis=-1).mean(axis=1)
@@ -344,7 +351,7 @@ def train_validator(
 
     Args:
         triangles: (t, 3) of the landmarks, see `face_triangles`.
-        source: pictures of the training part and their mirror images.
+        source: pictures of the training set and their mirror images.
         negatives: (k, h, w) uint8 pictures without faces, as large as the others.
         folder: for the checkpoint; created if need be.
         fits: of some of the pictures: wrong ones are what it has to tell.
@@ -366,7 +373,7 @@ def train_validator(
     wanted = soft_classes(warped.error, config)
     keep = ~warped.held_back
     state = State(start, _adam(config, 1).init(start), jnp.zeros((), jnp.int32))
-    path = place / f"validator-{fingerprint(config, made_from)}.npz"
+    path = place / f"validator-{fingerprint(config, made_from)}.state"
     state, curve = load_state(path, state)
     data = jnp.asarray(faces[keep]), jnp.asarray(wanted[keep])
     key = jax.random.fold_in(jax.random.key(config.seed), 1)

@@ -1,14 +1,16 @@
-"""Checkpoints of training runs: the leaves of a state and its loss curve in one file."""
+"""Files of training runs: states with their loss curves, and arrays that are kept."""
 
+import contextlib
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, PyTree
 
 T = TypeVar("T")
 
@@ -28,25 +30,43 @@ def digest(tree: object) -> str:
     return f"{total:08x}"
 
 
-def save_state(path: Path, state: object, curve: list[np.ndarray]) -> None:
-    """Stores a state, a tree of arrays, and the losses of its epochs."""
-    leaves = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-    write_arrays(path, {**leaves, "curve": np.array(curve)})
+def save_state(path: Path, state: PyTree[Array], curve: list[np.ndarray]) -> None:
+    """Stores a state and the losses of its epochs or steps."""
+    with replacing(path) as file:
+        np.save(file, np.array(curve))
+        eqx.tree_serialise_leaves(file, state)
 
 
 def load_state(path: Path, like: T) -> tuple[T, list[np.ndarray]]:
-    """The state that an earlier run has left, or `like` and no losses."""
+    """The state that an earlier run has left, or `like` and no losses.
+
+    Raises:
+        RuntimeError: the file holds a state with other shapes or types than `like`.
+    """
     if not path.is_file():
         return like, []
-    leaves, tree = jax.tree.flatten(like)
-    with np.load(path) as file:
-        found = [jnp.asarray(file[f"leaf{i}"]) for i in range(len(leaves))]
-        return jax.tree.unflatten(tree, found), list(file["curve"])
+    with open(path, "rb") as file:
+        curve = np.load(file)
+        return eqx.tree_deserialise_leaves(file, like), list(curve)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Writes whole files only, so that an interrupted run leaves none that is cut short."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.savez(file, **arrays)
-    partial.replace(path)
+def write_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
+    """Writes an `.npz` file, whole or not at all."""
+    with replacing(path) as file:
+        (np.savez_compressed if compressed else np.savez)(file, **arrays)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be written that takes its name once it is complete.
+
+    An interrupted run leaves no file that is cut short, and two runs that write the same file do
+    not mix.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

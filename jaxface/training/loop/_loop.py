@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import optax
 
 Model = TypeVar("Model")
-# Loss of a batch, and its parts to be drawn.
+# Loss of a batch, and the terms that it is the sum of, to be drawn.
 Loss = Callable[
     [Model, PyTree[Array], PRNGKeyArray], tuple[Float[Array, ""], dict[str, Float[Array, ""]]]
 ]
@@ -71,9 +71,9 @@ def _step(
         def total(arrays: PyTree) -> tuple[Float[Array, ""], dict]:
             return loss(eqx.combine(arrays, static), batch, key)
 
-        (value, parts), gradient = jax.value_and_grad(total, has_aux=True)(arrays)
+        (value, terms), gradient = jax.value_and_grad(total, has_aux=True)(arrays)
         updates, moments = optimizer.update(gradient, moments, arrays)
-        return (optax.apply_updates(arrays, updates), moments), {"loss": value, **parts}
+        return (optax.apply_updates(arrays, updates), moments), {"loss": value, **terms}
 
     return advance
 
@@ -84,7 +84,7 @@ def fit(
     batches: Callable[[int], PyTree[np.ndarray]],
     recipe: Recipe,
     *,
-    parts: tuple[str, ...],
+    terms: tuple[str, ...],
     checkpoint: Path,
     title: str,
     seed: int,
@@ -96,10 +96,10 @@ def fit(
 
     Args:
         model: with its first weights; all its arrays are trained.
-        loss: (model, batch, key) -> loss and its parts.
+        loss: (model, batch, key) -> loss and its terms.
         batches: the batch of a step.
         recipe: how long and how fast.
-        parts: names of the loss's parts.
+        terms: names of the loss's terms.
         checkpoint: file that the state is kept in; named after all settings by the caller.
         title: of the progress bar.
         seed: of the keys given to `loss`.
@@ -110,7 +110,7 @@ def fit(
     arrays, static = eqx.partition(model, eqx.is_array)
     state = arrays, optimizer.init(arrays)
     state, curve = load_state(checkpoint, state)
-    names = ("loss", *parts)
+    names = ("loss", *terms)
 
     advance = _step(loss, optimizer, static)
     root = jax.random.key(seed)

@@ -108,7 +108,7 @@ def _clutter(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
 
 def _cut(rng: np.random.Generator, photograph: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A part of a photograph, turned and mirrored at random."""
+    """A piece of a photograph, turned and mirrored at random."""
     picture = np.rot90(photograph, int(rng.integers(4)))
     if rng.random() < 0.5:
         picture = picture[:, ::-1]
@@ -117,12 +117,12 @@ def _cut(rng: np.random.Generator, photograph: np.ndarray, height: int, width: i
     rows, columns = max(int(size * height), 2), max(int(size * width), 2)
     top = rng.integers(available[0] - rows + 1)
     left = rng.integers(available[1] - columns + 1)
-    part = np.ascontiguousarray(picture[top : top + rows, left : left + columns])
-    return cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    piece = np.ascontiguousarray(picture[top : top + rows, left : left + columns])
+    return cv2.resize(piece, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def faceless_part(rng: np.random.Generator, image: np.ndarray, mesh: np.ndarray) -> np.ndarray:
-    """The largest parts of a photograph beside its face: hair, body, backdrop.
+def faceless_piece(rng: np.random.Generator, image: np.ndarray, mesh: np.ndarray) -> np.ndarray:
+    """The largest pieces of a photograph beside its face: hair, body, backdrop.
 
     Args:
         image: (h, w, 3) uint8.
@@ -136,6 +136,6 @@ def faceless_part(rng: np.random.Generator, image: np.ndarray, mesh: np.ndarray)
     margin = _FACE_MARGIN * (high - low)
     x0, y0 = np.clip(low - margin, 0, [width, height]).astype(int)
     x1, y1 = np.clip(high + margin, 0, [width, height]).astype(int)
-    parts = [image[:y0], image[y1:], image[:, :x0], image[:, x1:]]
-    usable = [part for part in parts if min(part.shape[:2]) >= 24]
+    pieces = [image[:y0], image[y1:], image[:, :x0], image[:, x1:]]
+    usable = [piece for piece in pieces if min(piece.shape[:2]) >= 24]
     return usable[rng.integers(len(usable))] if usable else image[:2, :2]

@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from ..data import PARTS, HeadModel
+from ..data import PIECES, HeadModel
 
 # Two ends of the range of skin, and colours of hair and of irises, RGB.
 _SKIN = np.array([[248, 215, 190], [225, 175, 140], [180, 125, 92], [125, 80, 56], [70, 44, 32]])
@@ -58,7 +58,7 @@ def find_regions(head: HeadModel, lids: np.ndarray) -> Regions:
     lid_points = mean[lids.ravel()]
     lid_distance = np.sqrt(((mean[:, None] - lid_points) ** 2).sum(-1).min(axis=1))
     skin = np.zeros(len(mean), bool)
-    skin[: PARTS["head"][1]] = True
+    skin[: PIECES["head"][1]] = True
     return Regions(
         lips=np.where(skin, lips, 0),
         brow_distance=np.where(skin, np.take_along_axis(np.stack(distances), nearer, 0)[0], 1e3),
@@ -190,7 +190,7 @@ def _grow_brows(
 
 def _colour_mouth(rng: np.random.Generator, head: HeadModel, albedo: np.ndarray) -> None:
     """Teeth, gums and the dark behind them."""
-    front = head.mean[: PARTS["face"][1], 2].min() + 15
+    front = head.mean[: PIECES["face"][1], 2].min() + 15
     light = np.clip(1 - (head.mean[:, 2] - front) / 50, 0.15, 1)[:, None]
     colours = {
         "teeth": rng.uniform([190, 180, 155], [240, 236, 225]),
@@ -198,5 +198,5 @@ def _colour_mouth(rng: np.random.Generator, head: HeadModel, albedo: np.ndarray)
         "mouth_socket": rng.uniform([70, 25, 25], [130, 60, 60]),
     }
     for name, colour in colours.items():
-        start, end = PARTS[name]
+        start, end = PIECES[name]
         albedo[start:end] = colour * light[start:end]

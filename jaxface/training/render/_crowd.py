@@ -54,7 +54,7 @@ def sample_scene(
     """Draws a cluttered picture with some faces; those that come later may cover others' bodies.
 
     Args:
-        people: numbers to choose from, by default those of the training part.
+        people: numbers to choose from, by default those of the training set.
     """
     people = sampler.of_split("train") if people is None else people
     height, width = config.height, config.width
@@ -62,20 +62,20 @@ def sample_scene(
     pose = SampleConfig(yaw=config.yaw, pitch=config.pitch, roll=config.roll)
     boxes, landmarks, visible, covered = [], [], [], []
     for face, middle in _places(rng, config):
-        corner, part = _part(canvas, face, middle)
+        corner, piece = _piece(canvas, face, middle)
         if rng.random() < config.heads:
-            drawn = head_over(sampler, rng, part, face, middle - corner, config=pose)
+            drawn = head_over(sampler, rng, piece, face, middle - corner, config=pose)
         else:
             person = int(people[rng.integers(len(people))])
-            drawn = portrait_over(sampler, rng, person, part, face, middle - corner, config=pose)
+            drawn = portrait_over(sampler, rng, person, piece, face, middle - corner, config=pose)
         image, shown = drawn.image, drawn.visible
         if rng.random() < config.occlude:
             image, hidden = occlude(rng, image, drawn.landmarks)
             shown = shown & ~_at(hidden, drawn.landmarks)
         changed = np.zeros((height, width), bool)
-        rows, columns = (slice(c, c + n) for c, n in zip(corner[::-1], part.shape, strict=False))
-        changed[rows, columns] = (part != image).any(axis=2)
-        part[:] = image
+        rows, columns = (slice(c, c + n) for c, n in zip(corner[::-1], piece.shape, strict=False))
+        changed[rows, columns] = (piece != image).any(axis=2)
+        piece[:] = image
         for number, points in enumerate(landmarks):
             lost = _at(changed, points)
             covered[number] |= lost
@@ -150,8 +150,8 @@ def _collide(face: float, middle: np.ndarray, size: float, other: np.ndarray) ->
     return abs(x) < beside and -above < y < below
 
 
-def _part(canvas: np.ndarray, face: float, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Top left corner (2,) and view of the part of a picture in which a person is drawn."""
+def _piece(canvas: np.ndarray, face: float, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Top left corner (2,) and view of the piece of a picture in which a person is drawn."""
     limits = np.array(canvas.shape[1::-1])
     low = np.clip(np.floor(middle - face * np.array([_BESIDE, _ABOVE])), 0, limits).astype(int)
     high = np.clip(np.ceil(middle + face * np.array([_BESIDE, _BELOW])), 0, limits).astype(int)

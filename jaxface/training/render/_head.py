@@ -5,7 +5,7 @@ They show what portraits do not: profiles, and expressions and gaze whose weight
 
 import numpy as np
 
-from ..data import EYES, IRIS_RADIUS, PARTS, HeadModel, View, eyeball, iris_points, normals
+from ..data import EYES, IRIS_RADIUS, PIECES, HeadModel, View, eyeball, iris_points, normals
 from ._complexion import Complexion
 from ._portrait import blend
 from ._raster import Fragments, rasterize
@@ -59,8 +59,8 @@ def draw_head(
 def _visible_parts(head: HeadModel, vertices: np.ndarray) -> np.ndarray:
     lips = vertices[head.landmarks[[62, 66]]]
     hidden = () if np.linalg.norm(lips[0] - lips[1]) > _OPEN_GAP else _INTERIOR
-    hidden_parts = [list(PARTS).index(name) for name in hidden]
-    return head.triangles[~np.isin(head.triangle_part, hidden_parts)]
+    hidden_pieces = [list(PIECES).index(name) for name in hidden]
+    return head.triangles[~np.isin(head.triangle_piece, hidden_pieces)]
 
 
 def _shade(
@@ -93,7 +93,7 @@ def _draw_eye(
     light: np.ndarray,
 ) -> None:
     """Colours the pixels of one eyeball from the angle to the direction of gaze."""
-    start, end = PARTS[eye]
+    start, end = PIECES[eye]
     first = triangles[fragments.triangle, 0]
     rows = np.flatnonzero((first >= start) & (first < end))
     if not len(rows):

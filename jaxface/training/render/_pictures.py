@@ -5,15 +5,14 @@ it stopped, and the same command gives the same pictures.
 """
 
 import dataclasses
-import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
+from ..loop import write_arrays
 from ._sample import Sample
 from ._sampler import SampleConfig, Sampler, sample_head, sample_portrait
 
@@ -57,10 +56,10 @@ class Pictures:
         return Pictures(**{f.name: getattr(self, f.name)[rows] for f in fields})
 
 
-def join(parts: list[Pictures]) -> Pictures:
+def join(sets: list[Pictures]) -> Pictures:
     """All pictures of several sets of one size."""
     fields = [f.name for f in dataclasses.fields(Pictures)]
-    return Pictures(**{f: np.concatenate([getattr(p, f) for p in parts]) for f in fields})
+    return Pictures(**{f: np.concatenate([getattr(p, f) for p in sets]) for f in fields})
 
 
 def draw_pictures(
@@ -79,20 +78,18 @@ def draw_pictures(
     Raises:
         ValueError: nobody of the split is registered.
     """
-    people = sampler.of_split(config.split)
-    if config.kind == "portrait" and not len(people):
-        raise ValueError(f"split {config.split}: expected registered people, got none")
+    people = sampler.of_split(config.split, needed=config.kind == "portrait")
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    parts, name = [], f"{config.kind}-{config.split}-{_key(config, people, sampler):08x}"
+    shards, name = [], f"{config.kind}-{config.split}-{_key(config, people, sampler):08x}"
     for number in range(-(-config.count // SHARD)):
         path = place / f"{name}-{number:04d}.npz"
         if not path.is_file():
             _save(_draw_shard(sampler, config, people, number), path)
         with np.load(path) as file:
-            parts.append(Pictures(**{name: file[name] for name in file.files}))
+            shards.append(Pictures(**{name: file[name] for name in file.files}))
         progress(SHARD)
-    return join(parts).take(np.arange(config.count))
+    return join(shards).take(np.arange(config.count))
 
 
 def _key(config: PictureConfig, people: np.ndarray, sampler: Sampler) -> int:
@@ -119,14 +116,9 @@ def _draw_shard(
 
 
 def _save(samples: list[Sample], path: Path) -> None:
-    """Writes whole files only, so that an interrupted run leaves none that is cut short."""
     grays = [cv2.cvtColor(sample.image, cv2.COLOR_RGB2GRAY) for sample in samples]
-    arrays: dict[str, Any] = {}
-    for name in _FIELDS:
-        arrays[name] = np.stack([getattr(sample, name) for sample in samples])
+    arrays = {name: np.stack([getattr(sample, name) for sample in samples]) for name in _FIELDS}
+    arrays["gray"] = np.stack(grays)
     arrays["scale"] = np.array([s.scale for s in samples], np.float32)
     arrays["person"] = np.array([s.person for s in samples])
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.savez(file, gray=np.stack(grays), **arrays)
-    partial.replace(path)
+    write_arrays(path, arrays)

@@ -10,7 +10,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from ..data import PARTS, HeadModel, Registered, Tools, View, normals
+from ..data import PIECES, HeadModel, Registered, Tools, View, normals
 from ._degrade import lay_over
 from ._raster import Fragments, rasterize, seen
 
@@ -55,7 +55,7 @@ def prepare_portrait(tools: Tools, registered: Registered) -> Textured:
     head, view = tools.head, registered.view
     image = tools.portraits.image(registered.person)
     vertices = registered.vertices(tools)
-    inside = np.concatenate([head.part_of(name) for name in _INTERIOR])
+    inside = np.concatenate([head.piece_of(name) for name in _INTERIOR])
     neck = head.mean[head.landmarks[8], 1] + _NECK
     body = np.flatnonzero(head.mean[head.triangles, 1].min(axis=1) > neck)
     outside = np.setdiff1d(np.arange(len(head.triangles)), [*inside, *body])
@@ -107,7 +107,7 @@ def _around_features(head: HeadModel) -> np.ndarray:
     distance, _ = KDTree(head.mean[head.landmarks[_FEATURES]]).query(head.mean)
     close = np.asarray(distance) < _AROUND
     for name in _INTERIOR:
-        start, end = PARTS[name]
+        start, end = PIECES[name]
         close[start:end] = False
     return close
 
@@ -130,7 +130,7 @@ def _mix(head: HeadModel, shown: np.ndarray, kept: np.ndarray) -> np.ndarray:
         worst = np.minimum(worst, np.bincount(first, worst[second], len(good)) / count)
     own = worst * worst * (3 - 2 * worst)
     for name in _INTERIOR:  # little of it shows, between the lips: no rim to spare
-        start, end = PARTS[name]
+        start, end = PIECES[name]
         own[start:end] = shown[start:end] > 0
     own[kept] = 1
     return np.stack([own, (1 - own) * own[head.mirrored]], axis=1).astype(np.float32)
@@ -146,12 +146,12 @@ def _paint(
     height, width = picture.shape[:2]
     column = np.clip(np.rint(projected[:, 0]), 0, width - 1).astype(int)
     row = np.clip(np.rint(projected[:, 1]), 0, height - 1).astype(int)
-    good = np.flatnonzero(own[: PARTS["head"][1]] > 0.7)
+    good = np.flatnonzero(own[: PIECES["head"][1]] > 0.7)
     near = KDTree(vertices[good]).query(vertices, _PAINT_NEIGHBOURS)[1]
     paint = soft[row[good], column[good]].astype(np.float32)[near].mean(axis=1)
     for name, colour in _INSIDE.items():
-        start, end = PARTS[name]
-        behind = vertices[start:end, 2] - vertices[: PARTS["face"][1], 2].min() - _LIPS_BEHIND_NOSE
+        start, end = PIECES[name]
+        behind = vertices[start:end, 2] - vertices[: PIECES["face"][1], 2].min() - _LIPS_BEHIND_NOSE
         paint[start:end] = colour * np.clip(1 - behind / _DARKENING, 0.15, 1)[:, None]
     return paint
 
@@ -183,7 +183,7 @@ def _lift_irises(registered: Registered, projected: np.ndarray) -> np.ndarray:
     """Iris points (2, 5, 3), mm, on the front of the eyeballs."""
     lifted = []
     for eye, points in zip(("left_eye", "right_eye"), registered.irises, strict=True):
-        start, end = PARTS[eye]
+        start, end = PIECES[eye]
         shell = projected[start:end]
         front = shell[shell[:, 2] < np.median(shell[:, 2])]
         distance = ((front[:, None, :2] - points) ** 2).sum(-1)
@@ -208,7 +208,7 @@ def draw_portrait(
     Args:
         vertices: (n, 3) mm, those of `textured` or displaced by an expression.
         background: (h, w, 3) uint8.
-        light: (4,) an even part, and a vector in camera axes whose product with the outward
+        light: (4,) even light, and a vector in camera axes whose product with the outward
             normal is added; None leaves the photograph's light as it is.
 
     Returns:

@@ -25,7 +25,7 @@ from ..data import (
     load_tools,
     register_all,
 )
-from ._backgrounds import faceless_part, random_background
+from ._backgrounds import faceless_piece, random_background
 from ._complexion import Regions, find_regions, random_complexion
 from ._degrade import degrade, occlude
 from ._expressions import lids_follow, random_expression
@@ -71,9 +71,16 @@ class Sampler:
         """Numbers of the registered people, ascending."""
         return np.array(sorted(self.registered))
 
-    def of_split(self, name: str) -> np.ndarray:
-        """Numbers of the registered people of one part of the split."""
-        return np.intersect1d(self.people, self.tools.portraits.split[name])
+    def of_split(self, name: str, *, needed: bool = False) -> np.ndarray:
+        """Numbers of the registered people of one set of the split.
+
+        Raises:
+            ValueError: somebody is needed, and nobody of the set is registered.
+        """
+        people = np.intersect1d(self.people, self.tools.portraits.split[name])
+        if needed and not len(people):
+            raise ValueError(f"split {name}: expected registered people, got none")
+        return people
 
     def textured(self, person: int) -> Textured:
         """One portrait ready to be drawn; some are kept, the longest unused goes first."""
@@ -114,7 +121,7 @@ def sample_portrait(
 
     Args:
         person: whose portrait; by default one of
-        people: numbers to choose from, by default those of the training part.
+        people: numbers to choose from, by default those of the training set.
     """
     if person is None:
         people = sampler.of_split("train") if people is None else people
@@ -231,7 +238,7 @@ def _random_rotation(rng: np.random.Generator, config: SampleConfig) -> np.ndarr
 
 
 def _change_expression(rng: np.random.Generator, sampler: Sampler, own: np.ndarray) -> np.ndarray:
-    """The photograph's weights, or a random expression in the place of a part of them."""
+    """The photograph's weights, or a random expression in the place of some of them."""
     kind = rng.random()
     if kind < 0.3:
         return own
@@ -294,10 +301,10 @@ def extra_light(rng: np.random.Generator) -> np.ndarray | None:
 
 
 def faceless(rng: np.random.Generator, sampler: Sampler, people: np.ndarray) -> np.ndarray:
-    """Part of a photograph of one of the people, without the face."""
+    """A piece of a photograph of one of the people, without the face."""
     person = int(people[rng.integers(len(people))])
     portraits = sampler.tools.portraits
-    return faceless_part(rng, portraits.image(person), portraits.mesh[person])
+    return faceless_piece(rng, portraits.image(person), portraits.mesh[person])
 
 
 def _portrait_eyes(textured: Textured) -> tuple[np.ndarray, np.ndarray]:
@@ -350,8 +357,12 @@ def _finish(
 def _spoil(
     rng: np.random.Generator, sampler: Sampler, sample: Sample, config: SampleConfig
 ) -> Sample:
-    """Puts something in front of the face, spoils the picture and holds it to a mirror; each or
-    none of them, at random."""
+    """Makes a drawn picture as poor as pictures of cameras are, at random.
+
+    First something may hide a region of the face; landmarks behind it then count as not visible.
+    Then the picture is degraded: blurred, made noisy, compressed. Last, half of the pictures are
+    mirrored together with their labels, so that the training has no favourite side.
+    """
     image, visible = sample.image, sample.visible
     if rng.random() < config.occlude:
         image, hidden = occlude(rng, image, sample.landmarks)

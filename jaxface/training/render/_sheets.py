@@ -12,8 +12,6 @@ from ._contact_sheet import contact_sheet, draw_scene
 from ._crowd import sample_scene
 from ._sampler import Sampler, sample_head, sample_negative, sample_portrait
 
-_SAMPLES = 40  # of a sheet
-_SCENES = 12
 REGISTRATION = "registration"  # folder of the registrations
 
 
@@ -23,34 +21,38 @@ def write_data(
     *,
     people: Sequence[int],
     seed: int = 0,
+    samples: int = 40,
+    scenes: int = 12,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Path]:
     """Registers portraits, unless an earlier run has, and draws sheets of samples.
 
     Args:
         out: folder; created if need be.
-        people: numbers of those to register; at least one of them in the training part.
+        people: numbers of those to register; at least one of them in the training set.
+        samples: on each sheet but that of the scenes.
+        scenes: on theirs.
         progress: called with 1 for each person done.
 
     Returns:
         The sheets: portraits, heads, negatives and scenes.
 
     Raises:
-        ValueError: none of the people is in the training part.
+        ValueError: none of the people is in the training set.
     """
     folder = Path(out)
     registered = register_all(tools, folder / REGISTRATION, people=people, progress=progress)
     lids = eyelid_paths(tools.head)
     sampler = Sampler(tools, registered, find_regions(tools.head, lids), lids)
     if not len(sampler.of_split("train")):
-        raise ValueError("people: expected at least one of the training part, got none")
+        raise ValueError("people: expected at least one of the training set, got none")
     rng = np.random.default_rng(seed)
     sheets = {
-        "portraits": contact_sheet([sample_portrait(sampler, rng) for _ in range(_SAMPLES)]),
-        "heads": contact_sheet([sample_head(sampler, rng) for _ in range(_SAMPLES)]),
-        "negatives": contact_sheet([sample_negative(sampler, rng) for _ in range(_SAMPLES)]),
+        "portraits": contact_sheet([sample_portrait(sampler, rng) for _ in range(samples)]),
+        "heads": contact_sheet([sample_head(sampler, rng) for _ in range(samples)]),
+        "negatives": contact_sheet([sample_negative(sampler, rng) for _ in range(samples)]),
         "scenes": contact_sheet(
-            [draw_scene(sample_scene(sampler, rng)) for _ in range(_SCENES)], columns=3, cell=480
+            [draw_scene(sample_scene(sampler, rng)) for _ in range(scenes)], columns=3, cell=480
         ),
     }
     written = []

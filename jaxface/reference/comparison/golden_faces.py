@@ -1,14 +1,15 @@
 """Golden inputs of the face analyser: stage files, landmarks of runs and `.hog` files."""
 
 import dataclasses
+from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from jaxface.fit import PDM
-from jaxface.reference import align, fhog
+from ... import io
+from ...fit import PDM
+from .. import align, fhog
 
 STAGES = (
     *(f"sample{i}" for i in (1, 3, 4, 5)),
@@ -73,16 +74,9 @@ def read_image(samples_dir: Path, name: str) -> np.ndarray:
     """RGB image that a stage file was recorded from."""
     name = name.removeprefix("ceclm_")
     if name.startswith("sample"):
-        path = samples_dir / f"{name.split('_')[0]}.jpg"
-        image = cv2.imread(str(path))
-        assert image is not None, path
-        return image[..., ::-1]
-    video = cv2.VideoCapture(str(samples_dir / "default.wmv"))
-    for _ in range(int(name[-3:])):
-        assert video.grab(), name
-    read, image = video.read()
-    assert read, name
-    return image[..., ::-1]
+        return io.read_image(samples_dir / f"{name.split('_')[0]}.jpg")
+    video = iter(io.read_video(samples_dir / "default.wmv"))
+    return next(islice(video, int(name[-3:]), None))
 
 
 def read_landmarks(golden_dir: Path, run: str) -> np.ndarray:

@@ -18,8 +18,9 @@ _ABOVE, _BELOW = 0.25, 0.05  # added to the landmarks' box, in its heights
 _HEIGHT = 1 + _ABOVE + _BELOW
 LANDMARK_FRAME: BoxFrame = (0.0, _ABOVE / _HEIGHT, 1.0, 1 / _HEIGHT)
 
-NEGATIVE, PART, POSITIVE = 0, 1, 2
-_LIMITS = {NEGATIVE: (0.0, 0.3), PART: (0.4, 0.62), POSITIVE: (0.62, 1.01)}  # overlap, from, below
+NEGATIVE, PARTIAL, POSITIVE = 0, 1, 2
+# Overlap with a face from which, and below which, a square is of a kind.
+_LIMITS = {NEGATIVE: (0.0, 0.3), PARTIAL: (0.4, 0.62), POSITIVE: (0.62, 1.01)}
 _TOUCHED = 0.3  # share of the smaller of two boxes
 _CELL = 12  # px that a P-Net cell sees, 11 of which it calls its box
 
@@ -29,7 +30,7 @@ class Crops:
     """Crops of one network with their labels; `save_crops` puts them on disk."""
 
     images: UInt8[np.ndarray, "n s s 3"]
-    kinds: Int8[np.ndarray, " n"]  # NEGATIVE, PART or POSITIVE
+    kinds: Int8[np.ndarray, " n"]  # NEGATIVE, PARTIAL or POSITIVE
     corrections: Float32[np.ndarray, "n 4"]  # dx0 dy0 dx1 dy1, in box sizes; 0 for negatives
     points: Float32[np.ndarray, "n 5 2"]  # fractions of the box; 0 for negatives
 
@@ -90,7 +91,7 @@ def match(
         landmarks: of the faces.
         ignored: landmarks of faces that are neither; what touches them is left out.
     Returns:
-        NEGATIVE, PART, POSITIVE, or -1 for those between; and the face that each overlaps most.
+        NEGATIVE, PARTIAL, POSITIVE, or -1 for those between; and the face that each overlaps most.
     """
     shared = overlaps(squares, square_around(face_boxes(landmarks)))
     best = shared.max(1, initial=0)
@@ -135,9 +136,9 @@ def random_squares(
 def choose(
     rng: np.random.Generator, kinds: Int8[np.ndarray, " n"], most: tuple[int, int, int]
 ) -> Int[np.ndarray, " k"]:
-    """Indices of at most so many negatives, parts and positives, at random; ascending."""
+    """Indices of at most so many negatives, partial faces and positives, at random; ascending."""
     chosen = []
-    for kind, count in zip((NEGATIVE, PART, POSITIVE), most, strict=True):
+    for kind, count in zip((NEGATIVE, PARTIAL, POSITIVE), most, strict=True):
         index = np.flatnonzero(kinds == kind)
         chosen.append(rng.permutation(index)[:count])
     return np.sort(np.concatenate(chosen))
@@ -209,10 +210,10 @@ def make_crops(
         image: the picture.
         landmarks: of its faces.
         ignored: of faces that hardly show.
-        squares: candidates; those that are neither face, part nor clearly something else go.
+        squares: candidates; those that are of no kind go.
         side: of the crops, px.
         rng: decides which are kept.
-        most: negatives, parts and positives kept.
+        most: negatives, partial faces and positives kept.
     """
     claimed = cell_box(squares) if name == "pnet" else squares
     kinds, nearest = match(claimed, landmarks, ignored)
@@ -231,7 +232,7 @@ def make_crops(
     return Crops(images, kinds, corrections, points)
 
 
-def join(parts: Sequence[Crops]) -> Crops:
+def join(sets: Sequence[Crops]) -> Crops:
     """All crops of several pictures."""
     fields = [field.name for field in dataclasses.fields(Crops)]
-    return Crops(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
+    return Crops(*(np.concatenate([getattr(crops, field) for crops in sets]) for field in fields))

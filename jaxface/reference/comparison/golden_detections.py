@@ -1,5 +1,8 @@
 """What OpenFace detects in the sample images."""
 
+import numpy as np
+from jaxtyping import Float
+
 # x y w h, px, and probability of OpenFace (C++): specification 01, A.12.
 DETECTIONS = {
     "sample1.jpg": [(110.809418, 111.092194, 185.248459, 164.055954, 0.999399364)],
@@ -14,3 +17,8 @@ DETECTIONS = {
     "sample3_16bit_gray.png": [(262.670197, 99.0395889, 221.178436, 184.717148, 0.998996973)],
     "sample3_16bit_rgb.png": [(266.763733, 100.723991, 214.457642, 176.192963, 0.999540508)],
 }
+
+
+def corners(detections: Float[np.ndarray, "f k"]) -> Float[np.ndarray, "f 4"]:
+    """Boxes x0 y0 x1 y1 from rows x y w h (and more)."""
+    return np.concatenate([detections[:, :2], detections[:, :2] + detections[:, 2:4]], axis=1)

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxface.fit import CLNF, LandmarkModel, ResponseFrame, ScaleConfig
-from jaxface.reference import pdm as reference
-from jaxface.types import PDMParameters
-
-from . import golden_stages
-from .golden_stages import ScaleRecord, Stage
+from ...fit import CLNF, LandmarkModel, ResponseFrame, ScaleConfig
+from ...types import PDMParameters
+from .. import pdm as reference
+from . import golden_fits
+from .golden_fits import ScaleRecord, Stage
 
 # All seven views of the main and the inner model, a large and a small face, a tracked frame.
 STAGES = ("sample1", "sample4", "sample5_multiview", "default_track_f030")
@@ -43,7 +42,7 @@ def last_run(stage: Stage, key: str) -> str:
     return "__2" if f"{key}__2" in stage.arrays else ""
 
 
-def to_parameters(golden: golden_stages.Parameters) -> PDMParameters:
+def to_parameters(golden: golden_fits.Parameters) -> PDMParameters:
     return PDMParameters(
         scale=jnp.asarray(golden.scale, jnp.float32),
         rotation=jnp.asarray(golden.rotation, jnp.float32),

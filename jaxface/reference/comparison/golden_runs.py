@@ -1,11 +1,11 @@
-"""OpenFace's high-precision CSVs as tables."""
+"""Tables of OpenFace's runs, from its high-precision CSVs."""
 
 import gzip
 from pathlib import Path
 
 import numpy as np
 
-from jaxface.output import CsvKind, Table, column_names
+from ...output import CsvKind, Table, column_names
 
 
 def csv_kind(folder: Path) -> CsvKind:

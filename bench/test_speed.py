@@ -5,14 +5,14 @@ from pathlib import Path
 
 from bench import peers, speed
 from bench.peers import Peer, PeerSpeed
-from bench.runs import Data
+from jaxface.reference.comparison.clips import Data
 
 _SECOND = {"first": 10.0, "done": 11.0, "peak": 500.0, "rows": 50}
 
 
 def test_medians_of_runs_and_their_table():
     runs = [(w, 1.0 + w, {**_SECOND, "rate": r}) for w, r in ((2.0, 50), (1.0, 40), (5.0, 20))]
-    found = speed._median("a.wmv", "offline", 30.0, runs, 0.05)  # pyright: ignore[reportArgumentType]
+    found = speed.medians("a.wmv", "offline", 30.0, runs, 0.05)  # pyright: ignore[reportArgumentType]
     assert (found.whole, found.steady, found.products) == (25, 40, 0.5)
     assert (found.cold, found.warm, found.peak, found.runs) == (30, 3, 500, 3)
     row = speed.to_markdown([found]).splitlines()[2]
@@ -25,7 +25,7 @@ def test_a_product_takes_time():
 
 def test_a_peer_that_cannot_run_is_skipped_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(peers, "PEERS", (Peer("pyclnf", ("none",), "landmarks"),))
-    monkeypatch.setattr(peers, "_install", lambda peer, folder: Path(sys.executable))
+    monkeypatch.setattr(peers, "install", lambda peer, folder: Path(sys.executable))
     (tmp_path / "models").mkdir()
     data = Data(tmp_path, tmp_path / "models")
     (found,) = peers.measure_peers(data, "gone.wmv", 1, tmp_path / "peers")

@@ -1,4 +1,4 @@
-"""How far an analysis is from a golden run of OpenFace: figures with their bounds."""
+"""Figures with their bounds, and how far an analysis is from a golden run of OpenFace."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -7,28 +7,43 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jaxface import Analysis
-from jaxface.output import INTENSITY_NAMES, Table
+
+from ...output import INTENSITY_NAMES, Table
 
 _VARIES = 0.05  # AU units; standard deviation above which a series has a correlation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One measured value and what it must not exceed, or with `at_least` fall below."""
+    """One measured value, and what it must not exceed, or with `at_least` fall below.
+
+    Without a bound it is only reported.
+    """
 
     stage: str
     model: str
     clip: str
     name: str
-    bound: float
+    bound: float | None
     measured: float
     at_least: bool = False
 
     @property
-    def passed(self) -> bool:
-        if self.at_least:
-            return self.measured >= self.bound
-        return self.measured <= self.bound
+    def passed(self) -> bool | None:
+        """Whether the bound is kept; None without one."""
+        if self.bound is None:
+            return None
+        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
+
+    @property
+    def limit(self) -> str:
+        """The bound in words of a table; empty without one."""
+        return "" if self.bound is None else f"{'≥' if self.at_least else '≤'} {self.bound:g}"
+
+    @property
+    def verdict(self) -> str:
+        """`passed` in words of a table."""
+        return {True: "yes", False: "**NO**", None: ""}[self.passed]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +52,15 @@ class Subject:
 
     stage: str
     model: str
-    clip: str
+    clip: str  # or another set of pictures
+
+    def plain(self, name: str, measured: float | np.floating) -> Figure:
+        """A figure that is only reported."""
+        own = dataclasses.asdict(self)
+        return Figure(**own, name=name, bound=None, measured=float(measured))
 
     def at_most(self, name: str, bound: float, measured: float | np.floating) -> Figure:
-        return Figure(**dataclasses.asdict(self), name=name, bound=bound, measured=float(measured))
+        return dataclasses.replace(self.plain(name, measured), bound=bound)
 
     def at_least(self, name: str, bound: float, measured: float | np.floating) -> Figure:
         return dataclasses.replace(self.at_most(name, bound, measured), at_least=True)
@@ -78,7 +98,7 @@ def direction_figures(model: str, clip: str, found: Analysis, golden: Table) -> 
     """Head pose, by each row's worst component, and gaze, by eye: medians."""
     kept = golden.success.astype(bool)
     pose = np.abs(found.head_pose.astype(np.float64) - golden.head_pose)[kept]
-    gaze = _angles(found.gaze[kept], golden.gaze[kept])
+    gaze = angles(found.gaze[kept], golden.gaze[kept])
     angle = np.degrees(np.abs(found.gaze_angle - golden.gaze_angle)[kept]).max(axis=1)
     subject = Subject("pose", model, clip)
     return [
@@ -89,8 +109,11 @@ def direction_figures(model: str, clip: str, found: Analysis, golden: Table) -> 
     ]
 
 
-def _angles(found: np.ndarray, golden: np.ndarray) -> np.ndarray:
-    """Degrees between directions. From the cross product: the cosine of a small one is flat."""
+def angles(found: np.ndarray, golden: np.ndarray) -> np.ndarray:
+    """Degrees between directions (..., 3).
+
+    They come from the cross product, since the cosine of a small angle is flat.
+    """
     found, golden = found.astype(np.float64), golden.astype(np.float64)
     sine = np.linalg.norm(np.cross(found, golden), axis=-1)
     return np.degrees(np.arctan2(sine, np.sum(found * golden, axis=-1)))
@@ -150,7 +173,7 @@ def _pooled_directions(model: str, clip: str, pairs: list[tuple[Analysis, Table]
         return found.astype(np.float64), golden
 
     pose = np.abs(np.subtract(*pool("head_pose")))
-    gaze = _angles(*pool("gaze"))
+    gaze = angles(*pool("gaze"))
     subject = Subject("pose", model, clip)
     return [
         subject.at_most("median translation error, mm", 0.5, np.median(pose[:, :3].max(axis=1))),

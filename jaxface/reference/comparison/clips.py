@@ -9,12 +9,13 @@ from pathlib import Path
 
 import jaxface
 from jaxface import Analysis, Config, Extras, Model
-from jaxface.io import SequenceReader, VideoReader, read_sequence
-from jaxface.models.openface import read_model
-from jaxface.output import Table
-from tests.golden_csv import read_highprec
 
-ROOT = Path(__file__).resolve().parents[1]
+from ...io import SequenceReader, VideoReader, read_sequence
+from ...models.openface import read_model
+from ...output import Table
+from .golden_runs import read_highprec
+
+ROOT = Path(__file__).resolve().parents[3]  # of the checkout, where jaxface runs from one
 KINDS = ("openface", "openface-ceclm", "openface-clm")
 PREFIX = {"openface": "", "openface-ceclm": "ceclm_", "openface-clm": "clm_"}
 MODES = {"": {}, "_multi_view": {"multi_view": True}, "_wild": {"wild": True}}
