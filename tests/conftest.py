@@ -1,8 +1,30 @@
-"""Fixtures shared by all tests: the OpenFace data that is not in this repository."""
+"""Fixtures shared by all tests, and the typed run.
+
+Where $JAXFACE_TYPED is set, jaxface's annotations are checked at each call, and JAX promotes
+neither types nor ranks. Both are checked while a function is traced: so nothing is taken from
+a compilation cache.
+"""
 
 import os
+import runpy
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+TYPED = os.environ.get("JAXFACE_TYPED", "0") != "0"
+if TYPED:
+    if "jaxface" in sys.modules:
+        raise RuntimeError("jaxface: imported before its annotations can be checked")
+    _startup = Path(__file__).parent / "typed_startup"
+    runpy.run_path(str(_startup / "sitecustomize.py"))
+    # Read when JAX is loaded, also by the processes that tests start.
+    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_startup), os.environ.get("PYTHONPATH")])),
+        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+        "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "JAXFACE_COMPILE_CACHE": "0",
+    }
 
 # NumPy inverts thousands of small matrices; threads that wait for each other make that 40 times
 # slower on a busy machine. Read when NumPy is loaded.
@@ -21,6 +43,12 @@ _MAPS = Path("/proc/self/maps")  # of Linux
 # XLA keeps some ten areas of memory for each compiled program, and aborts at the 65530 that Linux
 # grants a process.
 _MOST_MAPS = 30000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if TYPED else ():
+        if item.get_closest_marker("untyped"):
+            item.add_marker(pytest.mark.skip(reason="untyped: part of the plain run, -m untyped"))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -52,6 +52,9 @@ def analyser(model_dir):
     return read_model(model_dir).analyser
 
 
+_labels = jax.vmap(label_presence, in_axes=(None, 0))
+
+
 def float32(array) -> jax.Array:
     return jnp.asarray(np.asarray(array), jnp.float32)
 
@@ -146,7 +149,7 @@ def test_clip_matches_golden_csv(analyser, golden_dir, run):
 
     medians, scores = run_clip(fhogs, geometries)
     raw_intensity = np.asarray(scores.intensity)
-    raw_presence = np.asarray(label_presence(units.presence, scores.presence))
+    raw_presence = np.asarray(_labels(units.presence, scores.presence))
     if dynamic:
         raw_intensity, raw_presence = repredict_clip(
             units,
@@ -243,13 +246,13 @@ def test_second_pass_stops_after_3000_successes():
     stored = success & (np.arange(frames) < 3003)  # three failures before the limit
     np.testing.assert_array_equal(intensity[~stored], -7.0)
     np.testing.assert_array_equal(presence[~stored], False)
-    expected = jax.vmap(subtract_medians, in_axes=(None, 0, None))(
-        units, Scores(float32(score[0]), float32(score[1])), float32(medians)
+    expected = jax.vmap(lambda *scores: subtract_medians(units, Scores(*scores), float32(medians)))(
+        *map(float32, score)
     )
     np.testing.assert_allclose(
         intensity[stored], np.asarray(expected.intensity)[stored], rtol=0, atol=_RANDOM_SCORE
     )
-    labels = np.asarray(label_presence(units.presence, expected.presence))
+    labels = np.asarray(_labels(units.presence, expected.presence))
     np.testing.assert_array_equal(presence[stored], labels[stored])
 
 
@@ -269,7 +272,7 @@ def test_online_state_may_be_for_more_units():
     """The models of clips and of single pictures may know different units."""
     rng = np.random.default_rng(1)
     larger, exact = init_online_correction(5), init_online_correction(3)
-    for values in rng.normal(1, 1, (20, 3)).astype(np.float32):
+    for values in float32(rng.normal(1, 1, (20, 3))):
         larger, found = correct_online(larger, values, jnp.ones((), bool))
         exact, expected = correct_online(exact, values, jnp.ones((), bool))
         np.testing.assert_array_equal(found, expected)
@@ -292,6 +295,7 @@ def test_wrong_descriptor_size_raises(analyser):
         score_action_units(analyser.video, jnp.zeros((12, 12, 31)), jnp.zeros(239))
 
 
+@pytest.mark.untyped
 def test_wrong_row_count_raises():
     units = make_units(np.random.default_rng(0))
     with pytest.raises(ValueError, match="raw_presence: expected 5 rows, got 4"):

@@ -253,7 +253,7 @@ def test_gradient_passes_through_the_rounding(model):
 
     def mean_level(shift):
         matrix = alignment_matrix(
-            landmarks + shift, make_parameters(100 + shift), model.analyser.pdm
+            landmarks + shift[None], make_parameters(100 + shift), model.analyser.pdm
         )
         return jnp.mean(warp_to_aligned(image, matrix)[30:80, 30:80])
 
@@ -267,12 +267,14 @@ def test_gradient_passes_through_the_rounding(model):
     np.testing.assert_allclose(tangent, slope[0], rtol=1e-4)
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize("shape", [(67, 2), (68, 3), (2, 68, 2)])
 def test_wrong_landmarks_raise(model, shape):
     with pytest.raises(ValueError, match="landmarks: expected shape"):
         alignment_matrix(jnp.zeros(shape), make_parameters((0.0, 0.0)), model.analyser.pdm)
 
 
+@pytest.mark.untyped
 def test_wrong_image_raises():
     with pytest.raises(ValueError, match="image: expected shape"):
         warp_to_aligned(jnp.zeros((4, 5)), jnp.eye(2, 3))

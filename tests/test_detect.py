@@ -120,10 +120,9 @@ def test_boxes_are_openfaces_to_the_last_bit(mtcnn: MTCNN, samples_dir, golden_d
 def test_points_lie_in_their_places(mtcnn: MTCNN, sample5: np.ndarray):
     found = detect_on_canvas(mtcnn, sample5)
     left_eye, right_eye, nose, left_mouth, right_mouth = np.asarray(found.points[0])
-    assert np.all(
-        found.points[0] > found.boxes[0, :2] - 0.2 * (found.boxes[0, 2] - found.boxes[0, 0])
-    )
-    assert np.all(found.points[0] < found.boxes[0, 2:])
+    points, box = np.asarray(found.points[0]), np.asarray(found.boxes[0])
+    assert np.all(points > box[:2] - 0.2 * (box[2] - box[0]))
+    assert np.all(points < box[2:])
     assert left_eye[0] < nose[0] < right_eye[0] and left_mouth[0] < right_mouth[0]
     assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
 
@@ -170,7 +169,7 @@ def test_overflow_is_told_and_keeps_the_best(mtcnn: MTCNN, sample5: np.ndarray):
     assert found.overflowed
     assert int(found.valid.sum()) == 1
     # Some other proposal wins the suppression, so the box may move a little.
-    assert np.max(np.abs(found.boxes[0] - corners(golden[:4]))) < 0.1 * golden[2]
+    assert np.max(np.abs(found.boxes[0] - corners(golden[:4])[0])) < 0.1 * golden[2]
 
 
 def test_min_face_size_skips_smaller_faces(mtcnn: MTCNN, sample5: np.ndarray, plain_detector):
@@ -263,6 +262,7 @@ def test_largest_face_of_none_is_zero(mtcnn: MTCNN):
     assert not found and not np.any(box) and not np.any(points)
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize("shape", [(64, 64), (64, 64, 1), (2, 64, 64, 3)])
 def test_wrong_rank_is_refused(shape: tuple[int, ...], mtcnn: MTCNN):
     with pytest.raises(ValueError, match="image: expected one picture"):

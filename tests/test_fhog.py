@@ -103,6 +103,7 @@ def test_derivative_of_black_is_finite():
     assert jnp.isfinite(gradient(jnp.zeros((40, 40, 3)))).all()
 
 
+@pytest.mark.untyped
 def test_wrong_rank_raises():
     with pytest.raises(ValueError, match="aligned: expected shape"):
         extract_fhog(jnp.zeros((112, 112)))

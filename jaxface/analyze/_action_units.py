@@ -47,18 +47,19 @@ def no_action_units(pdm: PDM) -> FaceAnalyser:
     Args:
         pdm: of the aligned face.
     """
-    none = jnp.zeros(0, jnp.float32)
+    dtype = pdm.mean_shape.dtype
+    none = jnp.zeros(0, dtype)
     features = FHOG_FEATURES + pdm.mean_shape.size + pdm.eigenvalues.size
     heads = LinearHeads(
         names=(),
-        weights=jnp.zeros((0, features), jnp.float32),
+        weights=jnp.zeros((0, features), dtype),
         bias=none,
         dynamic=jnp.zeros(0, bool),
         cutoff=none,
         positive=none,
         negative=none,
     )
-    units = ActionUnits(mean=jnp.zeros(features, jnp.float32), intensity=heads, presence=heads)
+    units = ActionUnits(mean=jnp.zeros(features, dtype), intensity=heads, presence=heads)
     return FaceAnalyser(pdm=pdm, video=units, image=units)
 
 
@@ -66,7 +67,7 @@ class Scores(eqx.Module):
     """Values of all heads for one frame, in the order of the heads' names."""
 
     intensity: Float[Array, " u"]
-    presence: Float[Array, " c"]  # decision values, not labels
+    presence: Float[Array, " p"]  # decision values, not labels
 
 
 def score_action_units(
@@ -129,7 +130,7 @@ def subtract_medians(units: ActionUnits, scores: Scores, medians: Float[Array, "
     )
 
 
-def label_presence(heads: LinearHeads, decisions: Float[Array, " c"]) -> Bool[Array, " c"]:
+def label_presence(heads: LinearHeads, decisions: Float[Array, " p"]) -> Bool[Array, " p"]:
     """Turns decision values into presence; many heads say "absent" with a positive value."""
     return jnp.where(decisions > 0, heads.positive, heads.negative) > 0.5
 
@@ -139,7 +140,7 @@ def predict_action_units(
     fhog: Float[Array, "r c 31"],
     geometry: Float[Array, " g"],
     medians: Float[Array, " d"],
-) -> tuple[Float[Array, " u"], Bool[Array, " c"]]:
+) -> tuple[Float[Array, " u"], Bool[Array, " p"]]:
     """Predicts the action units of one video frame, before any correction over time.
 
     Args:
@@ -164,7 +165,7 @@ def predict_action_units(
 
 def predict_static_action_units(
     units: ActionUnits, fhog: Float[Array, "r c 31"], geometry: Float[Array, " g"]
-) -> tuple[Float[Array, " u"], Bool[Array, " c"]]:
+) -> tuple[Float[Array, " u"], Bool[Array, " p"]]:
     """Predicts the action units of a single image, without anything known about the person.
 
     Args:

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..fit import PDM
 from ..types import MULTI_PIE_68, Image, Landmarks, LandmarkScheme, PDMParameters
@@ -33,7 +33,7 @@ class AlignedFace(eqx.Module):
 
 
 def align_face(
-    image: Image,
+    image: Image | UInt8[Array, "h w 3"],
     landmarks: Landmarks,
     parameters: PDMParameters,
     pdm: PDM,
@@ -101,8 +101,8 @@ def alignment_matrix(
     rigid = np.array(scheme.rigid_points)
     source = landmarks[rigid]
     target = config.scale * pdm.mean_shape[rigid, :2]
-    source = source - jnp.mean(source, axis=0)
-    target = target - jnp.mean(target, axis=0)
+    source = source - jnp.mean(source, axis=0)[None]
+    target = target - jnp.mean(target, axis=0)[None]
     # In two dimensions the best proper rotation is the angle of these two sums: it is what the
     # singular value decomposition gives after its test for a reflection.
     cosine = jnp.sum(source * target)
@@ -115,12 +115,15 @@ def alignment_matrix(
     a = jnp.where(valid, cosine * factor, 1)
     b = jnp.where(valid, sine * factor, 0)
     linear = jnp.stack([jnp.stack([a, -b]), jnp.stack([b, a])])
-    moved = jnp.sum(linear * parameters.translation, axis=1)
+    moved = jnp.sum(linear * parameters.translation[None], axis=1)
     return jnp.concatenate([linear, (config.size // 2 - moved)[:, None]], axis=1)
 
 
 def warp_to_aligned(
-    image: Image, matrix: Float[Array, "2 3"], *, config: AlignConfig = AlignConfig()
+    image: Image | UInt8[Array, "h w 3"],
+    matrix: Float[Array, "2 3"],
+    *,
+    config: AlignConfig = AlignConfig(),
 ) -> Float[Array, "s s 3"]:
     """Samples an image through an affine map as OpenCV's 8-bit warp does, bit for bit.
 
@@ -140,6 +143,7 @@ def warp_to_aligned(
     """
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"image: expected shape (h, w, 3), got {image.shape}")
+    image = image.astype(matrix.dtype)
     height, width, _ = image.shape
     (px, py), (x, y) = _source_positions(matrix, config.size)
     ix, iy = px >> 5, py >> 5
@@ -179,11 +183,11 @@ def face_mask(
     Reference:
         Specification 03, A.3.
     """
-    points = jnp.sum(landmarks[:, None, :] * matrix[:, :2], axis=-1) + matrix[:, 2]
+    points = jnp.sum(landmarks[:, None, :] * matrix[None, :, :2], axis=-1) + matrix[None, :, 2]
     lifted = np.isin(np.arange(scheme.count), scheme.raised_points)
     raised = jnp.asarray(lifted[:, None] * np.array([0, _RAISE * config.scale]), points.dtype)
     corners = (points - raised)[np.array(scheme.triangles, np.int32)]
-    rows = jnp.arange(config.size, dtype=points.dtype)
+    rows = jnp.arange(config.size, dtype=points.dtype)[None]
     low, high = jnp.min(corners, axis=1), jnp.max(corners, axis=1)
     in_box = (rows >= low[:, 1:]) & (rows <= high[:, 1:])
     first = jnp.broadcast_to(low[:, :1], in_box.shape)
@@ -207,14 +211,14 @@ def _union_of_intervals(
     first: Float[Array, "t y"], last: Float[Array, "t y"], size: int
 ) -> Bool[Array, "y x"]:
     """Pixels of each row between `first` and `last` of any triangle, both included."""
-    words = np.arange(-(-size // _WORD), dtype=np.float32) * _WORD
+    words = np.arange(-(-size // _WORD), dtype=first.dtype)[None, None] * _WORD
     # Whole intervals become bit masks, so that a triangle costs a few words a row.
     start = jnp.clip(jnp.ceil(first)[..., None] - words, 0, _WORD).astype(jnp.int32)
     stop = jnp.clip(jnp.floor(last)[..., None] + 1 - words, 0, _WORD).astype(jnp.int32)
     one = jnp.int32(1)
     bits = ((one << stop) - 1) & ~((one << start) - 1)
     row_bits = lax.reduce(bits, np.int32(0), lax.bitwise_or, (0,))
-    pixels = (row_bits[..., None] >> np.arange(_WORD, dtype=np.int32)) & 1
+    pixels = (row_bits[..., None] >> np.arange(_WORD, dtype=np.int32)[None, None]) & 1
     return pixels.reshape(size, -1)[:, :size] == 1
 
 
@@ -234,7 +238,7 @@ def _source_positions(
     by_x, by_y = ((linear[0][:, k], linear[1][:, k]) for k in range(2))
     offset = _add(_scale(by_x, -c), _scale(by_y, -f))
     by_x, by_y, offset = ((v[0][:, None], v[1][:, None]) for v in (by_x, by_y, offset))
-    grid = jnp.arange(size, dtype=matrix.dtype)
+    grid = jnp.arange(size, dtype=matrix.dtype)[None]
     columns = _round_1024(_scale(by_x, grid))
     rows = _round_1024(_add(_scale(by_y, grid), offset)) + 16
     across, down = by_x[0] * grid, by_y[0] * grid + offset[0]

@@ -30,8 +30,16 @@ class Baseline(eqx.Module):
     latest: Float[Array, " d"]  # descriptor of the last odd frame; zero where that failed
 
 
-def init_baseline(fhog_size: int = 4464, geometry_size: int = 238) -> Baseline:
-    """Returns the state before the first frame of a video."""
+def init_baseline(
+    fhog_size: int = 4464, geometry_size: int = 238, dtype: np.dtype = np.dtype(np.float32)
+) -> Baseline:
+    """Returns the state before the first frame of a video.
+
+    Args:
+        fhog_size: number of FHOG features.
+        geometry_size: number of geometry features.
+        dtype: of the features.
+    """
 
     def empty(dimensions: int, coarse: int, fine: int) -> Histogram:
         return Histogram(
@@ -44,7 +52,7 @@ def init_baseline(fhog_size: int = 4464, geometry_size: int = 238) -> Baseline:
         counted=jnp.zeros((), jnp.int32),
         fhog=empty(fhog_size, *_FHOG[2:]),
         geometry=empty(geometry_size, *_GEOMETRY[2:]),
-        latest=jnp.zeros(fhog_size + geometry_size, jnp.float32),
+        latest=jnp.zeros(fhog_size + geometry_size, dtype),
     )
 
 
@@ -89,7 +97,7 @@ def baseline_medians(baseline: Baseline) -> Float[Array, " d"]:
     Reference:
         Specification 03, C.2.4 and C.3.
     """
-    wanted = ((baseline.counted + 1) // 2).astype(jnp.float32)
+    wanted = ((baseline.counted + 1) // 2).astype(baseline.latest.dtype)
     fhog = jnp.maximum(_median(baseline.fhog, wanted, *_FHOG), 0)
     geometry = _median(baseline.geometry, wanted, *_GEOMETRY)
     # A single counted frame is its own median, unquantised; a failed odd frame after it
@@ -108,7 +116,7 @@ def _count(
 ) -> Histogram:
     """Adds `counts` to the bin of each value."""
     index = _bin(values, low, length, coarse * fine)
-    rows = np.arange(values.shape[0])
+    rows = np.arange(values.shape[0], dtype=np.int32)
     block, rest = index // fine, index % fine
     return Histogram(
         histogram.fine.at[rows, block, rest].add(counts, mode="promise_in_bounds"),
@@ -120,7 +128,8 @@ def _bin(values: Float[Array, " d"], low: float, length: float, bins: int) -> In
     """Bin that double precision gives to each float32 value."""
     guess = jnp.clip((values - low) * (bins / length), 0, bins - 1).astype(jnp.int32)
     starts = jnp.asarray(_bin_starts(low, length, bins), values.dtype)
-    return guess + (values >= starts[guess + 1]) - (values < starts[guess])
+    above, below = values >= starts[guess + 1], values < starts[guess]
+    return guess + above.astype(jnp.int32) - below.astype(jnp.int32)
 
 
 @functools.cache
@@ -148,17 +157,17 @@ def _median(
     fine: int,
 ) -> Float[Array, " d"]:
     """Centre of the first bin up to which at least `wanted` values were counted."""
-    up_to = _running_sum(histogram.coarse)
+    up_to = _running_sum(histogram.coarse, wanted.dtype)
     block = jnp.sum(up_to < wanted, axis=1)
     rows = np.arange(block.shape[0])
     inside = histogram.fine[rows, block]
-    before = up_to[rows, block] - histogram.coarse[rows, block]
-    rest = jnp.sum(before[:, None] + _running_sum(inside) < wanted, axis=1)
+    before = up_to[rows, block] - histogram.coarse[rows, block].astype(wanted.dtype)
+    rest = jnp.sum(before[:, None] + _running_sum(inside, wanted.dtype) < wanted, axis=1)
     centres = low + (np.arange(coarse * fine) + 0.5) * length / (coarse * fine)
-    return jnp.asarray(centres, jnp.float32)[block * fine + rest]
+    return jnp.asarray(centres, wanted.dtype)[block * fine + rest]
 
 
-def _running_sum(counts: Int[Array, "d b"]) -> Float[Array, "d b"]:
-    """Cumulative sums, exact below 2^24; as a product, which is faster than a scan."""
-    upper = np.triu(np.ones((counts.shape[1], counts.shape[1]), np.float32))
-    return jnp.matmul(counts.astype(jnp.float32), upper, precision=lax.Precision.HIGHEST)
+def _running_sum(counts: Int[Array, "d b"], dtype: np.dtype) -> Float[Array, "d b"]:
+    """Cumulative sums, exact below 2^24 in float32; as a product, which is faster than a scan."""
+    upper = np.triu(np.ones((counts.shape[1], counts.shape[1]), dtype))
+    return jnp.matmul(counts.astype(dtype), upper, precision=lax.Precision.HIGHEST)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from ..fit import PDM
 from ..types import Image, PDMParameters
@@ -24,7 +24,7 @@ _DIRECTIONS = (
 _TEXTURE = 2 * 0.2357
 
 
-def extract_fhog(aligned: Image) -> Float[Array, "r c 31"]:
+def extract_fhog(aligned: Image | UInt8[Array, "h w 3"]) -> Float[Array, "r c 31"]:
     """Computes the 31-channel histogram of oriented gradients of an aligned face.
 
     Differentiable where the strongest channel and the direction of a pixel do not change.
@@ -45,6 +45,8 @@ def extract_fhog(aligned: Image) -> Float[Array, "r c 31"]:
     """
     if aligned.ndim != 3 or aligned.shape[-1] != 3:
         raise ValueError(f"aligned: expected shape (h, w, 3), got {aligned.shape}")
+    if aligned.dtype == jnp.uint8:
+        aligned = aligned.astype(jnp.float32)
     gx, gy = _strongest_gradient(aligned)
     return _normalise(_vote(gx, gy, aligned.shape[:2]))
 
@@ -90,7 +92,7 @@ def _strongest_gradient(
     red, green, blue = channels
     # dlib's vector code takes blocks of 8 columns and breaks ties the other way round.
     blocks = max(-(-(end_x - 8) // 8), 0)
-    in_block = np.arange(1, end_x) < 1 + 8 * blocks
+    in_block = np.arange(1, end_x)[None] < 1 + 8 * blocks
     take_red = jnp.where(in_block, red[2] > green[2], red[2] >= green[2])
     first = tuple(jnp.where(take_red, r, g) for r, g in zip(red, green, strict=True))
     keep = jnp.where(in_block, first[2] > blue[2], first[2] >= blue[2])
@@ -135,10 +137,10 @@ def _vote(
     blocks = (rows + 1, _CELL, gx.shape[1])
     bins = jnp.pad(_orientation(gx, gy), ((above, below), (0, 0))).reshape(blocks)
     length = jnp.pad(length, ((above, below), (0, 0))).reshape(blocks)
-    directions = np.arange(18, dtype=np.float32)[:, None, None]
+    directions = np.arange(18, dtype=gx.dtype)[:, None, None]
     upper = lower = jnp.zeros((18, rows + 1, gx.shape[1]), gx.dtype)
     for k in range(_CELL):
-        vote = jnp.where(bins[:, k] == directions, length[:, k], 0)
+        vote = jnp.where(bins[None, :, k] == directions, length[None, :, k], 0)
         upper = upper + vote * (1 - (k + 0.5) / _CELL)
         lower = lower + vote * ((k + 0.5) / _CELL)
     by_row = jnp.pad(upper, ((0, 0), (0, 1), (0, 0))) + jnp.pad(lower, ((0, 0), (1, 0), (0, 0)))
@@ -156,7 +158,7 @@ def _normalise(histogram: Float[Array, "18 r c"]) -> Float[Array, "r-4 c-4 31"]:
     signed, unsigned = cells[:, 1:-1, 1:-1], unsigned[:, 1:-1, 1:-1]
     sensitive, insensitive, texture = 0, 0, []
     for block in (blocks[1:, 1:], blocks[:-1, 1:], blocks[1:, :-1], blocks[:-1, :-1]):
-        limit = 0.2 * jnp.sqrt(block + 1e-4)
+        limit = 0.2 * jnp.sqrt(block + 1e-4)[None]
         clipped = jnp.minimum(signed, limit) * (0.1 / limit)
         sensitive = sensitive + clipped
         insensitive = insensitive + jnp.minimum(unsigned, limit) * (0.1 / limit)

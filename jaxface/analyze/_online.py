@@ -41,7 +41,7 @@ def correct_online(
     position = lax.stop_gradient((intensity - _LOW) / _WIDTH)
     bins = jnp.clip(position, 0, _BINS - 1).astype(jnp.int32)
     counts = success.astype(jnp.int32)
-    rows = np.arange(intensity.shape[0])
+    rows = np.arange(intensity.shape[0], dtype=np.int32)
     histogram = state.histogram.at[rows, bins].add(counts, mode="promise_in_bounds")
     counted = state.counted + counts
     up_to = jnp.cumsum(histogram[: len(rows)], axis=1)

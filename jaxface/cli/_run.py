@@ -5,7 +5,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -75,6 +75,7 @@ class FaceRecord(NamedTuple):
     aligned: UInt8[np.ndarray, "112 112 3"] | None = None  # RGB
 
 
+@runtime_checkable
 class Results(Protocol):
     """Analysis of one source."""
 

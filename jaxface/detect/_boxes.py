@@ -52,13 +52,13 @@ def overlaps(
     """
     area_a, low_a, high_a = _areas_and_corners(a)
     area_b, low_b, high_b = _areas_and_corners(b)
-    extent = jnp.minimum(high_a[:, None], high_b) - jnp.maximum(low_a[:, None], low_b)
+    extent = jnp.minimum(high_a[:, None], high_b[None]) - jnp.maximum(low_a[:, None], low_b[None])
     shared = jnp.where(jnp.all(extent > 0, -1), extent[..., 0] * extent[..., 1], 0)
     shared = shared.astype(jnp.float32)
     if minimum:
-        whole = jnp.minimum(area_a[:, None], area_b).astype(jnp.float32)
+        whole = jnp.minimum(area_a[:, None], area_b[None]).astype(jnp.float32)
     else:
-        whole = (area_a[:, None] + area_b).astype(jnp.float32) - shared
+        whole = (area_a[:, None] + area_b[None]).astype(jnp.float32) - shared
     return shared / whole
 
 
@@ -75,9 +75,9 @@ def _resolve_block(
     own = lax.dynamic_slice_in_dim(rectangles, start, _BLOCK)
     own_groups = lax.dynamic_slice_in_dim(groups, start, _BLOCK)
     rank = jnp.arange(alive.shape[0], dtype=jnp.int32)
-    worse = rank > (start + jnp.arange(_BLOCK, dtype=jnp.int32))[:, None]
-    deletes = overlaps(own, rectangles, minimum=minimum) > jnp.float32(threshold)
-    deletes = deletes & worse & (own_groups[:, None] == groups)
+    worse = rank[None] > (start + jnp.arange(_BLOCK, dtype=jnp.int32))[:, None]
+    deletes = overlaps(own, rectangles, minimum=minimum) > threshold
+    deletes = deletes & worse & (own_groups[:, None] == groups[None])
     inner = lax.dynamic_slice_in_dim(deletes, start, _BLOCK, axis=1)
     kept = lax.dynamic_slice_in_dim(alive, start, _BLOCK)
     first = kept
@@ -156,7 +156,7 @@ def correct(candidates: Boxes, *, inclusive: bool = False) -> Float[Array, "n 4"
         specification 01, A.7.
     """
     rounded = jnp.round(candidates.boxes)
-    low, extent = rounded[:, :2], rounded[:, 2:] + jnp.float32(inclusive)
+    low, extent = rounded[:, :2], rounded[:, 2:] + float(inclusive)
     starts = jnp.concatenate([low, low + extent], axis=1)
     # OpenFace's compiler fuses these products with the sums.
     moved = double.fused_product(candidates.correction, jnp.tile(extent, 2), starts)
@@ -171,7 +171,7 @@ def square(boxes: Float[Array, "n 4"]) -> Float[Array, "n 4"]:
         specification 01, A.8.
     """
     side = jnp.maximum(boxes[:, 2], boxes[:, 3])[:, None]
-    low = boxes[:, :2] + jnp.float32(0.5) * (boxes[:, 2:] - side)
+    low = boxes[:, :2] + 0.5 * (boxes[:, 2:] - side)
     return jnp.trunc(jnp.concatenate([low, side, side], axis=1))
 
 
@@ -186,12 +186,12 @@ def landmark_box(boxes: Float[Array, "n 4"], frame: BoxFrame) -> Float[Array, "n
     Reference:
         specification 01, A.10.12: in float64, then rounded.
     """
-    high = np.array(frame, np.float32)
-    low = (np.array(frame) - high).astype(np.float32)
+    high = np.array([frame]).astype(boxes.dtype)
+    low = (np.array([frame]) - high).astype(boxes.dtype)
     extent = boxes[:, 2:]
     scaled = double.multiply(
         (jnp.asarray(high), jnp.asarray(low)),
         (jnp.tile(extent, 2), jnp.zeros_like(boxes)),
     )
-    start = jnp.where(np.arange(4) < 2, boxes, 0)
+    start = jnp.where(np.arange(4)[None] < 2, boxes, 0)
     return double.add(scaled, (start, jnp.zeros_like(start)))[0]

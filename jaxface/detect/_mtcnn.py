@@ -81,7 +81,7 @@ def pnet_outputs(
                 inside = lax.dynamic_slice_in_dim(before_pool, 2 * start, 2 * band + 8)
                 maps = layer(jnp.where(inside[:, :-2, None], maps, -jnp.inf))
                 inside = lax.dynamic_slice_in_dim(after_pool, start, band + 4)
-                maps = jnp.where(inside[:, :-1, None], maps, jnp.float32(0))
+                maps = jnp.where(inside[:, :-1, None], maps, 0)
             else:
                 maps = layer(maps)
         return maps
@@ -100,13 +100,15 @@ def _propose(
     flat = place[:, 0] * outputs.shape[1] + place[:, 1]
     cells = outputs.reshape(-1, 6)[flat.astype(np.int32)]
     scores = face_probability(cells)
-    over = true_cells(layout, sizes) & (scores >= jnp.float32(config.thresholds[0]))
+    over = true_cells(layout, sizes) & (scores >= config.thresholds[0])
     count = min(config.proposals, len(flat))
     # top_k puts the first of equal scores first, the detector the last: hence the reversal.
     ranked, backward = lax.top_k(jnp.where(over, scores, -1)[::-1], count)
     scan = len(flat) - 1 - backward
     levels = jnp.asarray(layout.cell_level)[scan]
-    edges = jnp.asarray(layout.edges)[levels[:, None], jnp.asarray(layout.cell_place)[scan]]
+    edges = jnp.asarray(layout.edges, image.dtype)[
+        levels[:, None], jnp.asarray(layout.cell_place)[scan]
+    ]
     low, high = edges[:, ::-1, 0], edges[:, ::-1, 1]  # x before y
     boxes = jnp.concatenate([low, high - low], axis=1)
     found = Boxes(boxes, scores[scan], cells[scan, 2:], ranked >= 0)
@@ -149,15 +151,18 @@ def crop(
         specification 01, A.9.
     """
     x, y, width, height = (box[i].astype(jnp.int32) for i in range(4))
-    rows = crop_taps(side, y - 1, height + 1, size[0])
-    cols = crop_taps(side, x - 1, width + 1, size[1])
-    rows = jax.tree.map(lambda leaf: leaf[:, None], rows)
+    rows = crop_taps(side, y - 1, height + 1, size[0], image.dtype)
+    cols = crop_taps(side, x - 1, width + 1, size[1], image.dtype)
+    rows, cols = (
+        jax.tree.map(lambda leaf: leaf[:, None], rows),
+        jax.tree.map(lambda leaf: leaf[None], cols),
+    )
     return normalise(sample(image, rows, cols, exact=exact))
 
 
 def _touches(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> Bool[Array, " n"]:
     """Which boxes have crops that share a pixel with the picture."""
-    extent = size[::-1].astype(jnp.float32)
+    extent = size[None, ::-1].astype(boxes.dtype)
     low = jnp.maximum(boxes[:, :2] - 1, 0)
     high = jnp.minimum(boxes[:, :2] + boxes[:, 2:], extent)
     return jnp.all(high > low, axis=1)
@@ -183,9 +188,9 @@ def _run_net(
     ) -> tuple[None, Float[Array, "b o"]]:
         boxes, live = block
         # Two branches, or XLA would fuse them and cut each pixel once per tap that reads it.
-        crops = jnp.zeros((stage.block, stage.side, stage.side, 3), jnp.float32)
+        crops = jnp.zeros((stage.block, stage.side, stage.side, 3), image.dtype)
         crops = lax.cond(live, cut, lambda _: crops, boxes)
-        nothing = jnp.zeros((stage.block, stage.outputs), jnp.float32)
+        nothing = jnp.zeros((stage.block, stage.outputs), image.dtype)
         return carry, lax.cond(live, jax.vmap(run), lambda _: nothing, crops)
 
     return lax.scan(step, None, (blocks, live))[1].reshape(-1, stage.outputs)[:count]
@@ -203,7 +208,7 @@ def _classify(
 
 
 def _over(boxes: Boxes, threshold: float) -> Boxes:
-    valid = boxes.valid & (boxes.scores >= jnp.float32(threshold))
+    valid = boxes.valid & (boxes.scores >= threshold)
     return eqx.tree_at(lambda b: b.valid, boxes, valid)
 
 
@@ -213,13 +218,13 @@ def _points(boxes: Float[Array, "n 4"], raw: Float[Array, "n 10"]) -> Float[Arra
     return boxes[:, None, :2] + boxes[:, None, 2:] * fractions
 
 
-def _nothing() -> Detections:
+def _nothing(dtype: np.dtype) -> Detections:
     return Detections(
-        jnp.zeros((0, 4), jnp.float32),
-        jnp.zeros((0,), jnp.float32),
-        jnp.zeros((0, 5, 2), jnp.float32),
+        jnp.zeros((0, 4), dtype),
+        jnp.zeros((0,), dtype),
+        jnp.zeros((0, 5, 2), dtype),
         jnp.zeros((0,), bool),
-        jnp.zeros((0, 2), jnp.float32),
+        jnp.zeros((0, 2), dtype),
         jnp.asarray(False),
     )
 
@@ -326,10 +331,10 @@ class MTCNN(AbstractDetector):
         Reference:
             Specification 01, A.
         """
-        image = image.astype(jnp.float32)
+        image = image.astype(jax.tree.leaves(self.pnet)[0].dtype)
         proposed = propose_boxes(self.pnet, image, size, config)
         if proposed is None:
-            return _pad(_nothing(), config.faces)
+            return _pad(_nothing(image.dtype), config.faces)
         refined, cut = refine_boxes(self.rnet, image, size, proposed[0], config)
         lost = proposed[1] | cut
         boxes, raw = _classify(self.onet, _ONET, image, size, refined)

@@ -3,7 +3,18 @@
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+
+
+def _places(rows: int, cols: int, stride: int) -> Int[Array, "rows cols"]:
+    """Where the pixels of a window at the origin lie in an array with `stride` columns."""
+    row, col = jnp.arange(rows, dtype=jnp.int32), jnp.arange(cols, dtype=jnp.int32)
+    return row[:, None] * stride + col[None]
+
+
+def _per_channel(values: Float[Array, " c"], maps: Float[Array, "*n c"]) -> Float[Array, "*m c"]:
+    """One value per channel, with as many axes as `maps` has."""
+    return jnp.expand_dims(values, tuple(range(maps.ndim - 1)))
 
 
 class Conv(eqx.Module):
@@ -18,18 +29,13 @@ class Conv(eqx.Module):
         outputs, inputs, height, width = self.weight.shape
         stride = maps.shape[1]
         rows, cols = maps.shape[0] - height + 1, stride - width + 1
-        corners = jnp.arange(rows, dtype=jnp.int32)[:, None] * stride + jnp.arange(
-            cols, dtype=jnp.int32
-        )
-        offsets = jnp.arange(height, dtype=jnp.int32)[:, None] * stride + jnp.arange(
-            width, dtype=jnp.int32
-        )
-        taps = corners.reshape(-1, 1) + offsets.reshape(-1)
+        corners = _places(rows, cols, stride)
+        taps = corners.reshape(-1, 1) + _places(height, width, stride).reshape(1, -1)
         patches = maps.reshape(-1, inputs).at[taps].get(mode="promise_in_bounds")
         patches = patches.reshape(rows * cols, -1)
         kernel = self.weight.transpose(2, 3, 1, 0).reshape(-1, outputs)
         products = jnp.dot(patches, kernel, precision=lax.Precision.HIGHEST)
-        return products.reshape(rows, cols, outputs) + self.bias
+        return products.reshape(rows, cols, outputs) + self.bias[None, None]
 
 
 class PReLU(eqx.Module):
@@ -38,7 +44,7 @@ class PReLU(eqx.Module):
     slope: Float[Array, " c"]
 
     def __call__(self, maps: Float[Array, "*n c"]) -> Float[Array, "*n c"]:
-        return jnp.where(maps >= 0, maps, maps * self.slope)
+        return jnp.where(maps >= 0, maps, maps * _per_channel(self.slope, maps))
 
 
 class Dense(eqx.Module):
@@ -53,7 +59,8 @@ class Dense(eqx.Module):
     def __call__(self, maps: Float[Array, "*n c"]) -> Float[Array, "*m o"]:
         if maps.shape[-1] != self.weight.shape[1]:
             maps = maps.transpose(2, 1, 0).reshape(-1)
-        return jnp.dot(maps, self.weight.T, precision=lax.Precision.HIGHEST) + self.bias
+        products = jnp.dot(maps, self.weight.T, precision=lax.Precision.HIGHEST)
+        return products + _per_channel(self.bias, products)
 
 
 class MaxPool(eqx.Module):

@@ -133,8 +133,8 @@ def build_mosaic(
     """
     true = sizes[layout.pixel_level]
     place = jnp.asarray(layout.pixel_place)
-    rows = resize_taps(place[..., 0], size[0], true[..., 0])
-    cols = resize_taps(place[..., 1], size[1], true[..., 1])
+    rows = resize_taps(place[..., 0], size[0], true[..., 0], image.dtype)
+    cols = resize_taps(place[..., 1], size[1], true[..., 1], image.dtype)
     return normalise(sample(image, rows, cols))
 
 

@@ -6,6 +6,7 @@ the positions are exact integer fractions. Reference: specification 01, 0.2 and 
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..ops import double
@@ -22,7 +23,10 @@ class Taps(eqx.Module):
 
 
 def resize_taps(
-    out: Int[Array, "*m"], source_size: Int[Array, ""], out_size: Int[Array, "*#m"]
+    out: Int[Array, "*m"],
+    source_size: Int[Array, ""],
+    out_size: Int[Array, "*#m"],
+    dtype: np.dtype,
 ) -> Taps:
     """Taps that resize an axis of `source_size` samples to `out_size`, without antialiasing.
 
@@ -30,6 +34,7 @@ def resize_taps(
         out: output indices; those at or past `out_size` give clamped, meaningless taps.
         source_size: true length of the source axis.
         out_size: true length of the output axis, for each index or for all.
+        dtype: of the weights.
     Returns:
         Taps with indices in [0, source_size).
     Reference:
@@ -40,17 +45,21 @@ def resize_taps(
     index = numerator // denominator
     # OpenCV rounds the position, not the fraction, to float32. XLA would multiply by the inverse of
     # a constant instead of dividing.
-    whole = numerator.astype(jnp.float32)
-    position = double.quotient((whole, jnp.zeros_like(whole)), denominator.astype(jnp.float32))
-    fraction = position - index.astype(jnp.float32)
+    whole = numerator.astype(dtype)
+    position = double.quotient((whole, jnp.zeros_like(whole)), denominator.astype(dtype))
+    fraction = position - index.astype(dtype)
     last = jnp.maximum(source_size - 1, 0)
-    fraction = jnp.where((index < 0) | (index >= last), jnp.float32(0), fraction)
+    fraction = jnp.where((index < 0) | (index >= last), 0, fraction)
     low = jnp.clip(index, 0, last)
     return Taps(low, jnp.minimum(low + 1, last), 1 - fraction, fraction)
 
 
 def crop_taps(
-    out_size: int, start: Int[Array, ""], length: Int[Array, ""], image_size: Int[Array, ""]
+    out_size: int,
+    start: Int[Array, ""],
+    length: Int[Array, ""],
+    image_size: Int[Array, ""],
+    dtype: np.dtype,
 ) -> Taps:
     """Taps that resize the window [start, start + length) of an image axis to `out_size`.
 
@@ -61,12 +70,13 @@ def crop_taps(
         start: first index of the window, may be negative.
         length: length of the window.
         image_size: true length of the image axis.
+        dtype: of the weights.
     Returns:
         Taps with indices inside the image; those that fell outside weigh nothing.
     Reference:
         specification 01, A.9.
     """
-    taps = resize_taps(jnp.arange(out_size, dtype=jnp.int32), length, jnp.int32(out_size))
+    taps = resize_taps(jnp.arange(out_size, dtype=jnp.int32), length, jnp.int32(out_size), dtype)
 
     def place(
         index: Int[Array, " m"], weight: Float[Array, " m"]
@@ -74,7 +84,7 @@ def crop_taps(
         index = index + start
         inside = (index >= 0) & (index < image_size)
         index = jnp.clip(index, 0, jnp.maximum(image_size - 1, 0))
-        return index, jnp.where(inside, weight, jnp.float32(0))
+        return index, jnp.where(inside, weight, 0)
 
     low, low_weight = place(taps.low, taps.low_weight)
     high, high_weight = place(taps.high, taps.high_weight)
@@ -87,17 +97,22 @@ def sample(image: Image, rows: Taps, cols: Taps, *, exact: bool = False) -> Floa
     Args:
         image: what the indices refer to.
         rows: row taps, [m, 1] or [m, n].
-        cols: column taps, [n] or [m, n].
+        cols: column taps, [1, n] or [m, n].
         exact: keep a compiler from fusing products with sums, which changes last bits.
     """
     product = double.rounded_product if exact else jnp.multiply
 
-    def horizontal(row: Int[Array, "*m"]) -> Float[Array, "m n 3"]:
+    def horizontal(row: Int[Array, "_ _"]) -> Float[Array, "m n 3"]:
         low = image.at[row, cols.low].get(mode="promise_in_bounds")
         high = image.at[row, cols.high].get(mode="promise_in_bounds")
         return blend(low, high, cols.low_weight[..., None], cols.high_weight[..., None])
 
-    def blend(low: Image, high: Image, low_weight: Image, high_weight: Image) -> Image:
+    def blend(
+        low: Float[Array, "m n 3"],
+        high: Float[Array, "m n 3"],
+        low_weight: Float[Array, "#m #n 1"],
+        high_weight: Float[Array, "#m #n 1"],
+    ) -> Float[Array, "m n 3"]:
         return product(low, low_weight) + product(high, high_weight)
 
     low_weight, high_weight = rows.low_weight[..., None], rows.high_weight[..., None]
@@ -106,4 +121,4 @@ def sample(image: Image, rows: Taps, cols: Taps, *, exact: bool = False) -> Floa
 
 def normalise(image: Image) -> Image:
     """Maps 0..255 to the range that the networks expect, -1..1."""
-    return (image - jnp.float32(127.5)) * jnp.float32(0.0078125)
+    return (image - 127.5) * 0.0078125

@@ -48,7 +48,7 @@ class Validator(eqx.Module):
     layers: tuple[str, ...] = eqx.field(static=True)
     warp: FaceWarp
     weights: tuple[Float[Array, "..."], ...]
-    biases: tuple[Float[Array, "v out"], ...]
+    biases: tuple[Float[Array, "v _"], ...]
 
     def prepare(self) -> "PreparedValidator":
         """Lays the convolutions out as products of matrices. Runs on the host, once."""
@@ -75,8 +75,8 @@ class PreparedValidator(eqx.Module):
     layers: tuple[str, ...] = eqx.field(static=True)
     sides: tuple[int, ...] = eqx.field(static=True)  # of the conv layers' kernels, px
     warp: FaceWarp
-    matrices: tuple[Float[Array, "v k n"], ...]  # of conv layers Toeplitz, of fc layers weights
-    biases: tuple[Float[Array, "v out"], ...]
+    matrices: tuple[Float[Array, "v _ _"], ...]  # of conv layers Toeplitz, of fc layers weights
+    biases: tuple[Float[Array, "v _"], ...]
 
     def network(self, view: Int[Array, ""]) -> "_Network":
         """The network of one view."""
@@ -92,8 +92,8 @@ class _Network(NamedTuple):
 
     layers: tuple[str, ...]
     sides: tuple[int, ...]
-    matrices: tuple[Float[Array, "k n"], ...]
-    biases: tuple[Float[Array, " out"], ...]
+    matrices: tuple[Float[Array, "_ _"], ...]
+    biases: tuple[Float[Array, " _"], ...]
 
 
 def warp_to_mean_shape(
@@ -167,7 +167,7 @@ def normalise_face(
 
 def _kernels(
     layers: tuple[str, ...], weights: tuple[Float[Array, "v ..."], ...]
-) -> tuple[Float[Array, "v k n"], ...]:
+) -> tuple[Float[Array, "v _ _"], ...]:
     """Matrices of all layers with weights; those of conv layers give a strip of columns of all
     maps at once."""
     kernels, side = [], _SIDE
@@ -184,7 +184,7 @@ def _kernels(
     return tuple(kernels)
 
 
-def _to_bands(weight: Float[Array, "v o c k k"], step: int) -> Float[Array, "v k n"]:
+def _to_bands(weight: Float[Array, "v o c s s"], step: int) -> Float[Array, "v k n"]:
     side = weight.shape[-1]
     toeplitz = np.zeros((side, step + side - 1, step), weight.dtype)
     for column in range(step):

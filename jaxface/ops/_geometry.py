@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from ..types import Camera
 
 _TINY = 1e-12  # keeps square roots and quotients differentiable at 0
-_ALMOST_ONE = np.float32(1 - 2**-23)
+_ALMOST_ONE = 1 - 2.0**-23
 
 
 # Each of the nine entries of Rx @ Ry @ Rz is a sum of two products of three of these values: sin of
@@ -22,13 +22,14 @@ _FACTORS = (
     ((6, 6, 6, 0, 5, 6, 2, 1, 6), (6, 6, 6, 6, 1, 6, 5, 6, 6)),
     ((6, 6, 6, 1, 6, 6, 6, 2, 6), (5, 2, 6, 2, 2, 0, 1, 0, 4)),
 )
-_SELECTED = np.eye(7, dtype=np.float32)[np.array(_FACTORS)]
-_SIGNS = np.array([[0, 0, 0, 1, 1, 0, 1, 1, 0], [1, -1, 1, 1, -1, -1, -1, 1, 1]], np.float32)
+_SELECTED = np.eye(7)[np.array(_FACTORS)]
+_SIGNS = np.array([[0, 0, 0, 1, 1, 0, 1, 1, 0], [1, -1, 1, 1, -1, -1, -1, 1, 1]])
 
 
 def small_product(a: Float[Array, "*n i j"], b: Float[Array, "j k"]) -> Float[Array, "*n i k"]:
     """Matrix product for tiny j: XLA fuses it into its neighbours, as it does not a library's."""
-    return jnp.sum(a[..., :, :, None] * b, axis=-2)
+    left = a[..., :, :, None]
+    return jnp.sum(left * jnp.expand_dims(b, tuple(range(left.ndim - b.ndim))), axis=-2)
 
 
 def euler_to_matrix(rotation: Float[Array, "3"]) -> Float[Array, "3 3"]:
@@ -44,9 +45,11 @@ def euler_to_matrix(rotation: Float[Array, "3"]) -> Float[Array, "3 3"]:
         Specification 02, B.1.
     """
     # Few operations and one kernel: this is inlined dozens of times into one program.
-    values = jnp.concatenate([jnp.sin(rotation), jnp.cos(rotation), jnp.ones(1, rotation.dtype)])
-    first, second, third = jnp.sum(_SELECTED * values, axis=-1)
-    return jnp.sum(_SIGNS * first * second * third, axis=0).reshape(3, 3)
+    dtype = rotation.dtype
+    values = jnp.concatenate([jnp.sin(rotation), jnp.cos(rotation), jnp.ones(1, dtype)])
+    selected, signs = jnp.asarray(_SELECTED, dtype), jnp.asarray(_SIGNS, dtype)
+    first, second, third = jnp.sum(selected * values[None, None, None], axis=-1)
+    return jnp.sum(signs * first * second * third, axis=0).reshape(3, 3)
 
 
 def matrix_to_euler(matrix: Float[Array, "3 3"]) -> Float[Array, "3"]:

@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 # The smallest pivot that OpenCV's float32 Cholesky accepts.
-_MIN_PIVOT = np.float32(1.1920929e-07)
+_MIN_PIVOT = 2.0**-23
 _BLOCK = 20  # unknowns eliminated before the rest is updated, in one product
 
 
@@ -21,7 +21,7 @@ def _reduce(
     Returns:
         The table, and the smallest pivot.
     """
-    index = np.arange(table.shape[0])
+    index = np.arange(table.shape[0], dtype=np.int32)
 
     def step(k, carry):
         table, smallest = carry
@@ -29,8 +29,8 @@ def _reduce(
         column = lax.dynamic_index_in_dim(table, k, 1, keepdims=False)
         pivot = row[k]
         row = row / jnp.where(pivot < _MIN_PIVOT, jnp.ones_like(pivot), pivot)
-        reduced = table - column[:, None] * row
-        return jnp.where((index == k)[:, None], row, reduced), jnp.minimum(smallest, pivot)
+        reduced = table - column[:, None] * row[None]
+        return jnp.where((index == k)[:, None], row[None], reduced), jnp.minimum(smallest, pivot)
 
     return lax.fori_loop(0, len(index), step, (table, smallest))
 

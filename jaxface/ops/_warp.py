@@ -12,7 +12,7 @@ _LIMIT = 2.0**20  # px; keeps coordinates times 1024 inside int32
 
 def _split(value: Float[Array, "..."]) -> tuple[Int[Array, "..."], Float[Array, "..."]]:
     """1024 * value as an even integer, which keeps ties even, and an exact float32 remainder."""
-    scaled = jnp.clip(jnp.nan_to_num(value), -_LIMIT, _LIMIT) * np.float32(1024)
+    scaled = jnp.clip(jnp.nan_to_num(value), -_LIMIT, _LIMIT) * 1024
     head = 2 * jnp.round(scaled / 2)
     return head.astype(jnp.int32), scaled - head
 

@@ -19,8 +19,9 @@ Pair = tuple[Single, Single]
 
 def split(value: Single) -> Pair:
     """Head and tail of 12 significant bits each; products of such are exact."""
-    bits = lax.bitcast_convert_type(value, jnp.int32)
-    head = lax.bitcast_convert_type(bits & -4096, value.dtype)
+    info = jnp.finfo(value.dtype)
+    bits = lax.bitcast_convert_type(value, jnp.dtype(f"int{info.bits}"))
+    head = lax.bitcast_convert_type(bits & -(2 ** (info.nmant // 2 + 1)), value.dtype)
     return head, value - head
 
 
@@ -101,7 +102,7 @@ def total(values: Pair, bound: float) -> Pair:
 
 def _cut(value: Single, unit: float) -> Single:
     """The nearest multiple of a power of 2."""
-    return jnp.round(value * np.float32(1 / unit)) * np.float32(unit)
+    return jnp.round(value * (1 / unit)) * unit
 
 
 def _sum(values: Single) -> Single:

@@ -1,7 +1,7 @@
 """The contract of a solver: what moves a PDM's parameters up the response maps of one scale."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -46,6 +46,7 @@ class Solution(eqx.Module):
     pose_scale: Float[Array, ""]  # px per mm after the pose alone was moved
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Moves parameters up the response maps of one scale.
 
