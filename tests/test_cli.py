@@ -330,6 +330,7 @@ def test_interruption(tmp_path, capsys, monkeypatch):
         (["analyze", "a.mp4", "--out", "o", "--fx", "5"], "--fx and --fy must be given together"),
         (["analyze", "a.mp4", "--out", "o", "--cy", "5"], "--cx and --cy must be given together"),
         (["analyze", "a.mp4", "--out", "o", "--fx", "-5", "--fy", "5"], "--fx must be positive"),
+        (["analyze", "a.mp4", "--out", "o", "--cx", "nan", "--cy", "5"], "--cx must be a finite"),
         (["analyze", "a.mp4", "--out", "o", "--mode", "film"], "invalid choice: 'film'"),
         (["models"], "ACTION"),
     ],

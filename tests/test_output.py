@@ -22,6 +22,8 @@ from jaxface.output import (
     write_details,
 )
 
+CAMERA = io.default_camera(height=480, width=640)
+
 # Details
 
 
@@ -43,7 +45,7 @@ def test_details_of_all_golden_runs(golden_dir):
         details = Details(
             source=source,
             full_path=source,  # shortened in the golden data
-            camera=io.default_camera(*size),
+            camera=io.default_camera(height=size[1], width=size[0]),
             hog=f"{name}.hog",
             image=f"{name}.jpg" if "img_" in path.parent.name else None,
             aligned=f"{name}_aligned",
@@ -55,7 +57,8 @@ def test_details_of_all_golden_runs(golden_dir):
 
 
 def test_details_without_face(tmp_path):
-    details = Details("é\udcff.jpg", "/é\udcff.jpg", (500.25, 500.0, 320.0, 240.0))
+    camera = io.default_camera(height=480, width=640, fx=500.25, fy=500)
+    details = Details("é\udcff.jpg", "/é\udcff.jpg", camera)
     expected = "Input:é\udcff.jpg\nInput full path:/é\udcff.jpg\n"
     assert details_text(details) == f"{expected}Camera parameters:500.25,500,320,240\n"
     path = write_details(tmp_path / "x.txt", details)
@@ -137,7 +140,7 @@ def test_output_errors_name_the_path(tmp_path):
         lambda: make_folder(tmp_path / "out"),
         lambda: write_aligned(tmp_path / "out", face, face_id=0),
         lambda: HogWriter(tmp_path / "out" / "a.hog"),
-        lambda: write_details(tmp_path / "out" / "a.txt", Details("a", "a", (1.0, 1.0, 1.0, 1.0))),
+        lambda: write_details(tmp_path / "out" / "a.txt", Details("a", "a", CAMERA)),
     ):
         with pytest.raises(OutputError, match="out: cannot be written .*choose another output"):
             act()

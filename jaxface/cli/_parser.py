@@ -1,6 +1,7 @@
 """Arguments of the command line. Imports nothing heavy, so that --help answers at once."""
 
 import argparse
+import math
 
 from .. import __version__
 
@@ -44,9 +45,11 @@ def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespa
     for first, second in (("fx", "fy"), ("cx", "cy")):
         if (getattr(arguments, first) is None) != (getattr(arguments, second) is None):
             parser.error(f"--{first} and --{second} must be given together")
-    for name in ("fx", "fy"):
+    for name in ("fx", "fy", "cx", "cy"):
         value = getattr(arguments, name)
-        if value is not None and not value > 0:
+        if value is not None and not math.isfinite(value):
+            parser.error(f"--{name} must be a finite number, got {value:g}")
+        if value is not None and name.startswith("f") and value <= 0:
             parser.error(f"--{name} must be positive, got {value:g}")
 
 

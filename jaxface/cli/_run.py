@@ -13,7 +13,6 @@ from jaxtyping import Float, UInt8
 from ..errors import OutputError
 from ..io import (
     InputKind,
-    Intrinsics,
     SequenceReader,
     VideoReader,
     default_camera,
@@ -31,6 +30,7 @@ from ..output import (
     write_aligned,
     write_details,
 )
+from ..types import Camera
 from ._jobs import Job, Mode
 
 Faces = Literal["one", "all"]
@@ -62,7 +62,7 @@ class Source(NamedTuple):
     frames: Iterator[UInt8[np.ndarray, "h w 3"]]  # RGB; one frame in image mode
     mode: Mode
     faces: Faces
-    camera: Intrinsics
+    camera: Camera
     timestamp: Callable[[int], float]  # s, of the frame with an index from 0
 
 
@@ -202,7 +202,12 @@ def _source(
     frames: Iterator[UInt8[np.ndarray, "h w 3"]],
 ) -> Source:
     camera = default_camera(
-        reader.width, reader.height, options.fx, options.fy, options.cx, options.cy
+        height=reader.height,
+        width=reader.width,
+        fx=options.fx,
+        fy=options.fy,
+        cx=options.cx,
+        cy=options.cy,
     )
     faces = options.faces or ("all" if job.mode == "image" else "one")
     return Source(frames, job.mode, faces, camera, reader.timestamp)
@@ -214,7 +219,7 @@ def _csv_kind(source: Source) -> CsvKind:
     return "video" if source.faces == "one" else "multi_face"
 
 
-def _details(job: Job, options: Options, camera: Intrinsics, csv: Path | None) -> Details:
+def _details(job: Job, options: Options, camera: Camera, csv: Path | None) -> Details:
     return Details(
         source=job.given,
         full_path=str(job.path.resolve()),
