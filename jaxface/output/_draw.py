@@ -131,7 +131,8 @@ def draw_face(image: Picture, row: FaceRow, camera: Camera, *, text: bool = True
     """
     drawn = _copy(image)
     landmarks = np.asarray(row.landmarks, np.float64)
-    if row.success:
+    landmarks = landmarks[np.isfinite(landmarks).all(axis=1)]
+    if row.success and len(landmarks):
         box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
         pen = _pen(drawn, landmarks)
         _pose(drawn, np.asarray(row.head_pose, np.float64), camera, pen)
