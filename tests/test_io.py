@@ -104,6 +104,17 @@ def test_video_timestamps_follow_the_frame_rate(tmp_path):
     assert len(list(reader)) == 5  # a second pass starts over
 
 
+def test_grey_videos_become_8_bit_rgb(tmp_path):
+    path = tmp_path / "grey.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48), False)
+    for level in (0, 60, 120):
+        writer.write(np.full((48, 64), level, np.uint8))
+    writer.release()
+    frames = list(io.read_video(path))
+    assert {(frame.dtype.name, frame.shape) for frame in frames} == {("uint8", (48, 64, 3))}
+    np.testing.assert_allclose([f.mean() for f in frames], [0, 60, 120], atol=2)  # MJPEG is lossy
+
+
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_unknown_frame_rate_is_30(tmp_path, monkeypatch, fps):
     path = _write_video(tmp_path / "a.avi", 2)
