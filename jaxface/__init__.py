@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .models import save_model as save_model
     from .models import strip_model as strip_model
     from .ops import to_gray as to_gray
+    from .output import draw_face as draw_face
+    from .output import draw_landmarks as draw_landmarks
     from .pipeline import ClipFace as ClipFace
     from .pipeline import ClipState as ClipState
     from .pipeline import Face as Face
@@ -70,6 +72,7 @@ _HOMES = {
         "strip_model",
     ),
     "ops": ("to_gray",),
+    "output": ("draw_face", "draw_landmarks"),
     "pipeline": (
         "ClipFace",
         "ClipState",

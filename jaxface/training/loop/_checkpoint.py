@@ -1,7 +1,6 @@
 """Files of training runs: states with their loss curves, and arrays that are kept."""
 
 import contextlib
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Array, PyTree
+
+from ..._files import AtomicFile
 
 T = TypeVar("T")
 
@@ -63,10 +64,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     An interrupted run leaves no file that is cut short, and two runs that write the same file do
     not mix.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with AtomicFile(path) as file:
+        yield file.stream
+        file.commit()
