@@ -166,7 +166,7 @@ def crop(
         side: side of the output, px.
         exact: round every product, as OpenCV does.
     Reference:
-        specification 01, A.9.
+        Specification 01, A.9.
     """
     x, y, width, height = (box[i].astype(jnp.int32) for i in range(4))
     rows = crop_taps(side, y - 1, height + 1, size[0])
@@ -281,7 +281,7 @@ def propose_boxes(
         Boxes before their correction, and whether some were cut; None where the array is too
         small for any face.
     Reference:
-        specification 01, A.10, steps 1 and 2.
+        Specification 01, A.10, steps 1 and 2.
     """
     height, width = image.shape[:2]
     layout = plan_pyramid(height, width, config.min_face_size, config.factor)
@@ -306,7 +306,7 @@ def refine_boxes(
     Returns:
         Squares that R-Net saw, with its scores and corrections, and whether some were cut.
     Reference:
-        specification 01, A.10, steps 3 to 6.
+        Specification 01, A.10, steps 3 to 6.
     """
     boxes, _ = _classify(rnet, _RNET, image, size, proposed)
     boxes = _over(boxes, config.thresholds[1])
@@ -319,7 +319,7 @@ def corrected_squares(boxes: Boxes) -> Float[Array, "n 4"]:
     """The squares that the next network looks at, x y w h, integral px.
 
     Reference:
-        specification 01, A.7 and A.8.
+        Specification 01, A.7 and A.8.
     """
     return square(correct(boxes))
 
@@ -350,7 +350,7 @@ def detect_faces(
     Raises:
         ValueError: `image` has no colour axis or a batch axis.
     Reference:
-        specification 01, A.
+        Specification 01, A.
     """
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"image: expected one picture [h, w, 3], got shape {image.shape}")
@@ -387,7 +387,7 @@ def largest_face(detections: Detections) -> tuple[Box, FivePoints, Bool[Array, "
         The box, x0 y0 x1 y1, width and height, and its points, px; and whether there is one,
         zeros if not.
     Reference:
-        specification 01, B.1.
+        Specification 01, B.1.
     """
     widths = detections.sizes[:, 0]
     # A width may be negative in theory, so absent faces rank below every number.

@@ -1,4 +1,4 @@
-"""Fitting a face from its box: start rotations and the choice among them (spec. 01, B.6).
+"""Fitting a face from its box: start rotations and the choice among them (specification 01, B.6).
 
 A search is a sequence of fits. `plan_attempt` says where the next one starts and
 `record_attempt` takes its result, so that whoever runs the fits compiles them only once. CE-CLM and

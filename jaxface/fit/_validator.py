@@ -175,7 +175,7 @@ def _pool(maps: Float[Array, "b c h w"]) -> Float[Array, "b c p q"]:
 def run_validator(
     validator: Validator, faces: Float[Array, "b 60 60"], view: Int[Array, ""]
 ) -> Float[Array, "b bins"]:
-    """Logits of the alignment-error classes, best class first (specification 01, B.8, 6)."""
+    """Logits of the alignment-error classes, best class first (specification 01, B.8, step 6)."""
     maps = faces[:, None]
     parameters = iter(zip(validator.weights, validator.biases, strict=True))
     bands = iter(_bands_of(validator, view))

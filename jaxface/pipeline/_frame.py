@@ -51,7 +51,7 @@ from ..types import Box, Camera, Fit, FivePoints, Image, PDMParameters
 # For a detector of our own. At OpenFace's factor of 0.709 it misses faces whose size lies between
 # two levels of the pyramid; the last threshold takes back the false faces of the other levels.
 _OWN_DETECT = DetectConfig(factor=0.84, thresholds=(0.6, 0.7, 0.75))
-_STORED = 3000  # successful frames that the second pass over a clip covers (spec. 03, C.5)
+_STORED = 3000  # successful frames that the second pass over a clip covers (specification 03, C.5)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ def analyze_frame(
         success: what is reported, and whether gaze is given; by default the validator's verdict.
         skip_rejected: take the face of a rejected fit as black, as in videos.
     Reference:
-        Specification 03.
+        Specification 03, A to D.
     """
     check_image(image)
     success = fit.success if success is None else success
