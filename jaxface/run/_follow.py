@@ -1,6 +1,6 @@
 """Tracks a clip's face: many frames at once where that gives what one by one would give.
 
-A run of frames is cut into segments, see `fit.follow_segments`.
+A run of frames is cut into segments, see `track.follow_segments`.
 """
 
 import os
