@@ -9,7 +9,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float
 
-from ._atomic import AtomicFile, make_folder, output_errors
+from ._atomic import OutputFile, make_folder, output_errors
 from ._columns import (
     CsvKind,
     au_columns,
@@ -67,7 +67,7 @@ def write_csv(
     Raises:
         OutputError: it cannot be written; what was there before is untouched.
     """
-    file = AtomicFile(Path(path))
+    file = OutputFile(Path(path))
     try:
         known = None if table.au_intensity is None else units
         file.write(_header(kind, known, table.local.shape[-1]))
@@ -152,7 +152,7 @@ class CsvWriter:
         self._flush()
         if self._spool is None:
             return None
-        file = AtomicFile(self.path)
+        file = OutputFile(self.path)
         try:
             known = self._units if self._complete or action_units is not None else None
             file.write(_header(self._kind, known, self._modes))

@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ..analyze import ActionUnits, postprocess_clip, repredict_clip
 from ..io import (
     Chunk,
-    Intrinsics,
+    as_camera,
     canvas_size,
+    check_camera,
     chunks,
-    default_camera,
     pad_to_canvas,
     read_image,
     read_sequence,
@@ -75,7 +75,7 @@ class ClipAnalysis:
         model: Model,
         frames: Iterable[Frame],
         *,
-        camera: Intrinsics | None = None,
+        camera: Camera | None = None,
         timestamp: Callable[[int], float] = lambda index: 0.0,
         faces: str = "one",
         config: Config | None = None,
@@ -106,7 +106,7 @@ class ClipAnalysis:
         )
         self.model = prepare_model(model, self.config)
         self._frames = frames
-        self._camera = camera
+        self._camera = check_camera(camera)
         self._timestamp = timestamp
         self._extras = extras
         self._at_once = at_once
@@ -184,7 +184,7 @@ class ClipAnalysis:
     def lens(self, chunk: Chunk) -> Camera:
         """Intrinsics of a chunk's frames."""
         height, width = chunk.frames.shape[1:3]
-        return _to_camera(self._camera or default_camera(width, height))
+        return _to_camera(as_camera(self._camera, height=height, width=width))
 
     def _measure(
         self, frames: UInt8[Array, "c h w 3"], indices: np.ndarray, tracked: Any, lens: Camera
@@ -308,7 +308,7 @@ def _as_image(image: Array | np.ndarray, name: str) -> Frame:
     return np.rint(array).astype(np.uint8)
 
 
-def _to_camera(camera: Intrinsics) -> Camera:
+def _to_camera(camera: Camera) -> Camera:
     return Camera(*(jnp.asarray(value, jnp.float32) for value in camera))
 
 
@@ -382,7 +382,7 @@ def open_clip(
     video: str | Path | Iterable[Frame],
     *,
     fps: float | None = None,
-    camera: Intrinsics | None = None,
+    camera: Camera | None = None,
     faces: str = "one",
     config: Config | None = None,
     extras: Extras = Extras(),
@@ -409,7 +409,7 @@ def analyze_video(
     video: str | Path | Iterable[Frame],
     *,
     faces: str = "one",
-    camera: Intrinsics | None = None,
+    camera: Camera | None = None,
     fps: float | None = None,
     config: Config | None = None,
     extras: Extras = Extras(),
@@ -451,7 +451,7 @@ def analyze_image(
     image: str | Path | Frame,
     *,
     boxes: Float[np.ndarray, "f 4"] | None = None,
-    camera: Intrinsics | None = None,
+    camera: Camera | None = None,
     config: Config | None = None,
     extras: Extras = Extras(),
 ) -> Analysis:
@@ -470,6 +470,7 @@ def analyze_image(
         InputError: the file cannot be read.
         ValueError: `image` is not an RGB image.
     """
+    camera = check_camera(camera)
     pixels = read_image(image) if isinstance(image, str | Path) else _as_image(image, "image")
     config = default_config(model, static_action_units=True) if config is None else config
     model, names = prepare_model(model, config), unit_names(model, config)
@@ -483,7 +484,7 @@ def analyze_image(
         )
     else:
         boxes, points = np.asarray(boxes, np.float32), np.zeros((len(boxes), 5, 2), np.float32)
-    intrinsics = _to_camera(camera or default_camera(width, height))
+    intrinsics = _to_camera(as_camera(camera, height=height, width=width))
     faces = []
     for start in zip(boxes, points, strict=True):
         face = analyze_box(model, canvas, *map(jnp.asarray, start), intrinsics, size, config)
