@@ -124,7 +124,7 @@ def _row(action: argparse.Action) -> str:
         what = f"{values}; {what}" if what else values
     elif action.option_strings and action.nargs != 0:
         metavar = action.metavar or action.dest.upper()
-        names += f" {metavar}"
+        names += f" [{metavar}]" if action.nargs == "?" else f" {metavar}"
     cells = (names or f"`{action.metavar or action.dest}`", what)
     return f"| {' | '.join(map(_plain, cells))} |"
 
