@@ -2,7 +2,7 @@
 
 Usage: python bench/accelerator.py [--frames N] [--most N] [--sections SECTION ...]
 
-Prints Markdown, dated and with the devices' name, for the README. Runs on CPUs too. Finds
+Prints Markdown, dated and with the devices' name, for `bench/README.md`. Runs on CPUs too. Finds
 OpenFace's data in $JAXFACE_SHARED, or in ../shared.
 """
 

@@ -16,8 +16,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 Image = Float[Array, "h w 3"]  # RGB, 0 to 255
 Gray = Float[Array, "h w"] | UInt8[Array, "h w"]  # luma, 0 to 255, integral values
-# x0 y0 x1 y1, px. The width and height may follow: from corners their last bit is lost, and fits
-# follow it.
+# Corners x0 y0 x1 y1, px; a detector adds the width and the height behind them. The difference of
+# two rounded corners may miss the true width by a last bit, and a fit that starts from another last
+# bit ends some hundredths of a pixel away.
 Box = Float[Array, "4"] | Float[Array, "6"]
 Landmarks = Float[Array, "n 2"]  # px
 Intrinsic = Float[Array, ""] | Float[np.ndarray, ""]  # of a camera, px; NumPy's on the host

@@ -179,7 +179,7 @@ def test_images_of_another_shape_raise(openface_model, shape):
 
 
 def test_settings_of_openface(openface_model, openface_ceclm, openface_clm):
-    """Specification 02, table D.1."""
+    """Specification 02, D.1."""
     assert fit_config(openface_model) == fit_config(openface_clm) == FitConfig()
     ceclm = fit_config(openface_ceclm)
     assert (ceclm.sigma, ceclm.regularisation) == (2.25, 22.5)

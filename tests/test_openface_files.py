@@ -1,4 +1,4 @@
-"""What is read from OpenFace's original files, against the facts of the specification."""
+"""What is read from OpenFace's original files, against the facts of specifications 01 to 03."""
 
 from pathlib import Path
 
@@ -306,7 +306,7 @@ def test_mtcnn_weights_by_hand(clnf: Model, model_dir: Path) -> None:
 
 
 def test_action_units(clnf: Model) -> None:
-    """Table of specification 03, section 0."""
+    """Models and labels: specification 03, 0.2; cutoffs as in the files."""
     cutoffs = {
         **dict(AU01=0.55, AU02=0.75, AU05=0.80, AU09=0.70, AU15=0.55, AU17=0.20),
         **dict(AU20=0.65, AU23=0.65, AU25=0.30, AU26=0.30, AU45=0.60),

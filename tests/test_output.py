@@ -82,7 +82,7 @@ def test_hog_round_trip_is_exact(golden_dir, tmp_path, name):
     path = golden_dir / f"{name}.hog"
     descriptors, valid = read_hog(path)
     assert descriptors.shape[1:] == (12, 12, 31)
-    # Specification 03, B.8: four terms of at most 0.1; the texture channels from 27 on have more.
+    # Specification 03, B, step 8: four terms of at most 0.1; texture, from channel 27 on, has more.
     assert descriptors.min() >= 0.0 and 0.1 < descriptors[..., :27].max() <= 0.4 + 1e-6
     with HogWriter(tmp_path / "a.hog") as writer:
         for descriptor, good in zip(descriptors, valid, strict=True):

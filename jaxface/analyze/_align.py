@@ -1,4 +1,4 @@
-"""Face alignment: rigid similarity, OpenCV's 8-bit warp and the face mask (spec. 03, A)."""
+"""Face alignment: rigid similarity, OpenCV's 8-bit warp and the face mask (specification 03, A)."""
 
 import dataclasses
 
@@ -139,7 +139,7 @@ def warp_to_aligned(
         ValueError: `image` is not `h w 3`.
 
     Reference:
-        OpenCV 3.4 warpAffine, bilinear, constant border 0; specification 03, A.2.6.
+        OpenCV 3.4 warpAffine, bilinear, constant border 0; specification 03, A.2, step 6.
     """
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"image: expected shape (h, w, 3), got {image.shape}")

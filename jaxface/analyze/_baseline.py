@@ -76,7 +76,7 @@ def update_baseline(
         State after this frame. Constant under differentiation.
 
     Reference:
-        Specification 03, C.2.4 and C.3.
+        Specification 03, C.2, step 4, and C.3.
     """
     fhog, geometry = lax.stop_gradient((fhog.reshape(-1), geometry))
     odd = baseline.frames % 2 == 0  # frames count from 1
@@ -95,7 +95,7 @@ def baseline_medians(baseline: Baseline) -> Float[Array, " d"]:
     """Medians in force after the frames seen so far: FHOG, then geometry.
 
     Reference:
-        Specification 03, C.2.4 and C.3.
+        Specification 03, C.2, step 4, and C.3.
     """
     wanted = ((baseline.counted + 1) // 2).astype(baseline.latest.dtype)
     fhog = jnp.maximum(_median(baseline.fhog, wanted, *_FHOG), 0)

@@ -34,7 +34,7 @@ def repredict_clip(
         Raw intensity and presence, new for the first 3000 successful frames.
 
     Reference:
-        Specification 03, C.5.1.
+        Specification 03, C.5, step 1.
     """
     again = success & (np.cumsum(success) <= _STORED)
     intensity = score_intensity - _neutral(units.intensity, medians)
@@ -73,7 +73,7 @@ def postprocess_clip(
         ValueError: the arrays do not have one row a frame.
 
     Reference:
-        Specification 03, C.5.2 and C.5.3.
+        Specification 03, C.5, steps 2 and 3.
     """
     for name, rows in (("raw_intensity", raw_intensity), ("raw_presence", raw_presence)):
         if len(rows) != len(success):

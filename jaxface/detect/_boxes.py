@@ -48,7 +48,7 @@ def overlaps(
     Returns:
         float32 quotients, rounded as OpenFace does.
     Reference:
-        specification 01, A.6.3.
+        Specification 01, A.6, step 3.
     """
     area_a, low_a, high_a = _areas_and_corners(a)
     area_b, low_b, high_b = _areas_and_corners(b)
@@ -114,7 +114,7 @@ def select(
         Indices of all entries, the survivors first and in the order of their selection, and
         a mask of the survivors in that order.
     Reference:
-        specification 01, A.6.
+        Specification 01, A.6.
     """
     count = scores.shape[0]
     index = jnp.arange(count, dtype=jnp.int32)
@@ -153,7 +153,7 @@ def correct(candidates: Boxes, *, inclusive: bool = False) -> Float[Array, "n 4"
     Returns:
         x y w h, px.
     Reference:
-        specification 01, A.7.
+        Specification 01, A.7.
     """
     rounded = jnp.round(candidates.boxes)
     low, extent = rounded[:, :2], rounded[:, 2:] + float(inclusive)
@@ -168,7 +168,7 @@ def square(boxes: Float[Array, "n 4"]) -> Float[Array, "n 4"]:
     """Grows the shorter side to a square of integers; rounds origin and side toward zero.
 
     Reference:
-        specification 01, A.8.
+        Specification 01, A.8.
     """
     side = jnp.maximum(boxes[:, 2], boxes[:, 3])[:, None]
     low = boxes[:, :2] + 0.5 * (boxes[:, 2:] - side)
@@ -184,7 +184,7 @@ def landmark_box(boxes: Float[Array, "n 4"], frame: BoxFrame) -> Float[Array, "n
     Returns:
         x y w h, px.
     Reference:
-        specification 01, A.10.12: in float64, then rounded.
+        Specification 01, A.10, step 12: in float64, then rounded.
     """
     high = np.array([frame]).astype(boxes.dtype)
     low = (np.array([frame]) - high).astype(boxes.dtype)

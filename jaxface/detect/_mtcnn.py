@@ -148,7 +148,7 @@ def crop(
         side: side of the output, px.
         exact: round every product, as OpenCV does.
     Reference:
-        specification 01, A.9.
+        Specification 01, A.9.
     """
     x, y, width, height = (box[i].astype(jnp.int32) for i in range(4))
     rows = crop_taps(side, y - 1, height + 1, size[0], image.dtype)
@@ -261,7 +261,7 @@ def propose_boxes(
         Boxes before their correction, and whether some were cut; None where the array is too
         small for any face.
     Reference:
-        specification 01, A.10, steps 1 and 2.
+        Specification 01, A.10, steps 1 and 2.
     """
     height, width = image.shape[:2]
     layout = plan_pyramid(height, width, config.min_face_size, config.factor)
@@ -286,7 +286,7 @@ def refine_boxes(
     Returns:
         Squares that R-Net saw, with its scores and corrections, and whether some were cut.
     Reference:
-        specification 01, A.10, steps 3 to 6.
+        Specification 01, A.10, steps 3 to 6.
     """
     boxes, _ = _classify(rnet, _RNET, image, size, proposed)
     boxes = _over(boxes, config.thresholds[1])
@@ -299,7 +299,7 @@ def corrected_squares(boxes: Boxes) -> Float[Array, "n 4"]:
     """The squares that the next network looks at, x y w h, integral px.
 
     Reference:
-        specification 01, A.7 and A.8.
+        Specification 01, A.7 and A.8.
     """
     return square(correct(boxes))
 

@@ -98,5 +98,5 @@ class Net(eqx.Module):
 
 
 BoxFrame = tuple[float, float, float, float]
-# Where OpenFace's own detector has the landmarks: specification 01, A.10.12.
+# Where OpenFace's own detector has the landmarks: specification 01, A.10, step 12.
 OPENFACE_FRAME: BoxFrame = (-0.0075, 0.2459, 1.0323, 0.7751)

@@ -73,7 +73,7 @@ def plan_pyramid(height: int, width: int, min_face_size: float, factor: float) -
         min_face_size: smallest face looked for, px.
         factor: ratio of one level's size to that of the previous one.
     Reference:
-        specification 01, A.4 and A.5.
+        Specification 01, A.4 and A.5.
     """
     sides = np.arange(1, min(height, width) + 1)
     ratios = np.array([math.log(min_face_size / side) / math.log(factor) for side in sides])

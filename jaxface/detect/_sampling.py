@@ -38,7 +38,7 @@ def resize_taps(
     Returns:
         Taps with indices in [0, source_size).
     Reference:
-        specification 01, 0.2: position ((2 out + 1) source_size - out_size) / (2 out_size).
+        Specification 01, 0.2: position ((2 out + 1) source_size - out_size) / (2 out_size).
     """
     denominator = 2 * jnp.maximum(out_size, 1)
     numerator = (2 * out + 1) * source_size - out_size
@@ -74,7 +74,7 @@ def crop_taps(
     Returns:
         Taps with indices inside the image; those that fell outside weigh nothing.
     Reference:
-        specification 01, A.9.
+        Specification 01, A.9.
     """
     taps = resize_taps(jnp.arange(out_size, dtype=jnp.int32), length, jnp.int32(out_size), dtype)
 

@@ -20,7 +20,7 @@ from .search import AbstractSearch
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartConfig:
-    """Fixed fitting settings of a hierarchical part (specification 02, table D.1)."""
+    """Fixed fitting settings of a hierarchical part (specification 02, D.1)."""
 
     windows: tuple[int, ...]  # one per scale
     sigma: float

@@ -232,7 +232,7 @@ def _pool(maps: Float[Array, "b c h w"]) -> Float[Array, "b c p q"]:
 def run_validator(
     validator: AnyValidator, faces: Float[Array, "b 60 60"], view: Int[Array, ""]
 ) -> Float[Array, "b bins"]:
-    """Logits of the alignment-error classes, best class first (specification 01, B.8, 6)."""
+    """Logits of the alignment-error classes, best class first (specification 01, B.8, step 6)."""
     network, maps = validator.network(view), faces[:, None]
     sides = iter(network.sides)
     parameters = iter(zip(network.matrices, network.biases, strict=True))

@@ -65,7 +65,7 @@ def matrix_to_euler(matrix: Float[Array, "3 3"]) -> Float[Array, "3"]:
         Pitch, yaw, roll, rad.
 
     Reference:
-        Specification 02, B.1 and quirk 14.
+        Specification 02, B.1 and F, quirk 14.
     """
     solvable = (1 + jnp.trace(matrix) > _TINY) & jnp.all(jnp.isfinite(matrix))
     r = jnp.where(solvable, matrix, jnp.eye(3, dtype=matrix.dtype))
@@ -87,7 +87,7 @@ def axis_angle_to_matrix(axis_angle: Float[Array, "3"]) -> Float[Array, "3 3"]:
         A proper rotation; the identity for v = 0.
 
     Reference:
-        Specification 03, conventions, Rod(v).
+        Specification 03, 0.1.
     """
     square = jnp.sum(axis_angle * axis_angle)
     small = square < 1e-6

@@ -82,7 +82,7 @@ def write_csv(
 class CsvWriter:
     """Writes a CSV row by row, in memory that does not grow with the clip.
 
-    A clip's action units are known only at its end (specification 03, C.5.4): rows may come
+    A clip's action units are known only at its end (specification 03, C.5, step 4): rows may come
     without them, and `finish` then appends them in a second pass. The file appears under its
     name only at `finish`. As a context manager it discards what was not finished.
     """

@@ -69,7 +69,7 @@ def read_hog(
     Raises:
         InputError: its length or a record's size is not OpenFace's.
     Reference:
-        Specification 03, B.
+        Specification 03, B.1.
     """
     data = Path(path).read_bytes()
     record = np.dtype([("size", "<i4", 3), ("valid", "<f4"), ("values", "<f4", _VALUES)])

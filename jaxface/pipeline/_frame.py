@@ -89,7 +89,7 @@ def analyze_frame(
         skip_rejected: take the face of a rejected fit as black, as in videos.
         config: settings; by default the model's own.
     Reference:
-        Specification 03.
+        Specification 03, A to D.
     """
     check_image(image)
     config = complete_config(model, config)

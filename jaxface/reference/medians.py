@@ -1,4 +1,4 @@
-"""Running medians of the descriptors as written in specification 03, C.2.4 and C.3."""
+"""Running medians of the descriptors as written in specification 03, C.2, step 4, and C.3."""
 
 import numpy as np
 

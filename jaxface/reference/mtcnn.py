@@ -289,7 +289,7 @@ def passing(scores: Floats32, threshold: float) -> list[int]:
 
 
 def landmark_boxes(boxes: Floats32, frame: tuple[float, float, float, float]) -> Floats32:
-    """Boxes tight around the 68 landmarks: specification 01, A.10.12."""
+    """Boxes tight around the 68 landmarks: specification 01, A.10, step 12."""
     x, y, width, height = boxes.astype(np.float64).T
     left, top, wide, high = frame
     moved = x + left * width, y + top * height, wide * width, high * height

@@ -1,6 +1,6 @@
 """Tracks a clip's face: many frames at once where that gives what one by one would give.
 
-A run of frames is cut into segments, see `fit.follow_segments`.
+A run of frames is cut into segments, see `track.follow_segments`.
 """
 
 import os
@@ -198,10 +198,19 @@ class ClipTracker:
     def _attempt(
         self, progress: Progress, number: int, at: int, size: Array
     ) -> tuple[Progress, bool]:
+        """Makes one attempt at a frame. Returns also whether the face detector is to run now.
+
+        Args:
+            number: -1 tracks from the frame before; from 0 on, of the attempts of a search.
+            at: of the frame in its chunk.
+            size: height and width of the frame, px.
+        """
         model, index = self._model, jnp.int32(number)
         fit, phase, made = begin_program(model, progress, index, self._config)
         if made:
-            # The program takes several segments; all of them are this frame.
+            # A program for one frame would take seconds to compile; the one that steps several
+            # segments is there already. So the frame fills all lanes of that one, and the result
+            # of the first is taken.
             count = self._segments.count // _threads()
             lanes = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), fit)
             trail = self._follow(lanes, np.full(count, at, np.int32), int(phase), 1, size)
@@ -210,7 +219,10 @@ class ClipTracker:
         return progress, bool(wanted)
 
     def _agrees(self, run: _Run, at: int) -> bool:
-        """Whether the run gave the frame before `at` as it was now tracked."""
+        """Whether the run found the frame before `at` where tracking one by one now found it.
+
+        If so, the rest of the run may be accepted from `at` on.
+        """
         row = at - 1 - run.start
         if not (run.tracked.success[row] and bool(self._state.fit.success)):
             return False

@@ -1,4 +1,4 @@
-"""Tracking one face through a video: a pure step with OpenFace's state machine (spec. 01, B.5)."""
+"""Tracking one face through a video: OpenFace's state machine (specification 01, B.5)."""
 
 import dataclasses
 from collections.abc import Callable

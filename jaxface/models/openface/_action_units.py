@@ -1,4 +1,4 @@
-"""Reads the action-unit models: linear SVR intensities and SVM decisions (specification 03, 0)."""
+"""Reads action-unit models: linear SVR intensities and SVM decisions (specification 03, 0.2)."""
 
 from pathlib import PurePosixPath
 

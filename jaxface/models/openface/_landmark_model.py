@@ -26,7 +26,7 @@ from ._matrices import Array, TextReader, fail
 from ._networks import read_validator
 from ._source import AU, LANDMARK, Source
 
-# Specification 02, table D.1. The eyes' third window is never used: they have two scales.
+# Specification 02, D.1. The eyes' third window is never used: they have two scales.
 _EYE = PartConfig(windows=(3, 5), sigma=1.0, regularisation=0.5, weight_factor=0.0)
 _PARTS = {
     "inner": PartConfig(windows=(9,), sigma=1.75, regularisation=2.5, weight_factor=2.5),

@@ -145,7 +145,7 @@ def choose(
 
 
 def cut(image: UInt8[np.ndarray, "h w 3"], square: np.ndarray, side: int) -> np.ndarray:
-    """What a network sees of a square: see `jaxface.detect`, A.9 of the specification.
+    """What a network sees of a square: see `jaxface.detect`, and specification 01, A.9.
 
     P-Net's own windows follow from its pyramid: their squares are those of `cell_square`.
     """
