@@ -32,6 +32,7 @@ from .head_clip import (
 
 _COUNT = 12  # frames; the online correction begins at the tenth
 _OFF = 0.05  # of the outer eyes' distance, mean over the landmarks; that of `test_base_model`
+_SHIFT = SIZE[1] // 2  # px, from a face at the left to one at the right
 _LONG, _SHORT = 10, 3  # frames of two clips; a chunk has 8
 
 # Fields of a `Face` and columns of an `Analysis` of the same name.
@@ -131,15 +132,15 @@ def test_track_frame(whole, tracked):
     assert [bool(frame.detected) for frame in tracked] == [True] + [False] * (_COUNT - 1)
 
 
-def test_track_frame_loses_a_face_and_finds_it_again(model, track):
-    frames = read_frames(_COUNT)
-    gap = 4
-    shown = [*frames[:3], *[np.zeros_like(frames[0])] * gap, *frames[3:]]
+def test_track_frame_loses_a_face_and_finds_it_elsewhere(model, track):
+    frames, gap = read_frames(_COUNT), 4
+    elsewhere = [place_faces(frame, left=False, right=True) for frame in frames[3:]]
+    shown = [*frames[:3], *[np.zeros_like(frames[0])] * gap, *elsewhere]
     whole, tracked = jaxface.analyze_video(model, shown), track(shown)
     _assert_tracked(tracked, whole)
     assert whole.success[:3].all() and not whole.success[3 : 3 + gap].any()
     assert whole.success[-1] and any(bool(frame.detected) for frame in tracked[3 + gap :])
-    drawn = read_truth().landmarks[_COUNT - 1]
+    drawn = read_truth().landmarks[_COUNT - 1] / 2 + [_SHIFT, 0]
     missed = np.linalg.norm(whole.landmarks[-1] - drawn, axis=-1).mean()
     assert missed < _OFF * outer_eyes(drawn)
 
@@ -233,10 +234,9 @@ def test_online_units_follow_the_reference(model, live):
 
 # Several faces
 
-_SHIFT = SIZE[1] // 2  # px between the two faces
 # px, mean over a face. The detector's pyramid samples a face at the right at other places than one
 # at the left: its fit starts elsewhere, and comes within the noise of the fits by frame 9.
-_NOISE, _APART = 0.05, 1.0
+_NOISE, _APART = 0.03, 0.5  # measured 0.005 and 0.28
 
 
 @pytest.fixture(scope="module")
