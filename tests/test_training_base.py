@@ -12,7 +12,7 @@ import jaxface
 from jaxface.cli import build_parser
 from jaxface.models import shipped_dir
 from jaxface.training import base_config, in_half_precision, train_parts, trainers
-from jaxface.training.build import PARTS, Workplace, files_of, is_current, stamp_of
+from jaxface.training.base import PARTS, Workplace, files_of, is_current, stamp_of
 from jaxface.training.loop import digest
 
 _FILES = {

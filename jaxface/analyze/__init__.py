@@ -24,6 +24,7 @@ from ._fhog import extract_fhog as extract_fhog
 from ._fhog import geometry_descriptor as geometry_descriptor
 from ._gaze import Gaze as Gaze
 from ._gaze import estimate_gaze as estimate_gaze
+from ._gaze import no_gaze as no_gaze
 from ._head_pose import estimate_head_pose as estimate_head_pose
 from ._head_pose import head_pose_wrt_camera as head_pose_wrt_camera
 from ._head_pose import is_tracked as is_tracked

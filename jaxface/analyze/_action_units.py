@@ -6,6 +6,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..fit import PDM
+from ._align import AlignConfig
 
 _HIGHEST = lax.Precision.HIGHEST
 FHOG_FEATURES = 4464  # of an aligned face
@@ -37,6 +38,7 @@ class FaceAnalyser(eqx.Module):
     pdm: PDM
     video: ActionUnits  # OpenFace's AU_all_best: static and dynamic heads
     image: ActionUnits  # OpenFace's AU_all_static
+    align: AlignConfig = eqx.field(static=True, default=AlignConfig())  # that the heads learnt on
 
 
 def no_action_units(pdm: PDM) -> FaceAnalyser:

@@ -9,12 +9,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..fit import PDM
-from ..types import Image, Landmarks, PDMParameters
+from ..types import MULTI_PIE_68, Image, Landmarks, LandmarkScheme, PDMParameters
 
-_RIGID_POINTS = np.array(
-    [1, 2, 3, 4, 12, 13, 14, 15, 27, 28, 29, 31] + [32, 33, 34, 35, 36, 39, 40, 41, 42, 45, 46, 47]
-)
-_RAISED = np.isin(np.arange(68), [0, 16, *range(17, 27)])  # brow line and its two ends
 _RAISE = 30 / 0.7  # mask points go up by this times the scale, px
 _WORD = 28  # pixels of a row kept in one integer
 _Double = tuple[Array, Array]  # value and the part that float32 cannot hold
@@ -41,7 +37,7 @@ def align_face(
     landmarks: Landmarks,
     parameters: PDMParameters,
     pdm: PDM,
-    triangles: Int[Array, "t 3"],
+    scheme: LandmarkScheme,
     *,
     config: AlignConfig = AlignConfig(),
 ) -> AlignedFace:
@@ -49,10 +45,10 @@ def align_face(
 
     Args:
         image: RGB, 0 to 255, integral values; may be padded with zeros right and below.
-        landmarks: the 68 detected points, px.
+        landmarks: the detected points, px.
         parameters: refitted to `landmarks`; its translation goes to the centre of the output.
         pdm: gives the reference shape.
-        triangles: corners of the face's triangulation, indices of landmarks.
+        scheme: says which landmarks are rigid, which are raised, and gives the triangulation.
         config: size, scale and masking of the output.
 
     Returns:
@@ -60,16 +56,16 @@ def align_face(
         1/32 px (straight-through); the mask is constant.
 
     Raises:
-        ValueError: `image` is not `h w 3` or `landmarks` not `68 2`.
+        ValueError: `image` is not `h w 3`, or `landmarks` are not those of the scheme.
 
     Reference:
         Specification 03, A.2 and A.3.
     """
-    matrix = alignment_matrix(landmarks, parameters, pdm, config=config)
+    matrix = alignment_matrix(landmarks, parameters, pdm, scheme, config=config)
     warped = warp_to_aligned(image, matrix, config=config)
-    if not config.mask:
+    if not config.mask or not scheme.triangles:
         return AlignedFace(warped, jnp.ones((config.size, config.size), bool))
-    mask = face_mask(landmarks, matrix, triangles, config=config)
+    mask = face_mask(landmarks, matrix, scheme, config=config)
     return AlignedFace(jnp.where(mask[..., None], warped, 0), mask)
 
 
@@ -77,31 +73,34 @@ def alignment_matrix(
     landmarks: Landmarks,
     parameters: PDMParameters,
     pdm: PDM,
+    scheme: LandmarkScheme = MULTI_PIE_68,
     *,
     config: AlignConfig = AlignConfig(),
 ) -> Float[Array, "2 3"]:
     """Computes the affine map from the frame to the aligned face.
 
     Args:
-        landmarks: the 68 detected points, px.
+        landmarks: the detected points, px.
         parameters: refitted to `landmarks`; only the translation counts.
         pdm: gives the reference shape.
+        scheme: says which landmarks are rigid.
         config: size and scale of the output.
 
     Returns:
-        Rotation and scale that best map 24 rigid points onto the mean shape, and the offset
+        Rotation and scale that best map the rigid points onto the mean shape, and the offset
         that takes the translation to the centre. The identity's where all points coincide.
 
     Raises:
-        ValueError: `landmarks` is not `68 2`.
+        ValueError: `landmarks` are not those of the scheme.
 
     Reference:
         Kabsch 1976; specification 03, A.2.
     """
-    if landmarks.shape != (68, 2):
-        raise ValueError(f"landmarks: expected shape (68, 2), got {landmarks.shape}")
-    source = landmarks[_RIGID_POINTS]
-    target = config.scale * pdm.mean_shape[_RIGID_POINTS, :2]
+    if landmarks.shape != (scheme.count, 2):
+        raise ValueError(f"landmarks: expected shape ({scheme.count}, 2), got {landmarks.shape}")
+    rigid = np.array(scheme.rigid_points)
+    source = landmarks[rigid]
+    target = config.scale * pdm.mean_shape[rigid, :2]
     source = source - jnp.mean(source, axis=0)
     target = target - jnp.mean(target, axis=0)
     # In two dimensions the best proper rotation is the angle of these two sums: it is what the
@@ -162,16 +161,16 @@ def warp_to_aligned(
 def face_mask(
     landmarks: Landmarks,
     matrix: Float[Array, "2 3"],
-    triangles: Int[Array, "t 3"],
+    scheme: LandmarkScheme,
     *,
     config: AlignConfig = AlignConfig(),
 ) -> Bool[Array, "s s"]:
     """Marks the aligned pixels that lie in a triangle of the face, brow line raised.
 
     Args:
-        landmarks: the 68 detected points, px.
+        landmarks: the detected points, px.
         matrix: from frame px to aligned px.
-        triangles: corners, indices of landmarks.
+        scheme: gives the triangles, and says which points are raised.
         config: size and scale of the output.
 
     Returns:
@@ -181,8 +180,9 @@ def face_mask(
         Specification 03, A.3.
     """
     points = jnp.sum(landmarks[:, None, :] * matrix[:, :2], axis=-1) + matrix[:, 2]
-    raised = jnp.asarray(_RAISED[:, None] * np.array([0, _RAISE * config.scale]), points.dtype)
-    corners = (points - raised)[triangles]
+    lifted = np.isin(np.arange(scheme.count), scheme.raised_points)
+    raised = jnp.asarray(lifted[:, None] * np.array([0, _RAISE * config.scale]), points.dtype)
+    corners = (points - raised)[np.array(scheme.triangles, np.int32)]
     rows = jnp.arange(config.size, dtype=points.dtype)
     low, high = jnp.min(corners, axis=1), jnp.max(corners, axis=1)
     in_box = (rows >= low[:, 1:]) & (rows <= high[:, 1:])

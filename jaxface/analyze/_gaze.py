@@ -2,13 +2,14 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from ..ops import euler_to_matrix, rotate
 from ..types import Camera, PartFit
 from ._head_pose import landmarks_to_camera
 
-_EYE_CORNERS = ((36, 39), (42, 45))  # of the 68 points; left in the image, then right
+_EyeCorners = tuple[tuple[int, int], tuple[int, int]]
 _EYEBALL_OFFSET = (0.0, -3.5, 7.0)  # mm from the middle of the corners, head frame
 _EYEBALL_RADIUS = 12.0  # mm
 _IRIS = 8  # the first points of an eye model are the iris ring
@@ -29,6 +30,8 @@ def estimate_gaze(
     landmarks_3d: Float[Array, "n 3"],
     head_pose: Float[Array, "6"],
     camera: Camera,
+    *,
+    corners: _EyeCorners = ((36, 39), (42, 45)),
 ) -> Gaze:
     """Estimates where both eyes look.
 
@@ -39,9 +42,10 @@ def estimate_gaze(
     Args:
         eyes: fits of the 28-point eye models, left in the image first.
         eye_shapes: their PDM shapes, mm.
-        landmarks_3d: the 68 points in the camera frame, mm.
+        landmarks_3d: all landmarks in the camera frame, mm.
         head_pose: from `estimate_head_pose`.
         camera: intrinsics, px.
+        corners: landmarks at the corners of each eye; see `LandmarkScheme.eyes`.
 
     Returns:
         Gaze; vectors and angles are 0 for an eye that was never fitted.
@@ -57,7 +61,7 @@ def estimate_gaze(
     offset = jnp.asarray([_EYEBALL_OFFSET], head_pose.dtype)
     offset = rotate(euler_to_matrix(head_pose[3:]), offset)[0]
     gaze = []
-    for eye_points, (a, b) in zip(points, _EYE_CORNERS, strict=True):
+    for eye_points, (a, b) in zip(points, corners, strict=True):
         centre = (landmarks_3d[a] + landmarks_3d[b]) / 2 + offset
         gaze.append(_gaze_of_eye(jnp.mean(eye_points[:_IRIS], axis=0), centre))
     return Gaze(
@@ -65,6 +69,16 @@ def estimate_gaze(
         gaze_angle=_gaze_angle((gaze[0] + gaze[1]) / 2),
         eye_landmarks=jnp.concatenate([eye.landmarks for eye in eyes]),
         eye_landmarks_3d=jnp.concatenate(points),
+    )
+
+
+def no_gaze(dtype: DTypeLike) -> Gaze:
+    """What stands in for the gaze of a model that has no eyes: zeros, and no eye landmarks."""
+    return Gaze(
+        gaze=jnp.zeros((2, 3), dtype),
+        gaze_angle=jnp.zeros(2, dtype),
+        eye_landmarks=jnp.zeros((0, 2), dtype),
+        eye_landmarks_3d=jnp.zeros((0, 3), dtype),
     )
 
 

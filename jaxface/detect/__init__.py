@@ -1,18 +1,19 @@
 """MTCNN face detection."""
 
+from ._base import AbstractDetector as AbstractDetector
+from ._base import detect_faces as detect_faces
+from ._base import largest_face as largest_face
+from ._base import no_faces as no_faces
 from ._boxes import Boxes as Boxes
 from ._boxes import correct as correct
 from ._boxes import landmark_box as landmark_box
 from ._boxes import select as select
-from ._mtcnn import DetectConfig as DetectConfig
+from ._config import DetectConfig as DetectConfig
+from ._mtcnn import MTCNN as MTCNN
 from ._mtcnn import corrected_squares as corrected_squares
 from ._mtcnn import crop as crop
-from ._mtcnn import detect_faces as detect_faces
-from ._mtcnn import largest_face as largest_face
-from ._mtcnn import no_faces as no_faces
 from ._mtcnn import propose_boxes as propose_boxes
 from ._mtcnn import refine_boxes as refine_boxes
-from ._nets import MTCNN as MTCNN
 from ._nets import OPENFACE_FRAME as OPENFACE_FRAME
 from ._nets import BoxFrame as BoxFrame
 from ._nets import Conv as Conv

@@ -13,10 +13,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..types import Box, Detections, FivePoints, Image
+from ..types import Detections, Image
+from ._base import AbstractDetector
 from ._boxes import Boxes, correct, landmark_box, select, square
+from ._config import DetectConfig
 from ._exact import run_exactly
-from ._nets import MTCNN, MaxPool, Net
+from ._nets import BoxFrame, MaxPool, Net
 from ._pyramid import Layout, build_mosaic, inside_levels, level_sizes, plan_pyramid, true_cells
 from ._sampling import crop_taps, normalise, sample
 
@@ -35,28 +37,6 @@ class _Stage:
 
 _RNET = _Stage(side=24, outputs=6, block=16, exact=False)
 _ONET = _Stage(side=48, outputs=16, block=4, exact=True)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DetectConfig:
-    """Settings of `detect_faces`; the defaults are OpenFace's, the capacities ours."""
-
-    min_face_size: float = 60.0  # px
-    factor: float = 0.709  # size of a pyramid level relative to the one before
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)  # face probability, per network
-    proposals: int = 2048  # P-Net cells over the threshold
-    candidates: int = 512  # boxes that R-Net sees
-    refined: int = 128  # boxes that O-Net sees
-    faces: int = 64  # detections returned
-
-    def __post_init__(self) -> None:
-        if not self.min_face_size >= 12:
-            raise ValueError(f"min_face_size: expected at least 12 px, got {self.min_face_size}")
-        if not 0 < self.factor < 1:
-            raise ValueError(f"factor: expected a number between 0 and 1, got {self.factor}")
-        capacities = (self.proposals, self.candidates, self.refined, self.faces)
-        if min(capacities) < 1:
-            raise ValueError(f"capacities: expected at least 1 each, got {capacities}")
 
 
 def face_probability(logits: Float[Array, "*n c"]) -> Float[Array, "*n"]:
@@ -233,11 +213,6 @@ def _points(boxes: Float[Array, "n 4"], raw: Float[Array, "n 10"]) -> Float[Arra
     return boxes[:, None, :2] + boxes[:, None, 2:] * fractions
 
 
-def no_faces(config: DetectConfig = DetectConfig()) -> Detections:
-    """What `detect_faces` gives where there is no face."""
-    return _pad(_nothing(), config.faces)
-
-
 def _nothing() -> Detections:
     return Detections(
         jnp.zeros((0, 4), jnp.float32),
@@ -324,73 +299,49 @@ def corrected_squares(boxes: Boxes) -> Float[Array, "n 4"]:
     return square(correct(boxes))
 
 
-@jax.named_scope("detect")
-def detect_faces(
-    mtcnn: MTCNN,
-    image: Image,
-    *,
-    size: Int[Array, "2"] | None = None,
-    config: DetectConfig = DetectConfig(),
-) -> Detections:
-    """Finds the faces in one picture.
+class MTCNN(AbstractDetector):
+    """The three stages. Input planes are RGB, (v - 127.5) / 128.
 
-    The picture may be smaller than the array that holds it: pictures of many sizes then share
-    one compilation, and each gives what it would give alone.
-
-    Args:
-        mtcnn: the three networks.
-        image: RGB, 0 to 255; the picture is the top-left corner, the rest is ignored.
-        size: true height and width of the picture, px, at most the array's; None for all of it.
-        config: thresholds and capacities.
-    Returns:
-        Boxes tight around the 68 landmarks, by descending probability of O-Net. They may leave
-        the picture. The points are O-Net's, relative to its input box (x + w * output); OpenFace
-        ignores them. A picture whose shorter side is under `min_face_size` has no faces.
-        `overflowed` tells that a capacity of `config` cut candidates, the least probable ones.
-    Raises:
-        ValueError: `image` has no colour axis or a batch axis.
-    Reference:
-        specification 01, A.
+    Detectors are trained on boxes of various definitions; `landmark_frame` says where, in such a
+    box, the box tight around the 68 landmarks lies.
     """
-    if image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(f"image: expected one picture [h, w, 3], got shape {image.shape}")
-    canvas = jnp.array(image.shape[:2], jnp.int32)
-    size = canvas if size is None else jnp.clip(size.astype(jnp.int32), 0, canvas)
-    image = image.astype(jnp.float32)
-    proposed = propose_boxes(mtcnn.pnet, image, size, config)
-    if proposed is None:
-        return no_faces(config)
-    refined, cut = refine_boxes(mtcnn.rnet, image, size, proposed[0], config)
-    lost = proposed[1] | cut
 
-    boxes, raw = _classify(mtcnn.onet, _ONET, image, size, refined)
-    boxes = _over(boxes, config.thresholds[2])
-    place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
-    final = correct(boxes, inclusive=True)
-    order, kept = select(final, boxes.scores, place, boxes.valid, 0.7, minimum=True)
-    points = _points(boxes.boxes, raw[:, 6:])
-    boxes = eqx.tree_at(lambda b: b.boxes, boxes, landmark_box(final, mtcnn.landmark_frame))
-    faces, cut = _first(boxes, order, kept, config.faces)
-    points = points[order[: faces.valid.shape[0]]]
-    low, sizes = faces.boxes[:, :2], faces.boxes[:, 2:]
-    corners = jnp.concatenate([low, low + sizes], axis=1)
-    detections = Detections(corners, faces.scores, points, faces.valid, sizes, lost | cut)
-    return _pad(detections, config.faces)
+    pnet: Net
+    rnet: Net
+    onet: Net
+    landmark_frame: BoxFrame = eqx.field(static=True)  # x y w h, in box sizes
+    config: DetectConfig = eqx.field(static=True, default=DetectConfig())  # that suits it
 
+    def __check_init__(self) -> None:
+        x, y, width, height = self.landmark_frame
+        if not min(width, height) > 0:
+            raise ValueError(f"landmark_frame: expected positive sizes, got {width:g} x {height:g}")
 
-def largest_face(detections: Detections) -> tuple[Box, FivePoints, Bool[Array, ""]]:
-    """The widest face, which OpenFace tracks; the more probable one on ties.
+    def detect(self, image: Image, size: Int[Array, "2"], config: DetectConfig) -> Detections:
+        """Three networks, each pruning and refining the boxes of the one before.
 
-    Args:
-        detections: faces of one picture.
-    Returns:
-        The box, x0 y0 x1 y1, width and height, and its points, px; and whether there is one,
-        zeros if not.
-    Reference:
-        specification 01, B.1.
-    """
-    widths = detections.sizes[:, 0]
-    # A width may be negative in theory, so absent faces rank below every number.
-    index = jnp.argmax(jnp.where(detections.valid, widths, -jnp.inf))
-    box, points = detections.sized_boxes[index], detections.points[index]
-    return box, points, jnp.any(detections.valid)
+        The points are O-Net's, relative to its input box (x + w * output); OpenFace ignores them.
+        A picture whose shorter side is under `min_face_size` has no faces.
+
+        Reference:
+            Specification 01, A.
+        """
+        image = image.astype(jnp.float32)
+        proposed = propose_boxes(self.pnet, image, size, config)
+        if proposed is None:
+            return _pad(_nothing(), config.faces)
+        refined, cut = refine_boxes(self.rnet, image, size, proposed[0], config)
+        lost = proposed[1] | cut
+        boxes, raw = _classify(self.onet, _ONET, image, size, refined)
+        boxes = _over(boxes, config.thresholds[2])
+        place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
+        final = correct(boxes, inclusive=True)
+        order, kept = select(final, boxes.scores, place, boxes.valid, 0.7, minimum=True)
+        points = _points(boxes.boxes, raw[:, 6:])
+        boxes = eqx.tree_at(lambda b: b.boxes, boxes, landmark_box(final, self.landmark_frame))
+        faces, cut = _first(boxes, order, kept, config.faces)
+        points = points[order[: faces.valid.shape[0]]]
+        low, sizes = faces.boxes[:, :2], faces.boxes[:, 2:]
+        corners = jnp.concatenate([low, low + sizes], axis=1)
+        detections = Detections(corners, faces.scores, points, faces.valid, sizes, lost | cut)
+        return _pad(detections, config.faces)

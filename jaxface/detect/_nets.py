@@ -93,21 +93,3 @@ class Net(eqx.Module):
 BoxFrame = tuple[float, float, float, float]
 # Where OpenFace's own detector has the landmarks: specification 01, A.10.12.
 OPENFACE_FRAME: BoxFrame = (-0.0075, 0.2459, 1.0323, 0.7751)
-
-
-class MTCNN(eqx.Module):
-    """The three stages. Input planes are RGB, (v - 127.5) / 128.
-
-    Detectors are trained on boxes of various definitions; `landmark_frame` says where, in such a
-    box, the box tight around the 68 landmarks lies.
-    """
-
-    pnet: Net
-    rnet: Net
-    onet: Net
-    landmark_frame: BoxFrame = eqx.field(static=True)  # x y w h, in box sizes
-
-    def __check_init__(self) -> None:
-        x, y, width, height = self.landmark_frame
-        if not min(width, height) > 0:
-            raise ValueError(f"landmark_frame: expected positive sizes, got {width:g} x {height:g}")

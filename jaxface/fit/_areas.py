@@ -7,10 +7,10 @@ from ..ops import affine_cells, pad_border, rounded_product, sample_cells
 from ..types import Gray, Landmarks, PDMParameters
 from ._pdm import PDM, shape_2d
 from ._similarity import similarity
-from .experts import SUPPORT, PatchExperts
+from .experts import SUPPORT, AbstractPatchExperts
 
 
-def nearest_view(experts: PatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:
+def nearest_view(experts: AbstractPatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:
     """View whose centre is nearest to the head's Euler angles (specification 02, C.1)."""
     return jnp.argmin(jnp.sum((experts.centres - rotation) ** 2, axis=-1))
 

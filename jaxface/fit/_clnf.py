@@ -4,7 +4,6 @@ Everything here fits several faces at once, each in an image of its own and on a
 `b`; one face is a batch of one.
 """
 
-import enum
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -18,28 +17,25 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from ..ops import materialise, pad_border, select
 from ..types import Fit, Gray, PartFit, PDMParameters
 from ._areas import align_to_reference, nearest_view, sample_areas
-from ._config import FitConfig, ScaleConfig, scale_config
-from ._model import CLNF, LandmarkModel, Part, part_groups, stack_parts
+from ._config import FitConfig, Phase, scale_config
+from ._model import AnyCLNF, LandmarkModel, PartGroup, settings_of
 from ._pdm import shape_2d, zero_parameters
 from ._refit import fit_pdm_to_landmarks
 from ._validator import validate_lanes
-from .experts import lane_responses, patch_confidences
-from .solvers import ResponseFrame, run_passes
+from .solvers import (
+    ResponseFrame,
+    ScaleConfig,
+    Solution,
+    Solver,
+    find_solver,
+    solve_scale,
+)
 
 Lanes = TypeVar("Lanes")  # a pytree whose leaves have one row per face
 
 _TOO_SMALL = np.float32(0.25)  # px per mm: the fit ends, a face of less than about 30 px
 _SMALL = np.float32(0.30)  # px per mm: the likelihood is taken already here
 _PART_SCALE = np.float32(0.9)  # of a part's patch scale: parts are fitted from this size on
-
-
-class Phase(enum.IntEnum):
-    """Which scales a fit runs through."""
-
-    INIT = 0  # all of `windows_init`
-    TRACK = 1  # all of `windows_track`
-    COARSE = 2  # the first of `windows_init` alone, to rank starts
-    FINISH = 3  # the others of `windows_init`
 
 
 class Alignment(NamedTuple):
@@ -107,12 +103,12 @@ def lane_frames(
     # Each pixel is used eleven times, and must not be sampled as often.
     areas = materialise(jax.vmap(look)(padded, aligned.landmarks, aligned.to_image))
     return ResponseFrame(
-        responses=lane_responses(experts, areas, aligned.views),
+        responses=experts.responses(areas, aligned.views),
         landmarks=aligned.landmarks,
         to_reference=aligned.to_reference,
         to_image=aligned.to_image,
         visible=experts.visible[aligned.views],
-        confidence=jax.vmap(lambda view: patch_confidences(experts, view))(aligned.views),
+        confidence=jax.vmap(experts.confidences)(aligned.views),
     )
 
 
@@ -124,25 +120,23 @@ def _fit_scale(
     *,
     scale: int,
     config: ScaleConfig,
+    solver: Solver,
     last: Bool[Array, " b"],
 ) -> ScaleFit:
     with jax.named_scope("responses"):
         frames = lane_frames(model, padded, aligned, scale=scale, window=config.window)
 
-    def optimise(frame, parameters):
-        passes, likelihood = run_passes(
-            model.pdm, frame, parameters, config=config, rigid=(True, False)
-        )
-        return passes[0].scale, passes[1], likelihood
+    def optimise(frame: ResponseFrame, parameters: PDMParameters) -> Solution:
+        return solve_scale(solver, model.pdm, frame, parameters, config)
 
     with jax.named_scope("optimise"):
-        turned_scale, moved, likelihood = jax.vmap(optimise)(frames, fit.parameters)
-    scored = last | (turned_scale < _SMALL)
+        found = jax.vmap(optimise)(frames, fit.parameters)
+    scored = last | (found.pose_scale < _SMALL)
     return ScaleFit(
-        parameters=moved,
-        likelihood=jnp.where(scored, likelihood, fit.likelihood),
+        parameters=found.parameters,
+        likelihood=jnp.where(scored, found.likelihood, fit.likelihood),
         view=aligned.views.astype(fit.view.dtype),
-        large_enough=moved.scale >= _TOO_SMALL,
+        large_enough=found.parameters.scale >= _TOO_SMALL,
     )
 
 
@@ -152,6 +146,7 @@ def fit_scales(
     start: ScaleFit,
     plans: Mapping[Phase, tuple[ScaleConfig | None, ...]],
     phases: Int[Array, " b"],
+    solver: Solver,
 ) -> ScaleFit:
     """Fits coarse to fine; ends at the first scale after which the face is too small.
 
@@ -161,6 +156,7 @@ def fit_scales(
         plans: for every phase that may occur, the settings per scale, None to skip it. A run
             that several plans share is compiled once.
         phases: which plan each face follows.
+        solver: moves the parameters up the response maps.
     Reference:
         Specification 02, D.2.
     """
@@ -177,9 +173,8 @@ def fit_scales(
         for config in configs:
 
             def run(fit, index=index, config=config, last=last, aligned=aligned):
-                return _fit_scale(
-                    model, padded, aligned, fit, scale=index, config=config, last=last
-                )
+                settings = {"scale": index, "config": config, "solver": solver, "last": last}
+                return _fit_scale(model, padded, aligned, fit, **settings)
 
             chosen = _is_one_of(phases, [p for p, plan in plans.items() if plan[index] == config])
             fit = run_lanes(chosen & fit.large_enough, run, fit)
@@ -216,8 +211,8 @@ def plan_scales(
     return tuple(plan)
 
 
-def _part_scales(part: Part) -> tuple[ScaleConfig, ...]:
-    c = part.config
+def _part_scales(group: PartGroup) -> tuple[ScaleConfig, ...]:
+    c = group.config
     return tuple(
         ScaleConfig(
             window=window,
@@ -226,28 +221,32 @@ def _part_scales(part: Part) -> tuple[ScaleConfig, ...]:
             weight_factor=c.weight_factor,
             iterations=c.iterations,
         )
-        for window in c.windows[: len(part.model.experts)]
+        for window in c.windows[: len(group.model.experts)]
     )
 
 
 def _fit_part(
-    part: Part,
+    group: PartGroup,
+    model: LandmarkModel,
     padded: Shaped[Array, "b h2 w2"],
     landmarks: Float[Array, "b p 2"],
     main_scale: Float[Array, " b"],
+    solver: Solver,
 ) -> PartFit:
     """Starts a part from the main landmarks and fits it where the face is large enough.
 
     Args:
-        landmarks: the main model's, those of `part.main_points` only.
+        group: that the part is one of.
+        model: of the part itself.
+        landmarks: the main model's, those at the part's `main_points` only.
     """
-    pdm = part.model.pdm
-    points = np.asarray(part.part_points)
+    pdm = model.pdm
+    points = np.asarray(group.part_points)
     count = pdm.mean_shape.shape[0]
     mapped = np.zeros(count, bool)
     mapped[points] = True
     target = jnp.zeros((landmarks.shape[0], count, 2), landmarks.dtype).at[:, points].set(landmarks)
-    present = (target[..., 0] != 0) & mapped
+    present = (target[..., 0] != 0) & mapped[None]
     start = jax.vmap(lambda t, p: fit_pdm_to_landmarks(pdm, t, p))(target, present)
 
     def run(parameters):
@@ -258,48 +257,51 @@ def _fit_part(
             view=jnp.zeros(lanes, jnp.int32),
             large_enough=jnp.ones(lanes, bool),
         )
-        plans = {Phase.INIT: _part_scales(part)}
+        plans = {Phase.INIT: _part_scales(group)}
         phases = jnp.full(lanes, int(Phase.INIT), jnp.int32)
-        return fit_scales(part.model, padded, first, plans, phases).parameters
+        return fit_scales(model, padded, first, plans, phases, solver).parameters
 
-    fitted = run_lanes(_part_runs(part, main_scale), run, start)
+    fitted = run_lanes(_is_run(group, main_scale), run, start)
     return PartFit(parameters=fitted, landmarks=jax.vmap(lambda p: shape_2d(pdm, p))(fitted))
 
 
-def _part_runs(part: Part, main_scale: Float[Array, " b"]) -> Bool[Array, " b"]:
-    return main_scale > _PART_SCALE * np.float32(part.model.experts[0].scale)
+def _is_run(group: PartGroup, main_scale: Float[Array, " b"]) -> Bool[Array, " b"]:
+    """Whether faces are large enough for the parts of a group to be fitted."""
+    return main_scale > _PART_SCALE * np.float32(group.model.experts[0].scale)
 
 
 def _fit_parts(
-    clnf: CLNF,
+    groups: tuple[PartGroup, ...],
     padded: Shaped[Array, "b h2 w2"],
     landmarks: Float[Array, "b n 2"],
     main_scale: Float[Array, " b"],
+    solver: Solver,
 ) -> tuple[PartFit, ...]:
-    """Fits all parts; parts of one structure, such as the two eyes, in one mapped program."""
-    parts = clnf.parts
-    groups = part_groups(parts)
-    stacks = clnf.stacks if len(clnf.stacks) == len(groups) else stack_parts(parts)
+    """Fits all parts, in their order; those of one group in one mapped program."""
     fits: dict[int, PartFit] = {}
-    for members, models in zip(groups, stacks, strict=True):
-        targets = jnp.stack([landmarks[:, np.asarray(parts[i].main_points)] for i in members])
-        like = parts[members[0]]
+    for group in groups:
+        targets = jnp.stack([landmarks[:, np.asarray(points)] for points in group.main_points])
 
-        def fit(model, target, like=like):
-            part = eqx.tree_at(lambda p: p.model, like, model)
-            return _fit_part(part, padded, target, main_scale)
+        def fit(model: LandmarkModel, target: Array, group: PartGroup = group) -> PartFit:
+            return _fit_part(group, model, padded, target, main_scale, solver)
 
-        if len(members) == 1:
-            fits[members[0]] = fit(models, targets[0])
+        if len(group.places) == 1:
+            fits[group.places[0]] = fit(group.model, targets[0])
         else:
-            stacked = jax.vmap(fit)(models, targets)
-            for row, i in enumerate(members):
-                fits[i] = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
-    return tuple(fits[i] for i in range(len(parts)))
+            stacked = jax.vmap(fit)(group.model, targets)
+            for row, place in enumerate(group.places):
+                fits[place] = jax.tree.map(lambda leaf, row=row: leaf[row], stacked)
+    return tuple(fits[place] for place in range(len(fits)))
+
+
+def _in_order(groups: tuple[PartGroup, ...]) -> list[tuple[PartGroup, int]]:
+    """Each part's group and its row in it, in the order of the parts."""
+    found = {place: (group, row) for group in groups for row, place in enumerate(group.places)}
+    return [found[place] for place in sorted(found)]
 
 
 def _refine_with_parts(
-    clnf: CLNF, padded: Shaped[Array, "b h2 w2"], parameters: PDMParameters
+    clnf: AnyCLNF, padded: Shaped[Array, "b h2 w2"], parameters: PDMParameters, solver: Solver
 ) -> tuple[PDMParameters, tuple[PartFit, ...]]:
     """Fits the parts and, where the face is large enough, refits the main PDM to their points.
 
@@ -308,14 +310,15 @@ def _refine_with_parts(
     """
     pdm = clnf.main.pdm
     landmarks = jax.vmap(lambda p: shape_2d(pdm, p))(parameters)
-    parts = _fit_parts(clnf, padded, landmarks, parameters.scale)
+    groups = clnf.groups
+    parts = _fit_parts(groups, padded, landmarks, parameters.scale, solver)
     if not parts:
         return parameters, parts
     merged = landmarks
-    for part, fit in zip(clnf.parts, parts, strict=True):
-        source = fit.landmarks[:, np.asarray(part.part_points)]
-        merged = merged.at[:, np.asarray(part.main_points)].set(source)
-    ran = jnp.stack([_part_runs(p, parameters.scale) for p in clnf.parts]).any(axis=0)
+    for (group, row), fit in zip(_in_order(groups), parts, strict=True):
+        source = fit.landmarks[:, np.asarray(group.part_points)]
+        merged = merged.at[:, np.asarray(group.main_points[row])].set(source)
+    ran = jnp.stack([_is_run(g, parameters.scale) for g, _ in _in_order(groups)]).any(axis=0)
 
     def refit(_):
         return jax.vmap(lambda points: fit_pdm_to_landmarks(pdm, points))(merged)
@@ -324,7 +327,7 @@ def _refine_with_parts(
 
 
 def _finish_fit(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     padded: Shaped[Array, "b h2 w2"],
     fit: ScaleFit,
     previous: Fit,
@@ -341,7 +344,8 @@ def _finish_fit(
     parameters, parts = fit.parameters, previous.parts
     if config.refine_parts:
         with jax.named_scope("parts"):
-            parameters, parts = _refine_with_parts(clnf, padded, parameters)
+            solver = find_solver(config.solver)
+            parameters, parts = _refine_with_parts(clnf, padded, parameters, solver)
     landmarks = jax.vmap(lambda p: shape_2d(clnf.main.pdm, p))(parameters)
     with jax.named_scope("validate"):
         certainty = validate_lanes(clnf.validator, padded, landmarks, parameters, size=size)
@@ -367,9 +371,10 @@ def _start_scales(fit: Fit) -> ScaleFit:
     )
 
 
-def empty_fit(clnf: CLNF) -> Fit:
+def empty_fit(clnf: AnyCLNF) -> Fit:
     """What stands before any face was found (specification 01, B.3)."""
     parameters = zero_parameters(clnf.main.pdm)
+    pdms = [group.part_pdm(row) for group, row in _in_order(clnf.groups)]
     zero = jnp.zeros((), parameters.scale.dtype)
     return Fit(
         parameters=parameters,
@@ -379,24 +384,20 @@ def empty_fit(clnf: CLNF) -> Fit:
         success=jnp.zeros((), bool),
         view=jnp.zeros((), jnp.int32),
         parts=tuple(
-            PartFit(
-                parameters=zero_parameters(p.model.pdm),
-                landmarks=jnp.zeros_like(p.model.pdm.mean_shape[:, :2]),
-            )
-            for p in clnf.parts
+            PartFit(zero_parameters(pdm), jnp.zeros_like(pdm.mean_shape[:, :2])) for pdm in pdms
         ),
     )
 
 
 def refine_fit(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     gray: Gray,
     fit: Fit,
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
     phase: Int[Array, ""] | int,
     phases: tuple[Phase, ...],
+    config: FitConfig | None = None,
 ) -> Fit:
     """Fits once more from the parameters of `fit` (specification 02, D.5).
 
@@ -404,6 +405,7 @@ def refine_fit(
         size: height and width of the picture, px.
         phase: which scales are run; the coarse phase ends without parts and validation.
         phases: all phases that may occur; only their runs are compiled.
+        config: settings; by default the model's own.
     """
     if jnp.issubdtype(gray.dtype, jnp.floating):
         gray = jnp.where(jnp.isfinite(gray), gray, 0)  # a damaged frame is a failed one, not NaN
@@ -414,14 +416,14 @@ def refine_fit(
 
 @jax.named_scope("fit")
 def refine_lanes(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     padded: Shaped[Array, "b h2 w2"],
     fits: Fit,
     phase: Int[Array, " b"],
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
     phases: tuple[Phase, ...],
+    config: FitConfig | None = None,
 ) -> Fit:
     """`refine_fit` of several faces: what many share is computed in one product.
 
@@ -430,9 +432,12 @@ def refine_lanes(
         fits: where each face starts.
         phase: of each face.
     """
+    config = settings_of(clnf, config)
     plans = {p: plan_scales(clnf.main, config, p) for p in phases}
     with jax.named_scope("main"):
-        scales = fit_scales(clnf.main, padded, _start_scales(fits), plans, phase)
+        scales = fit_scales(
+            clnf.main, padded, _start_scales(fits), plans, phase, find_solver(config.solver)
+        )
     reached = (scales.parameters, scales.likelihood, scales.view)
     stopped = eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fits, reached)
 

@@ -1,18 +1,26 @@
-"""Settings of landmark fitting."""
+"""Settings of landmark fitting. They travel with the model: see `CLNF.config`."""
 
 import dataclasses
+import enum
 import math
 
-from ._model import CLNF
-from .experts import CENExperts
+from .solvers import NU_RLMS, ScaleConfig, Solver, find_solver
 
-_ACCEPTED = 0.65  # of our validator, whose classes are 1.2 mm of mean error apart
+
+class Phase(enum.IntEnum):
+    """Which scales a fit runs through."""
+
+    INIT = 0  # all of `windows_init`
+    TRACK = 1  # all of `windows_track`
+    COARSE = 2  # the first of `windows_init` alone, to rank starts
+    FINISH = 3  # the others of `windows_init`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """Settings of the main model's fit (specification 02, D.1). Use `fit_config` for a model.
+    """Settings of the main model's fit (specification 02, D.1).
 
+    The defaults are OpenFace's for CLNF; a model carries those that suit it in `CLNF.config`.
     Windows are one per patch-expert scale, coarse to fine; 0 skips a scale, and entries beyond
     the model's scales are ignored.
     """
@@ -26,50 +34,32 @@ class FitConfig:
     refine_parts: bool = True  # hierarchical models
     validation_boundary: float = 0.725
     multi_view: bool = False  # several start rotations instead of the frontal one
+    solver: str | Solver = NU_RLMS  # a name, or a function of the user's: see `Solver`
 
-
-def fit_config(clnf: CLNF, *, wild: bool = False, multi_view: bool | None = None) -> FitConfig:
-    """OpenFace's settings for a model; those that suit it better for one of our own.
-
-    Args:
-        clnf: CE-CLM models get a wider kernel and weaker regularisation. Models that report other
-            points than they fit are our own: they start still images from several rotations, and
-            their validator has another scale.
-        wild: settings for difficult still images (OpenFace's `-wild`).
-        multi_view: overrides whether still images are started from 11 rotations.
-    Reference:
-        Specification 01, B.2.
-    """
-    config = FitConfig(multi_view=clnf.reported is not None)
-    if wild:
-        config = FitConfig(
-            windows_init=(15, 13, 11, 11),
-            sigma=1.25,
-            regularisation=35.0,
-            weight_factor=2.5,
-            iterations=10,
-            multi_view=True,
-        )
-    if isinstance(clnf.main.experts[0], CENExperts):
-        config = dataclasses.replace(
-            config, sigma=config.sigma * 1.5, regularisation=config.regularisation * 0.9
-        )
-    if clnf.reported is not None:
-        config = dataclasses.replace(config, validation_boundary=_ACCEPTED)
-    if multi_view is not None:
-        config = dataclasses.replace(config, multi_view=multi_view)
-    return config
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ScaleConfig:
-    """Settings of one NU-RLMS run."""
-
-    window: int
-    sigma: float
-    regularisation: float
-    weight_factor: float
-    iterations: int
+    def __post_init__(self) -> None:
+        for name in ("windows_init", "windows_track"):
+            windows = getattr(self, name)
+            if not all(w == 0 or (w > 0 and w % 2 == 1) for w in windows):
+                raise ValueError(
+                    f"{name}: expected odd sizes of response maps, or 0 to skip a scale, "
+                    f"got {windows}"
+                )
+        if not any(self.windows_init):
+            raise ValueError(f"windows_init: expected a scale to fit, got {self.windows_init}")
+        if self.iterations < 1:
+            raise ValueError(f"iterations: expected at least 1, got {self.iterations}")
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"sigma: expected a positive number of pixels, got {self.sigma}")
+        for name in ("regularisation", "weight_factor"):
+            if not 0 <= getattr(self, name) < math.inf:
+                got = getattr(self, name)
+                raise ValueError(f"{name}: expected a finite number of at least 0, got {got}")
+        if not 0 <= self.validation_boundary <= 1:
+            raise ValueError(
+                f"validation_boundary: expected a confidence, 0 to 1, "
+                f"got {self.validation_boundary}"
+            )
+        find_solver(self.solver)
 
 
 def scale_config(

@@ -1,78 +1,97 @@
-"""Host-side preparation of a landmark model for a configuration."""
+"""Host-side preparation of a landmark model for a configuration, and the way back."""
 
 import dataclasses
 
-import equinox as eqx
+import jax
+import numpy as np
 
 from ._config import FitConfig
-from ._model import CLNF, LandmarkModel, Part, stack_parts
-from ._validator import build_bands
-from .experts import CCNFExperts, PatchExperts, build_banks
+from ._model import CLNF, AnyCLNF, LandmarkModel, PreparedCLNF, group_parts, settings_of
+from ._origin import Origin
 
 
-def prepare_clnf(clnf: CLNF, config: FitConfig) -> CLNF:
-    """Lays out weights for the windows of a configuration as the fit takes them.
+def prepare_clnf(clnf: AnyCLNF, config: FitConfig | None = None) -> PreparedCLNF:
+    """Lays weights out as the fit takes them, for the windows of a configuration.
 
-    `load_model` does it for the default configuration; others (`wild`) take a second. What is laid
-    out no longer follows changes of `parts`, of experts or of the validator: `strip_clnf` first.
+    `load_model` does it for the model's own configuration; others (`wild`) take a second. A model
+    that is not prepared can be fitted too: it lays out in every fit what it needs, which is slow,
+    and derivatives reach its weights.
 
     Args:
         clnf: any landmark model.
-        config: settings that the model will be fitted with.
+        config: settings that the model will be fitted with; by default its own.
     Returns:
-        The model, unchanged where nothing was missing.
+        The prepared model; itself where nothing was missing.
     """
-    scales = zip(config.windows_init, config.windows_track, strict=False)
-    wanted = [(clnf.main, [{first, second} - {0} for first, second in scales])]
-    wanted += [(part.model, [{w} - {0} for w in part.config.windows]) for part in clnf.parts]
-    if clnf.validator.bands and all(_is_prepared(model, windows) for model, windows in wanted):
+    wanted = _windows(settings_of(clnf, config))
+    if isinstance(clnf, PreparedCLNF):
+        known = [experts.laid_out() for experts in clnf.main.experts]
+        pairs = list(zip(wanted, known, strict=False))
+        if all(have is None or windows <= have for windows, have in pairs):
+            return clnf
+        wanted = [windows | (have or frozenset()) for windows, have in pairs]
+        clnf = strip_clnf(clnf)
+    parts = tuple(
+        dataclasses.replace(
+            part,
+            model=_prepare(part.model, [frozenset({w} - {0}) for w in part.config.windows]),
+        )
+        for part in clnf.parts
+    )
+    main = _prepare(clnf.main, wanted)
+    return PreparedCLNF(
+        main=main,
+        groups=group_parts(parts),
+        validator=clnf.validator.prepare(),
+        search=clnf.search,
+        scheme=clnf.scheme,
+        config=clnf.config,
+        wild=clnf.wild,
+        reported=clnf.reported,
+        origin=Origin(jax.tree.map(np.asarray, clnf)),
+    )
+
+
+def strip_clnf(clnf: AnyCLNF) -> CLNF:
+    """The model whose weights count, also for derivatives; itself where it is not prepared.
+
+    PDMs and search are those of `clnf`, with every edit that was made; experts and validator are
+    those that it was prepared from, as their prepared form holds no weights.
+    """
+    if isinstance(clnf, CLNF):
         return clnf
-    main, *models = (_prepare(model, windows) for model, windows in wanted)
-    parts = _with_models(clnf.parts, models)
-    bands = build_bands(clnf.validator.layers, clnf.validator.weights)
-    validator = dataclasses.replace(clnf.validator, bands=bands)
-    stacks = stack_parts(parts)
-    return dataclasses.replace(clnf, main=main, parts=parts, validator=validator, stacks=stacks)
+    dtype = clnf.main.pdm.mean_shape.dtype
 
+    def restore(leaf: np.ndarray) -> jax.Array:
+        floats = np.issubdtype(leaf.dtype, np.floating)
+        return jax.device_put(leaf.astype(dtype) if floats else leaf)
 
-def _is_prepared(model: LandmarkModel, windows: list[set[int]]) -> bool:
-    return all(
-        not isinstance(experts, CCNFExperts) or needed <= experts.banks.keys()
-        for experts, needed in zip(model.experts, windows, strict=False)
+    before: CLNF = jax.tree.map(restore, clnf.origin.tree)
+    pairs = zip(before.parts, clnf.parts, strict=True)
+    parts = tuple(
+        dataclasses.replace(old, model=dataclasses.replace(old.model, pdm=new.model.pdm))
+        for old, new in pairs
+    )
+    return CLNF(
+        main=dataclasses.replace(before.main, pdm=clnf.main.pdm),
+        parts=parts,
+        validator=before.validator,
+        search=clnf.search,
+        scheme=clnf.scheme,
+        config=clnf.config,
+        wild=clnf.wild,
+        reported=clnf.reported,
     )
 
 
-def strip_clnf(clnf: CLNF) -> CLNF:
-    """Drops what `prepare_clnf` adds: it is large, and soon computed again."""
-    parts = _with_models(clnf.parts, [_strip(part.model) for part in clnf.parts])
-    validator = dataclasses.replace(clnf.validator, bands=())
-    main = _strip(clnf.main)
-    return dataclasses.replace(clnf, main=main, parts=parts, validator=validator, stacks=())
+def _windows(config: FitConfig) -> list[frozenset[int]]:
+    """Sizes of the response maps of each scale of the main model."""
+    scales = zip(config.windows_init, config.windows_track, strict=False)
+    return [frozenset({first, second} - {0}) for first, second in scales]
 
 
-def _with_models(parts: tuple[Part, ...], models: list[LandmarkModel]) -> tuple[Part, ...]:
-    pairs = zip(parts, models, strict=True)
-    return tuple(dataclasses.replace(part, model=model) for part, model in pairs)
-
-
-def _strip(model: LandmarkModel) -> LandmarkModel:
-    experts = tuple(
-        eqx.tree_at(lambda e: e.banks, e, {}) if isinstance(e, CCNFExperts) else e
-        for e in model.experts
-    )
-    return eqx.tree_at(lambda m: m.experts, model, experts)
-
-
-def _prepare(model: LandmarkModel, windows: list[set[int]]) -> LandmarkModel:
-    experts = tuple(
-        _add_banks(experts, wanted) for experts, wanted in zip(model.experts, windows, strict=False)
-    )
-    return eqx.tree_at(lambda m: m.experts, model, experts + model.experts[len(experts) :])
-
-
-def _add_banks(experts: PatchExperts, windows: set[int]) -> PatchExperts:
-    if not isinstance(experts, CCNFExperts):
-        return experts
-    missing = sorted(windows - experts.banks.keys())
-    new = {window: build_banks(experts, window) for window in missing}
-    return eqx.tree_at(lambda e: e.banks, experts, {**experts.banks, **new})
+def _prepare(model: LandmarkModel, windows: list[frozenset[int]]) -> LandmarkModel:
+    count = len(model.experts)
+    wanted = (windows + [frozenset()] * count)[:count]  # a scale without a window is never fitted
+    experts = tuple(e.prepare(w) for e, w in zip(model.experts, wanted, strict=True))
+    return dataclasses.replace(model, experts=experts)

@@ -1,5 +1,7 @@
 """Landmark validator: a small network on the face warped to a mean shape gives `confidence`."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,18 +18,14 @@ _MARGIN = np.float32(3)  # px around the landmarks
 _STRIP = 13  # columns of a map that one product gives; more waste arithmetic on zeros
 
 
-class Validator(eqx.Module):
-    """Piece-wise affine warp and network per view. Pads triangles to the largest view.
+class FaceWarp(eqx.Module):
+    """Piece-wise affine warp of a face to a mean shape, for each view, and what is expected there.
 
-    `layers` names the network: "conv", "relu", "pool" (2x2, stride 2) or "fc"; `weights` and
-    `biases` hold one entry per conv or fc layer, in that order. A conv weight is
-    [view, out, in, row, col], an fc weight [view, out, in] over inputs flattened in
-    [channel, col, row] order.
+    Pads triangles to the view with most of them.
     """
 
-    layers: tuple[str, ...] = eqx.field(static=True)
     centres: Float[Array, "v 3"]  # pitch yaw roll, rad
-    mean: Float[Array, "v 60 60"]  # zeros outside the mask
+    mean: Float[Array, "v 60 60"]  # of standardised faces; zeros outside the mask
     std: Float[Array, "v 60 60"]  # ones outside the mask
     mask: Bool[Array, "v 60 60"]
     min_x: Float[Array, " v"]
@@ -36,14 +34,70 @@ class Validator(eqx.Module):
     triangle_id: Int[Array, "v 60 60"]  # -1 outside the mask
     alpha: Float[Array, "v t 3"]
     beta: Float[Array, "v t 3"]
+
+
+class Validator(eqx.Module):
+    """A warp and a network per view.
+
+    `layers` names the network: "conv", "relu", "pool" (2x2, stride 2) or "fc"; `weights` and
+    `biases` hold one entry per conv or fc layer, in that order. A conv weight is
+    [view, out, in, row, col], an fc weight [view, out, in] over inputs flattened in
+    [channel, col, row] order.
+    """
+
+    layers: tuple[str, ...] = eqx.field(static=True)
+    warp: FaceWarp
     weights: tuple[Float[Array, "..."], ...]
     biases: tuple[Float[Array, "v out"], ...]
-    # Of the conv layers, as `_convolve` takes them; computed, see prepare_clnf.
-    bands: tuple[Float[Array, "v k n"], ...] = ()
+
+    def prepare(self) -> "PreparedValidator":
+        """Lays the convolutions out as products of matrices. Runs on the host, once."""
+        kernels = _kernels(self.layers, self.weights)
+        return PreparedValidator(
+            layers=self.layers,
+            sides=tuple(w.shape[-1] for w in self.weights if w.ndim == 5),
+            warp=self.warp,
+            matrices=kernels,
+            biases=self.biases,
+        )
+
+    def network(self, view: Int[Array, ""]) -> "_Network":
+        """The network of one view, laid out in every call."""
+        weights = tuple(weight[view][None] for weight in self.weights)
+        matrices = tuple(kernel[0] for kernel in _kernels(self.layers, weights))
+        sides = tuple(w.shape[-1] for w in self.weights if w.ndim == 5)
+        return _Network(self.layers, sides, matrices, tuple(b[view] for b in self.biases))
+
+
+class PreparedValidator(eqx.Module):
+    """A `Validator` laid out for products. It holds no weights that could be edited in vain."""
+
+    layers: tuple[str, ...] = eqx.field(static=True)
+    sides: tuple[int, ...] = eqx.field(static=True)  # of the conv layers' kernels, px
+    warp: FaceWarp
+    matrices: tuple[Float[Array, "v k n"], ...]  # of conv layers Toeplitz, of fc layers weights
+    biases: tuple[Float[Array, "v out"], ...]
+
+    def network(self, view: Int[Array, ""]) -> "_Network":
+        """The network of one view."""
+        matrices = tuple(matrix[view] for matrix in self.matrices)
+        return _Network(self.layers, self.sides, matrices, tuple(b[view] for b in self.biases))
+
+
+AnyValidator = Validator | PreparedValidator
+
+
+class _Network(NamedTuple):
+    """The network of one view, as `run_validator` takes it."""
+
+    layers: tuple[str, ...]
+    sides: tuple[int, ...]
+    matrices: tuple[Float[Array, "k n"], ...]
+    biases: tuple[Float[Array, " out"], ...]
 
 
 def warp_to_mean_shape(
-    validator: Validator,
+    warp: FaceWarp,
     padded: Shaped[Array, "h2 w2"],
     landmarks: Landmarks,
     view: Int[Array, ""],
@@ -66,19 +120,19 @@ def warp_to_mean_shape(
     limit = (size[::-1] - 1).astype(landmarks.dtype)
     low, high = jnp.maximum(low, 0), jnp.minimum(high, limit)
     inside = jnp.all(high - low > 1)
-    corners = (landmarks - low)[validator.triangles[view]]  # t 3 2
-    alpha, beta = validator.alpha[view][..., None], validator.beta[view][..., None]
+    corners = (landmarks - low)[warp.triangles[view]]  # t 3 2
+    alpha, beta = warp.alpha[view][..., None], warp.beta[view][..., None]
     first = corners[:, :1]
     edges = (corners[:, 1:2] - first) * alpha + (corners[:, 2:] - first) * beta
     affine = edges.at[:, 0].add(first[:, 0])  # t 3 2: constant, by x, by y
-    local = affine[jnp.maximum(validator.triangle_id[view], 0)]
+    local = affine[jnp.maximum(warp.triangle_id[view], 0)]
     steps = np.arange(_SIDE, dtype=np.float32)
-    x = (steps + validator.min_x[view])[None, :, None]
-    y = (steps + validator.min_y[view])[:, None, None]
+    x = (steps + warp.min_x[view])[None, :, None]
+    y = (steps + warp.min_y[view])[:, None, None]
     position = local[:, :, 0] + local[:, :, 1] * x + local[:, :, 2] * y
     cells = jnp.round(jnp.clip(32 * position, -(2.0**30), 2.0**30)).astype(jnp.int32)
     warped = _sample_region(padded, cells, low.astype(jnp.int32), high.astype(jnp.int32))
-    return jnp.where(validator.mask[view], warped, 0), inside
+    return jnp.where(warp.mask[view], warped, 0), inside
 
 
 def _sample_region(
@@ -99,37 +153,40 @@ def _sample_region(
 
 
 def normalise_face(
-    validator: Validator, warped: Float[Array, "60 60"], view: Int[Array, ""]
+    warp: FaceWarp, warped: Float[Array, "60 60"], view: Int[Array, ""]
 ) -> Float[Array, "60 60"]:
     """Standardises the masked pixels, then subtracts the view's mean face and divides by its
     deviation (specification 01, B.8, steps 4 and 5)."""
-    mask = validator.mask[view]
+    mask = warp.mask[view]
     count = jnp.sum(mask).astype(warped.dtype)
     centred = jnp.where(mask, warped - jnp.sum(warped) / count, 0)
     variance = jnp.sum(centred * centred) / count
     standard = centred * lax.rsqrt(jnp.where(variance > 0, variance, 1))
-    return jnp.where(mask, (standard - validator.mean[view]) / validator.std[view], 0)
+    return jnp.where(mask, (standard - warp.mean[view]) / warp.std[view], 0)
 
 
-def build_bands(
+def _kernels(
     layers: tuple[str, ...], weights: tuple[Float[Array, "v ..."], ...]
 ) -> tuple[Float[Array, "v k n"], ...]:
-    """Toeplitz matrices of the conv layers: they give a strip of columns of all maps at once."""
-    bands, side = [], _SIDE
+    """Matrices of all layers with weights; those of conv layers give a strip of columns of all
+    maps at once."""
+    kernels, side = [], _SIDE
     following = iter(weights)
     for layer in layers:
         if layer == "conv":
             weight = next(following)
             side -= weight.shape[-1] - 1
-            bands.append(_to_bands(weight, min(_STRIP, side)))
+            kernels.append(_to_bands(weight, min(_STRIP, side)))
         elif layer == "pool":
             side = -(-side // 2)
-    return tuple(bands)
+        elif layer == "fc":
+            kernels.append(next(following))
+    return tuple(kernels)
 
 
 def _to_bands(weight: Float[Array, "v o c k k"], step: int) -> Float[Array, "v k n"]:
     side = weight.shape[-1]
-    toeplitz = np.zeros((side, step + side - 1, step), np.float32)
+    toeplitz = np.zeros((side, step + side - 1, step), weight.dtype)
     for column in range(step):
         toeplitz[np.arange(side), column + np.arange(side), column] = 1
     bands = jnp.einsum("vocyd,dxq->vcyxoq", weight, toeplitz, precision=_HIGHEST)
@@ -142,7 +199,7 @@ def _convolve(
     """Valid correlation, as products of strips of rows with Toeplitz matrices of the weights.
 
     Args:
-        bands: those matrices, see `build_bands`.
+        bands: those matrices, see `_kernels`.
         side: of the kernel, px.
     """
     faces, _, height, width = maps.shape
@@ -173,37 +230,29 @@ def _pool(maps: Float[Array, "b c h w"]) -> Float[Array, "b c p q"]:
 
 
 def run_validator(
-    validator: Validator, faces: Float[Array, "b 60 60"], view: Int[Array, ""]
+    validator: AnyValidator, faces: Float[Array, "b 60 60"], view: Int[Array, ""]
 ) -> Float[Array, "b bins"]:
     """Logits of the alignment-error classes, best class first (specification 01, B.8, 6)."""
-    maps = faces[:, None]
-    parameters = iter(zip(validator.weights, validator.biases, strict=True))
-    bands = iter(_bands_of(validator, view))
-    for layer in validator.layers:
+    network, maps = validator.network(view), faces[:, None]
+    sides = iter(network.sides)
+    parameters = iter(zip(network.matrices, network.biases, strict=True))
+    for layer in network.layers:
         if layer == "relu":
             maps = jax.nn.relu(maps)
         elif layer == "pool":
             maps = _pool(maps)
         elif layer == "conv":
-            weight, bias = next(parameters)
-            maps = _convolve(maps, next(bands), bias[view], weight.shape[-1])
+            matrix, bias = next(parameters)
+            maps = _convolve(maps, matrix, bias, next(sides))
         else:
-            weight, bias = next(parameters)
+            matrix, bias = next(parameters)
             flat = maps.swapaxes(-1, -2).reshape(maps.shape[0], -1) if maps.ndim == 4 else maps
-            maps = jnp.dot(flat, weight[view].T, precision=_HIGHEST) + bias[view]
+            maps = jnp.dot(flat, matrix.T, precision=_HIGHEST) + bias
     return maps
 
 
-def _bands_of(validator: Validator, view: Int[Array, ""]) -> list[Float[Array, "k n"]]:
-    """Of one view; built where `prepare_clnf` has not."""
-    if validator.bands:
-        return [bands[view] for bands in validator.bands]
-    weights = tuple(weight[view][None] for weight in validator.weights)
-    return [bands[0] for bands in build_bands(validator.layers, weights)]
-
-
 def validate_landmarks(
-    validator: Validator,
+    validator: AnyValidator,
     gray: Gray,
     landmarks: Landmarks,
     parameters: PDMParameters,
@@ -227,7 +276,7 @@ def validate_landmarks(
 
 
 def validate_lanes(
-    validator: Validator,
+    validator: AnyValidator,
     padded: Shaped[Array, "b h2 w2"],
     landmarks: Float[Array, "b n 2"],
     parameters: PDMParameters,
@@ -235,12 +284,12 @@ def validate_lanes(
     size: Int[Array, "2"],
 ) -> Float[Array, " b"]:
     """`validate_landmarks` of several faces, each in an image of its own with a border."""
-    away = parameters.rotation[:, None] - validator.centres
+    away = parameters.rotation[:, None] - validator.warp.centres
     views = jnp.argmin(jnp.sum(away**2, axis=-1), axis=-1)
 
     def prepare(padded, landmarks, view):
-        warped, inside = warp_to_mean_shape(validator, padded, landmarks, view, size=size)
-        return normalise_face(validator, warped, view), inside
+        warped, inside = warp_to_mean_shape(validator.warp, padded, landmarks, view, size=size)
+        return normalise_face(validator.warp, warped, view), inside
 
     faces, inside = jax.vmap(prepare)(padded, landmarks, views)
 
@@ -254,7 +303,7 @@ def validate_lanes(
 
     bins = validator.biases[-1].shape[-1]
     start = jnp.zeros((faces.shape[0], bins), faces.dtype)
-    logits, _ = lax.scan(judge, start, jnp.arange(len(validator.centres)))
+    logits, _ = lax.scan(judge, start, jnp.arange(len(validator.warp.centres)))
     # Rounded once from float64, as class 5 of 20 must give exactly float32(0.725).
     certainties = np.asarray(1 - (np.arange(bins) + 0.5) / bins, np.float32)
     return jnp.where(inside, jnp.asarray(certainties)[jnp.argmax(logits, axis=-1)], 0)

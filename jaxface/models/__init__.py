@@ -1,7 +1,12 @@
 """The model, how it is stored and loaded, and the import from OpenFace."""
 
+from ._model import Config as Config
 from ._model import Model as Model
 from ._model import ModelInfo as ModelInfo
+from ._model import complete_config as complete_config
+from ._model import default_config as default_config
+from ._model import prepare_model as prepare_model
+from ._model import strip_model as strip_model
 from ._store import InstalledModel as InstalledModel
 from ._store import ModelFileError as ModelFileError
 from ._store import installed_models as installed_models

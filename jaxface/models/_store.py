@@ -21,34 +21,39 @@ import safetensors
 import safetensors.numpy
 
 from .._files import replace_file
-from ..analyze import ActionUnits, FaceAnalyser, LinearHeads
-from ..detect import MTCNN, OPENFACE_FRAME, Conv, Dense, MaxPool, Net, PReLU
+from ..analyze import ActionUnits, AlignConfig, FaceAnalyser, LinearHeads
+from ..detect import MTCNN, Conv, Dense, DetectConfig, MaxPool, Net, PReLU
 from ..fit import (
     CLNF,
     PDM,
     CCNFExperts,
     CENExperts,
-    EarlyTermination,
+    FaceWarp,
+    FitConfig,
+    Guided,
     LandmarkModel,
+    OneRound,
     Part,
     PartConfig,
     ShapeRegressor,
     SVRExperts,
+    TwoRounds,
     Validator,
-    fit_config,
-    prepare_clnf,
-    strip_clnf,
 )
-from ._model import Model, ModelInfo
+from ..types import EyeParts, LandmarkScheme
+from ._model import Model, ModelInfo, prepare_model, strip_model
+from ._upgrade import upgrade
 
-FORMAT = 2  # of the manifest; raise it with every change that old files do not survive
+FORMAT = 3  # of the manifest; raise it with every change that old files do not survive
+_UPGRADED = 2  # the format that `upgrade` reads
 _CLASSES = {
     cls.__name__: cls
     for cls in (
-        *(Model, ModelInfo, MTCNN, Net, Conv, PReLU, Dense, MaxPool),
-        *(CLNF, LandmarkModel, Part, PartConfig, EarlyTermination, PDM, Validator),
-        ShapeRegressor,
-        *(CCNFExperts, SVRExperts, CENExperts, FaceAnalyser, ActionUnits, LinearHeads),
+        *(Model, ModelInfo, MTCNN, DetectConfig, Net, Conv, PReLU, Dense, MaxPool),
+        *(CLNF, FitConfig, LandmarkModel, Part, PartConfig, PDM, LandmarkScheme, EyeParts),
+        *(OneRound, TwoRounds, Guided, ShapeRegressor, Validator, FaceWarp),
+        *(CCNFExperts, SVRExperts, CENExperts),
+        *(FaceAnalyser, AlignConfig, ActionUnits, LinearHeads),
     )
 }
 _IMPORT = "Import it with `jaxface models import DIR`."
@@ -114,8 +119,7 @@ def save_model(
     folder = models_dir() if directory is None else directory
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, np.ndarray] = {}
-    bare = eqx.tree_at(lambda m: m.clnf, model, strip_clnf(model.clnf))
-    structure = _encode(bare, "", tensors)
+    structure = _encode(strip_model(model), "", tensors)
     stored = folder / f"{model.info.name}.safetensors"
     data = safetensors.numpy.save(tensors)
     manifest = {
@@ -156,12 +160,15 @@ def read_module(path: Path) -> Any:
     try:
         with safetensors.safe_open(path, framework="numpy") as tensors:
             metadata = tensors.metadata() or {}
-            if metadata.get("format") != str(FORMAT):
-                found = metadata.get("format")
+            found = metadata.get("format")
+            if found not in (str(FORMAT), str(_UPGRADED)):
                 raise ModelFileError(
                     f"{path}: expected format {FORMAT}, found {found}. Train it again."
                 )
-            return _decode(json.loads(metadata["structure"]), tensors)
+            structure = json.loads(metadata["structure"])
+            if found != str(FORMAT):
+                structure = upgrade(structure, tensors.get_tensor)
+            return _decode(structure, tensors)
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         if isinstance(error, ModelFileError):
             raise
@@ -178,9 +185,7 @@ def load_model(name_or_path: str | Path = "base") -> Model:
     Raises:
         ModelFileError: there is no such model, or its files are damaged.
     """
-    model = _load(_resolve(name_or_path))
-    clnf = prepare_clnf(model.clnf, fit_config(model.clnf))
-    return eqx.tree_at(lambda m: m.clnf, model, clnf)
+    return prepare_model(_load(_resolve(name_or_path)))
 
 
 def installed_models(directory: Path | None = None) -> list[InstalledModel]:
@@ -242,8 +247,11 @@ def _load(path: Path) -> Model:
         )
     try:
         with safetensors.safe_open(path, framework="numpy") as tensors:
-            model = _decode(manifest["structure"], tensors)
-    except (KeyError, TypeError, safetensors.SafetensorError) as error:
+            structure = manifest["structure"]
+            if manifest["format"] != FORMAT:
+                structure = upgrade(structure, tensors.get_tensor)
+            model = _decode(structure, tensors)
+    except (AttributeError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ModelFileError(
             f"{path.with_suffix('.json')}: does not describe {path.name} ({error}). {_again(path)}"
         ) from error
@@ -268,7 +276,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ModelFileError(
             f"{manifest_path}: the manifest is damaged ({error!r}). {_again(path)}"
         ) from error
-    if found != FORMAT:
+    if found not in (FORMAT, _UPGRADED):
         raise ModelFileError(
             f"{manifest_path}: expected format {FORMAT}, found {found}. {_again(path)}"
         )
@@ -313,11 +321,12 @@ def _encode(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
         return {"class": type(value).__name__, "fields": fields}
     if isinstance(value, tuple):
         return [_encode(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
-    if isinstance(value, dict):
-        return {"items": [[k, _encode(v, f"{name}.{k}", tensors)] for k, v in value.items()]}
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    raise TypeError(f"{name}: cannot store a {type(value).__name__}")
+    raise TypeError(
+        f"{name}: cannot store a {type(value).__name__}: a model file holds the package's own "
+        "Modules and records; keep what you have added in your own code, and add it after loading"
+    )
 
 
 def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
@@ -331,13 +340,5 @@ def _decode(described: Any, tensors: safetensors.safe_open) -> Any:
         # Half precision saves space in files; nothing is computed in it.
         values = values.astype(np.float32) if values.dtype == np.float16 else values
         return jax.device_put(values)  # jnp.asarray would compile a copy for every shape: 90 MB
-    if "items" in described:
-        return {key: _decode(value, tensors) for key, value in described["items"]}
     fields = {name: _decode(value, tensors) for name, value in described["fields"].items()}
-    if described["class"] == MTCNN.__name__:
-        # Files from before the field hold OpenFace's networks.
-        fields.setdefault("landmark_frame", OPENFACE_FRAME)
-    if described["class"] == CLNF.__name__:
-        fields.setdefault("reported", None)
-        fields.setdefault("regressor", None)
     return _CLASSES[described["class"]](**fields)

@@ -8,6 +8,7 @@ from ._geometry import matrix_to_euler as matrix_to_euler
 from ._geometry import project_pinhole as project_pinhole
 from ._geometry import rotate as rotate
 from ._geometry import small_product as small_product
+from ._linalg import invert_spd as invert_spd
 from ._linalg import solve_spd as solve_spd
 from ._patches import extract_patches as extract_patches
 from ._patches import materialise as materialise

@@ -4,15 +4,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..detect import detect_faces, no_faces
 from ..fit import bounding_box
-from ..models import Model
+from ..models import Config, Model, complete_config
 from ..ops import select, to_gray
 from ..track import TrackState, start_track, track_box
 from ..types import Box, Camera, Detections, FivePoints, Image
-from ._frame import ClipFace, Config, analyze_frame, check_image, single_image
+from ._frame import ClipFace, analyze_frame, check_image, single_image
 
 SLOTS = 4
 _EVERY = 8  # frames between detections while a slot is free
@@ -69,7 +69,11 @@ def overlap_measure(boxes: Float[Array, "f 4"], others: Float[Array, "s 4"]) -> 
 
 
 def _new_faces(
-    model: Model, state: SeveralState, image: Image, size: Int[Array, "2"], config: Config
+    model: Model,
+    state: SeveralState,
+    image: Image | UInt8[Array, "h w 3"],
+    size: Int[Array, "2"],
+    config: Config,
 ) -> tuple[Float[Array, "f 6"], Float[Array, "f 5 2"], Bool[Array, " f"]]:
     """Boxes and points of detected faces, and which of them no slot follows yet.
 
@@ -81,8 +85,11 @@ def _new_faces(
     def detect() -> Detections:
         return detect_faces(model.detector, image, size=size, config=config.detect)
 
+    def nothing() -> Detections:
+        return no_faces(model.detector, image, config=config.detect)
+
     wanted = (state.frame % _EVERY == 0) & ~jnp.all(state.active)
-    found = lax.cond(wanted, detect, lambda: no_faces(config.detect))
+    found = lax.cond(wanted, detect, nothing)
     known = jnp.any(overlap_measure(found.boxes, boxes) > _OVERLAP, axis=1)
     return found.sized_boxes, found.points, found.valid & ~known
 
@@ -90,11 +97,11 @@ def _new_faces(
 def several_frame(
     model: Model,
     state: SeveralState,
-    image: Image,
+    image: Image | UInt8[Array, "h w 3"],
     camera: Camera,
     *,
     size: Int[Array, "2"] | None = None,
-    config: Config = Config(static_action_units=True),
+    config: Config | None = None,
 ) -> tuple[SeveralState, SeveralFaces]:
     """Tracks and analyses up to four faces in the next frame of a video.
 
@@ -103,12 +110,13 @@ def several_frame(
         image: RGB, 0 to 255; may be padded with zeros beyond `size`.
         camera: intrinsics.
         size: height and width of the picture, px; by default all of `image`.
-        config: action units are those of the image model.
+        config: settings; by default the model's own, with the action units of the image model.
     Reference:
         Specification 01, B.5 (there `FaceLandmarkVidMulti`); specification 03, E.5.
     """
     check_image(image)
-    size = jnp.asarray(image.shape[:2] if size is None else size)
+    config = complete_config(model, config, static_action_units=True)
+    size = jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
     gray = to_gray(image)
     boxes, points, unused = _new_faces(model, state, image, size, config)
 

@@ -16,36 +16,36 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jaxlib.version
 import numpy as np
 from jax import export
 from jax.extend.mlir.passmanager import PassManager
 
 from .._files import replace_file
+from ._keys import is_array, is_core, program_key, settings
 
 _FOLDER = "jaxface-programs"
-_ROOT = Path(__file__).resolve().parents[1]  # of the package
-_PACKAGE = _ROOT.name
-_NOT_TRACED = ("cli", "io", "output", "reference", "training")  # no program calls these
 _LENGTH = 8  # bytes that tell how long the description of the results is
 
 
 class _Program:
     """One function for arguments of certain shapes, arrays to arrays."""
 
-    def __init__(self, run: Callable[..., list[Any]], results: Any = None):
-        self.run = run
-        self.results = results  # what the arrays stand for; of a new one, known after the first run
+    def __init__(self, run: Callable[..., list[Any]], rebuild: Callable[[list[Any]], Any]):
+        self._run = run
+        self._rebuild = rebuild
 
     def __call__(self, leaves: list[Any]) -> Any:
-        arrays = self.run(*leaves)
-        return _rebuild(self.results, arrays)
+        return self._rebuild(self._run(*leaves))
 
 
 class StoredFunction:
     """A compiled function of Modules and arrays, like `eqx.filter_jit`'s, that is traced once.
 
-    Without JAX's compilation cache it is traced once in each process.
+    It is traced once in each process, and where JAX's compilation cache is on, once for all: then
+    a program of nothing but this package's own classes and functions is kept on disk. One that
+    holds a class or function of the user's, be it a Module, a solver or a subclass of ours, stays
+    in memory. As with `jax.jit`, a new class or function is another program, even under the same
+    name, and one that is changed in place is not noticed.
     """
 
     def __init__(
@@ -58,7 +58,8 @@ class StoredFunction:
         """Prepares the function.
 
         Args:
-            function: pure; its results are arrays in Modules of this package, in tuples or None.
+            function: pure. Of one that this package defines, the results are arrays in Modules of
+                the package, in tuples or None, except for what comes from the arguments.
             compiler_options: asked late, as it may need a backend.
             donated: positions of arguments that the caller gives up, and whose memory the
                 results may take.
@@ -67,64 +68,102 @@ class StoredFunction:
         self._options = compiler_options
         self._donated = donated
         self._programs: dict[object, _Program] = {}
-        self._lock = threading.Lock()
+        self._turns: dict[object, threading.Lock] = {}
+        self._lock = threading.Lock()  # of `_turns`
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
-        arrays, statics = eqx.partition(args, _is_array)
+        arrays, statics = eqx.partition(args, is_array)
         leaves, tree = jax.tree.flatten(arrays)
-        folder = None if any(map(_is_spread, leaves)) else _folder()
+        folder = _folder() if _is_at_home(leaves) else None
         shapes = tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
         values, places = jax.tree.flatten(statics)
-        key = (tree, shapes, tuple(values), places, folder, _settings())
+        key = (tree, shapes, tuple(values), places, folder, settings())
         program = self._programs.get(key)
-        if program is None:
-            with self._lock:
-                program = self._programs.get(key) or self._prepare(folder, arrays, statics)
-                self._programs[key] = program
-        return program(leaves)
+        if program is not None:
+            return program(leaves)
+        with self._lock:
+            turn = self._turns.setdefault(key, threading.Lock())
+        with turn:  # calls of other programs go on
+            program = self._programs.get(key)
+            if program is not None:
+                return program(leaves)
+            program = self._prepare(folder, arrays, statics)
+            result = program(leaves)  # the first run of one that is not stored traces it
+            self._programs[key] = program
+            return result
 
     def _prepare(self, folder: Path | None, arrays: tuple, statics: tuple) -> _Program:
-        """Reads the program, or traces it and writes it down."""
+        """Reads the program or makes a new one, which is stored if it may be."""
         counts = [len(jax.tree.leaves(array)) for array in arrays]
         starts = np.cumsum([0, *counts])
         donated = [i for a in self._donated for i in range(starts[a], starts[a + 1])]
         compile_as = self._compile_as(donated)
-        leaves, tree = jax.tree.flatten(arrays)
-        if folder is None:
-            return self._new_program(tree, statics, compile_as)
+        args = eqx.combine(arrays, statics)
+        key = None if folder is None else program_key(self._function, args)
+        if folder is None or key is None:
+            return self._in_memory(arrays, statics, compile_as)
+        leaves = jax.tree.leaves(arrays)
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-        named = (self._function.__qualname__, str(tree), repr((statics, shapes, _settings())))
-        path = folder / f"{self._function.__name__}-{_digest(*_versions(), *named)}"
+        path = folder / f"{self._function.__name__}-{key}"
         found = _read(path)
         if found is None:
-            program = self._new_program(tree, statics, jax.jit)
-            code = bytes(export.export(program.run)(*shapes).serialize())  # pyright: ignore[reportArgumentType]
-            found = program.results, code
+            found = self._export(arrays, statics, shapes)
             _write(path, *found)
         results, code = found
         lowered: Any = compile_as(export.deserialize(bytearray(code)).call)
         lowered = lowered.lower(*shapes)
         _drop_names(lowered.compiler_ir("stablehlo"))
-        return _Program(lowered.compile(), results)
+        return _Program(lowered.compile(), functools.partial(_rebuild, results))
 
     def _compile_as(self, donated: list[int]) -> Callable[[Callable], Callable]:
         options = self._options()
         arguments: dict[str, Any] = {"compiler_options": options} if options else {}
         return functools.partial(jax.jit, donate_argnums=donated, **arguments)
 
-    def _new_program(self, tree: Any, statics: tuple, compile_as: Callable) -> _Program:
-        """The function of flat arrays; tracing it tells what its results stand for."""
+    def _in_memory(self, arrays: tuple, statics: tuple, compile_as: Callable) -> _Program:
+        """A program whose results may be anything; tracing it tells what they are made of."""
+        parts: list[Any] = []
+
+        def take_apart(result: Any) -> list[Any]:
+            leaves, tree = jax.tree.flatten(result)
+            places = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
+            parts[:] = tree, places, [None if is_array(leaf) else leaf for leaf in leaves]
+            return [leaves[i] for i in places]
+
+        def rebuild(arrays: list[Any]) -> Any:
+            tree, places, others = parts
+            leaves = list(others)
+            for i, array in zip(places, arrays, strict=True):
+                leaves[i] = array
+            return jax.tree.unflatten(tree, leaves)
+
+        return _Program(compile_as(self._flat(arrays, statics, take_apart)), rebuild)
+
+    def _export(self, arrays: tuple, statics: tuple, shapes: list[Any]) -> tuple[Any, bytes]:
+        """Traces the function; gives what its results are made of, and its code."""
+        results: Any = None
+
+        def take_apart(result: Any) -> list[Any]:
+            nonlocal results
+            leaves: list[Any] = []
+            results = _describe(result, leaves)
+            return leaves
+
+        flat = jax.jit(self._flat(arrays, statics, take_apart))
+        code = bytes(export.export(flat)(*shapes).serialize())  # pyright: ignore[reportArgumentType]
+        return results, code
+
+    def _flat(self, arrays: tuple, statics: tuple, take_apart: Callable) -> Callable:
+        """The function from a list of arrays to another."""
+        tree = jax.tree.structure(arrays)
 
         def flat(*leaves: Any) -> list[Any]:
             args = eqx.combine(jax.tree.unflatten(tree, leaves), statics)
-            arrays: list[Any] = []
-            program.results = _describe(self._function(*args), arrays)
-            return arrays
+            return take_apart(self._function(*args))
 
         flat.__name__ = self._function.__name__
-        program = _Program(compile_as(flat))
-        return program
+        return flat
 
 
 def _drop_names(module: Any) -> None:
@@ -136,43 +175,18 @@ def _drop_names(module: Any) -> None:
         PassManager.parse("builtin.module(strip-debuginfo)").run(module.operation)
 
 
-def _is_array(leaf: object) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
-
-
-def _is_spread(leaf: object) -> bool:
-    return isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+def _is_at_home(leaves: list[Any]) -> bool:
+    """Whether all lies on the first device, for which stored programs are compiled."""
+    home = jax.local_devices()[0]
+    if jax.config.jax_default_device not in (None, home):  # pyright: ignore[reportAttributeAccessIssue]
+        return False
+    sets = (leaf.sharding.device_set for leaf in leaves if isinstance(leaf, jax.Array))
+    return all(len(devices) == 1 and home in devices for devices in sets)
 
 
 def _folder() -> Path | None:
     folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     return Path(folder) / _FOLDER if folder and "://" not in folder else None
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-
-
-def _settings() -> tuple[object, ...]:
-    """JAX's own settings that change what a function is traced to."""
-    names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion")
-    return tuple(getattr(jax.config, name) for name in names)
-
-
-@functools.cache
-def _versions() -> tuple[str, ...]:
-    """All that a traced program depends on besides its arguments."""
-    sources = hashlib.sha256()
-    for path in sorted(_core_sources()):
-        sources.update(path.read_bytes())
-    versions = (jax.__version__, jaxlib.version.__version__, eqx.__version__)
-    return (*versions, jax.default_backend(), sources.hexdigest())
-
-
-def _core_sources() -> list[Path]:
-    """The sources that programs are traced from, wherever this file lies among them."""
-    files = _ROOT.rglob("*.py")
-    return [path for path in files if path.relative_to(_ROOT).parts[0] not in _NOT_TRACED]
 
 
 def _describe(tree: Any, arrays: list[Any]) -> Any:
@@ -192,7 +206,7 @@ def _describe(tree: Any, arrays: list[Any]) -> Any:
     names = getattr(kind, "_fields", None)  # of a NamedTuple
     if names is None and isinstance(tree, eqx.Module):
         names = [field.name for field in dataclasses.fields(kind)]
-    if names is None or not _is_ours(kind.__module__):
+    if names is None or not is_core(kind.__module__):
         raise TypeError(f"result: expected arrays in tuples and Modules of jaxface, got {kind}")
     fields = {name: _describe(getattr(tree, name), arrays) for name in names}
     return {"class": [kind.__module__, kind.__qualname__], "fields": fields}
@@ -206,14 +220,10 @@ def _rebuild(description: Any, arrays: list[Any]) -> Any:
     if isinstance(description, list):
         return tuple(_rebuild(item, arrays) for item in description)
     module, name = description["class"]
-    if not _is_ours(module):
+    if not is_core(module):
         raise ValueError(f"{module}: is no module of jaxface")
     fields = {key: _rebuild(value, arrays) for key, value in description["fields"].items()}
     return getattr(importlib.import_module(module), name)(**fields)
-
-
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == _PACKAGE
 
 
 def _read(path: Path) -> tuple[Any, bytes] | None:

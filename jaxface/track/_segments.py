@@ -17,7 +17,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
-from ..fit import CLNF, FitConfig, Phase, align_lanes, lane_frames, plan_scales, refine_lanes
+from ..fit import (
+    AnyCLNF,
+    FitConfig,
+    Phase,
+    align_lanes,
+    lane_frames,
+    plan_scales,
+    refine_lanes,
+    settings_of,
+)
 from ..fit.solvers import run_passes
 from ..types import Fit, PDMParameters
 from ._tracker import track_phases
@@ -49,7 +58,7 @@ class SegmentConfig:
 
 
 def follow_segments(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     fits: Fit,
     padded: Shaped[Array, "f h2 w2"],
     firsts: Int[Array, " b"],
@@ -57,7 +66,7 @@ def follow_segments(
     phases: Int[Array, " b"],
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
+    config: FitConfig | None,
     segments: SegmentConfig,
 ) -> Fit:
     """Tracks a face through several segments at once, one frame of each in every step.
@@ -110,13 +119,13 @@ def _frames(
 
 
 def scout_segments(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     parameters: PDMParameters,
     padded: Shaped[Array, "f h2 w2"],
     start: Int[Array, ""],
     length: Int[Array, ""],
     *,
-    config: FitConfig,
+    config: FitConfig | None,
     segments: SegmentConfig,
 ) -> PDMParameters:
     """Where each segment starts: a coarse scale follows the pose alone, in strides.
@@ -131,7 +140,7 @@ def scout_segments(
     Returns:
         One row per segment; the first is `parameters`.
     """
-    plan = plan_scales(clnf.main, config, Phase.INIT)
+    plan = plan_scales(clnf.main, settings_of(clnf, config), Phase.INIT)
     scale, coarse = next((i, c) for i, c in enumerate(plan) if c is not None)
 
     def step(

@@ -8,23 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from ..fit import (
-    CLNF,
-    FitConfig,
-    Phase,
-    Search,
-    empty_fit,
-    no_search,
-    parameters_from_box,
-    plan_attempt,
-    record_attempt,
-    refine_fit,
-    search_length,
-    search_phases,
-    search_result,
-    start_search,
-    with_size,
-)
+from ..fit import AnyCLNF, FitConfig, Phase, empty_fit, parameters_from_box, refine_fit, settings_of
+from ..fit.search import SearchStart, SearchState, no_search, start_search
 from ..ops import select
 from ..types import Box, Fit, FivePoints, Gray
 
@@ -49,7 +34,7 @@ class Tracked(eqx.Module):
     detected: Bool[Array, ""]  # the face detector ran
 
 
-def start_track(clnf: CLNF) -> TrackState:
+def start_track(clnf: AnyCLNF) -> TrackState:
     """State before the first frame (specification 01, B.3)."""
     return TrackState(
         fit=empty_fit(clnf),
@@ -59,13 +44,13 @@ def start_track(clnf: CLNF) -> TrackState:
 
 
 def track_landmarks(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     state: TrackState,
     gray: Gray,
     find_face: Callable[[], tuple[Box, FivePoints, Bool[Array, ""]]],
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
+    config: FitConfig | None,
 ) -> tuple[TrackState, Tracked]:
     """Follows the face into the next frame; detects it anew where the track is lost.
 
@@ -80,7 +65,6 @@ def track_landmarks(
 
     def detect(progress: Progress) -> Progress:
         box, points, found = find_face()
-        box = with_size(box)
         return open_search(clnf, progress, gray, box, points, found, size=size, config=config)
 
     start = start_frame(clnf, state, config)
@@ -92,18 +76,18 @@ class Progress(eqx.Module):
     """What has happened in one frame so far: tracking, then the attempts of a search."""
 
     state: TrackState
-    search: Search
+    search: SearchState
     detected: Bool[Array, ""]
 
 
 def _run_attempts(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     progress: Progress,
     gray: Gray,
     detect: Callable[[Progress], Progress],
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
+    config: FitConfig | None,
 ) -> Progress:
     """Tracks (attempt -1), then searches, in one loop: the fit is compiled once.
 
@@ -130,28 +114,28 @@ def _run_attempts(
     return lax.scan(attempt, progress, numbers)[0]
 
 
-def _search_config(config: FitConfig) -> FitConfig:
-    return dataclasses.replace(config, multi_view=True)
+def _search_config(clnf: AnyCLNF, config: FitConfig | None) -> FitConfig:
+    return dataclasses.replace(settings_of(clnf, config), multi_view=True)
 
 
-def track_phases(clnf: CLNF) -> tuple[Phase, ...]:
+def track_phases(clnf: AnyCLNF) -> tuple[Phase, ...]:
     """Phases that tracking and searching run."""
-    return tuple(dict.fromkeys((Phase.TRACK, Phase.INIT, *search_phases(clnf))))
+    return tuple(dict.fromkeys((Phase.TRACK, Phase.INIT, *clnf.search.phases())))
 
 
-def attempts(clnf: CLNF, config: FitConfig) -> int:
+def attempts(clnf: AnyCLNF, config: FitConfig | None) -> int:
     """Fits that a search takes at most."""
-    return search_length(clnf, _search_config(config))
+    return clnf.search.attempts(_search_config(clnf, config))
 
 
-def start_frame(clnf: CLNF, state: TrackState, config: FitConfig) -> Progress:
+def start_frame(clnf: AnyCLNF, state: TrackState, config: FitConfig | None) -> Progress:
     """Before anything was tried in a frame."""
-    none = no_search(clnf, state.fit, _search_config(config))
+    none = no_search(clnf.search, clnf.main.pdm, state.fit, _search_config(clnf, config))
     return Progress(state=state, search=none, detected=jnp.zeros((), bool))
 
 
 def begin_attempt(
-    clnf: CLNF, progress: Progress, number: Int[Array, ""], config: FitConfig
+    clnf: AnyCLNF, progress: Progress, number: Int[Array, ""], config: FitConfig | None
 ) -> tuple[Fit, Int[Array, ""], Bool[Array, ""]]:
     """Where an attempt starts, the phase that it runs, and whether it is made.
 
@@ -160,7 +144,8 @@ def begin_attempt(
     """
     state, tracking = progress.state, number < 0
     tracked = jnp.where(state.fit.success, int(Phase.TRACK), int(Phase.INIT))
-    start, searched, made = plan_attempt(clnf, progress.search, number, _search_config(config))
+    settings = _search_config(clnf, config)
+    start, searched, made = clnf.search.plan(clnf.main.pdm, progress.search, number, settings)
     parameters = select(tracking, state.fit.parameters, start)
     return (
         eqx.tree_at(lambda f: f.parameters, state.fit, parameters),
@@ -170,11 +155,11 @@ def begin_attempt(
 
 
 def end_attempt(
-    clnf: CLNF, progress: Progress, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
+    clnf: AnyCLNF, progress: Progress, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
 ) -> tuple[Progress, Bool[Array, ""]]:
     """Takes the result of an attempt. Returns also whether the face detector is to run now."""
     tracking = number < 0
-    search = record_attempt(clnf, progress.search, number, fit, made & ~tracking)
+    search = clnf.search.record(progress.search, number, fit, made & ~tracking)
     followed = select(tracking & made, _record_tracking(progress.state, fit), progress.state)
     wanted = tracking & _detection_wanted(followed)
     detected = progress.detected | wanted
@@ -182,7 +167,7 @@ def end_attempt(
 
 
 def open_search(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     progress: Progress,
     gray: Gray,
     box: Box,
@@ -190,7 +175,7 @@ def open_search(
     found: Bool[Array, ""],
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
+    config: FitConfig | None,
 ) -> Progress:
     """Starts a search in a detected box, px; it makes no attempt where none was `found`.
 
@@ -198,19 +183,21 @@ def open_search(
         gray: luma, 0 to 255; may be padded beyond `size`.
         size: height and width of the picture, px.
     """
-    several = _search_config(config)
-    previous = progress.state.fit
-    fresh = start_search(clnf, gray, box, found, previous, size=size, config=several, points=points)
+    start = SearchStart(gray=gray, box=box, points=points, size=size)
+    previous, settings = progress.state.fit, _search_config(clnf, config)
+    fresh = start_search(clnf.search, clnf.main.pdm, start, found, previous, settings)
     return eqx.tree_at(lambda p: p.search, progress, fresh)
 
 
-def finish_frame(clnf: CLNF, before: TrackState, progress: Progress) -> tuple[TrackState, Tracked]:
+def finish_frame(
+    clnf: AnyCLNF, before: TrackState, progress: Progress
+) -> tuple[TrackState, Tracked]:
     """Ends a frame after the last attempt.
 
     Args:
         before: state before the frame.
     """
-    fit, accepted = search_result(clnf, progress.search)
+    fit, accepted = clnf.search.result(progress.search)
     searched = _accept(progress.state, fit, accepted, was_initialised=before.initialised)
     after, success = select(progress.search.active, searched, _count_failure(progress.state))
     return after, Tracked(fit=after.fit, success=success, detected=progress.detected)
@@ -260,35 +247,36 @@ def _accept(
 
 
 def track_box(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     state: TrackState,
     gray: Gray,
     box: Box,
     fresh: Bool[Array, ""],
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
+    config: FitConfig | None,
     points: FivePoints | None = None,
 ) -> TrackState:
     """Follows the face, or starts from `box` where `fresh`; never detects by itself.
 
-    Models of our own search in a fresh box, as `fit_landmarks` does with `points`.
+    Models whose search says so (`searches_given_boxes`) search in a fresh box, as `fit_landmarks`
+    does with `points`.
 
     Reference:
         Specification 01, B.5: the variant with a bounding box and a negative
         `reinit_video_every`, as for several faces.
     """
-    if clnf.reported is None:
+    if not clnf.search.searches_given_boxes():
         fit = _follow_box(clnf, state, gray, box, fresh, size=size, config=config)
     else:
-        several = _search_config(config)
+        settings, pdm = _search_config(clnf, config), clnf.main.pdm
+        points = jnp.zeros((5, 2), box.dtype) if points is None else points
 
-        def begin() -> Search:
-            return start_search(
-                clnf, gray, box, fresh, state.fit, size=size, config=several, points=points
-            )
+        def begin() -> SearchState:
+            start = SearchStart(gray=gray, box=box, points=points, size=size)
+            return start_search(clnf.search, pdm, start, fresh, state.fit, settings)
 
-        search = lax.cond(fresh, begin, lambda: no_search(clnf, state.fit, several))
+        search = lax.cond(fresh, begin, lambda: no_search(clnf.search, pdm, state.fit, settings))
         fit = _follow_or_search(clnf, state, gray, search, size=size, config=config)
     failures = jnp.where(fresh, -1, state.failures)
     return TrackState(
@@ -299,14 +287,14 @@ def track_box(
 
 
 def _follow_box(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     state: TrackState,
     gray: Gray,
     box: Box,
     fresh: Bool[Array, ""],
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
+    config: FitConfig | None,
 ) -> Fit:
     rotation = jnp.zeros(3, box.dtype)
     empty = empty_fit(clnf)
@@ -326,17 +314,17 @@ def _follow_box(
 
 
 def _follow_or_search(
-    clnf: CLNF,
+    clnf: AnyCLNF,
     state: TrackState,
     gray: Gray,
-    search: Search,
+    search: SearchState,
     *,
     size: Int[Array, "2"],
-    config: FitConfig,
+    config: FitConfig | None,
 ) -> Fit:
     """Follows the face unless there is a search to be made."""
     known = eqx.tree_at(lambda s: s.initialised, state, ~search.active)
     start = Progress(state=known, search=search, detected=jnp.zeros((), bool))
     progress = _run_attempts(clnf, start, gray, lambda p: p, size=size, config=config)
-    found, _ = search_result(clnf, progress.search)
+    found, _ = clnf.search.result(progress.search)
     return select(search.active, found, progress.state.fit)

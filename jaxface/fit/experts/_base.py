@@ -1,65 +1,71 @@
-"""Weights of the three kinds of patch expert: CCNF, SVR and CEN. One Module is one scale.
+"""The contract of patch experts: what scores the places around each landmark."""
 
-Support is 11x11 everywhere. Weights are indexed [row, col] of the patch, so a response is the
-plain correlation of the patch with them.
-"""
+import abc
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int
 
-SUPPORT = 11
+SUPPORT = 11  # px of the reference frame: side of what one place of a response map is scored from
 
 
-class Bank(eqx.Module):
-    """CCNF experts of one view, laid out for response maps of one size w; see `build_banks`."""
+class AbstractPatchExperts(eqx.Module):
+    """The experts of all landmarks and views at one scale.
 
-    strips: Float[Array, "n j i"]  # j = k r, i = 11 (r + 10), r rows at a time
-    sigma: Float[Array, "n s s"] | None  # s = w**2; None where the pixels are not coupled
-
-
-class CCNFExperts(eqx.Module):
-    """Continuous conditional neural field experts (Baltrusaitis 2014)."""
-
-    scale: float = eqx.field(static=True)  # px per mm of the reference frame
-    component_windows: tuple[int, ...] = eqx.field(static=True)  # windows with Sigma components
-    centres: Float[Array, "v 3"]  # pitch yaw roll, rad
-    visible: Bool[Array, "v n"]
-    weights: Float[Array, "v n k 11 11"]  # includes the neuron's norm; zeros where invisible
-    bias: Float[Array, "v n k"]
-    alpha: Float[Array, "v n k"]
-    beta: Float[Array, "v n b"]  # b = 3, or 0 where the files give no Sigma components
-    confidence: Float[Array, "v n"]  # 0 where invisible
-    banks: dict[int, tuple[Bank, ...]]  # by window and view; computed, see prepare_clnf
-
-
-class SVRExperts(eqx.Module):
-    """Linear SVR experts over two modalities: raw, then squared gradient magnitude."""
-
-    scale: float = eqx.field(static=True)
-    centres: Float[Array, "v 3"]
-    visible: Bool[Array, "v n"]
-    weights: Float[Array, "v n 2 11 11"]
-    scaling: Float[Array, "v n 2"]
-    bias: Float[Array, "v n 2"]
-    confidence: Float[Array, "v n 2"]
-
-
-class CENExperts(eqx.Module):
-    """Convolutional expert network patches; `e` own experts, the rest by mirroring.
-
-    Layer l maps `biases[l] + weights[l] @ x`; the first input is the constant 1, then the 121
-    pixels in column-major order.
+    A subclass is final and holds weights alone. The fit cuts an area of side `w + SUPPORT - 1`
+    out around each landmark, turned and scaled to the reference frame, picks the view whose
+    centre is nearest to the head's rotation, and asks for `responses`.
     """
 
-    scale: float = eqx.field(static=True)
-    activations: tuple[str, ...] = eqx.field(static=True)  # per layer: sigmoid, relu or none
-    centres: Float[Array, "v 3"]
-    visible: Bool[Array, "v n"]
-    expert: Int[Array, "v n"]  # row of the tables below; 0 where invisible
-    mirrored: Bool[Array, "v n"]  # run the expert on the flipped area and flip the map back
-    confidence: Float[Array, "v n"]
-    weights: tuple[Float[Array, "e out in"], ...]
-    biases: tuple[Float[Array, "e out"], ...]
+    scale: eqx.AbstractVar[float]  # static; px per mm of the reference frame
+    centres: eqx.AbstractVar[Float[Array, "v 3"]]  # pitch yaw roll of each view, rad
+    visible: eqx.AbstractVar[Bool[Array, "v n"]]  # landmarks that a view has experts for
+
+    @abc.abstractmethod
+    def prepare(self, windows: frozenset[int]) -> "AbstractPatchExperts":
+        """Experts laid out for response maps of these sizes; itself where nothing is to be done.
+
+        Runs on the host, once. What it gives must hold no weights whose edits would have no
+        effect; the experts that it was made from are kept and come back with `strip_clnf`.
+        """
+
+    @abc.abstractmethod
+    def laid_out(self) -> frozenset[int] | None:
+        """Sizes of response maps that they are laid out for; None where they serve all sizes."""
+
+    @abc.abstractmethod
+    def responses(
+        self, areas: Float[Array, "b n s s"], views: Int[Array, " b"]
+    ) -> Float[Array, "b n w w"]:
+        """Response maps of `b` faces, each in a view of its own; w = s - SUPPORT + 1.
+
+        `[i, row, column]` scores landmark i at (column - (w-1)/2, row - (w-1)/2) from the middle
+        of its area; higher is better, none is negative; zeros where it is invisible.
+
+        Args:
+            areas: 0 to 255.
+            views: rows of `centres`.
+        """
+
+    @abc.abstractmethod
+    def confidences(self, view: Int[Array, ""]) -> Float[Array, " n"]:
+        """How reliable each landmark's expert is in a view; weighs it in the fit."""
 
 
-PatchExperts = CCNFExperts | SVRExperts | CENExperts
+def response_maps(
+    experts: AbstractPatchExperts, areas: Float[Array, "n s s"], view: Int[Array, ""]
+) -> Float[Array, "n w w"]:
+    """Response maps of all landmarks of one face.
+
+    Args:
+        experts: of one scale.
+        areas: see `areas_of_interest`.
+        view: see `nearest_view`.
+    Returns:
+        See `AbstractPatchExperts.responses`. Derivatives by the areas and by the weights are
+        those of this function; `view` is chosen, not differentiated.
+    Raises:
+        ValueError: prepared experts were not prepared for maps of this size.
+    Reference:
+        Specification 02, C.4 to C.7.
+    """
+    return experts.responses(areas[None], view[None])[0]

@@ -1,28 +1,143 @@
 """Response maps of CCNF patch experts, for many faces at once.
 
-A map is a correlation of normalised patches with a few neurons, their sum, and a smoothing. No
-patch is ever cut out: rows of an area times a Toeplitz matrix of the neurons' weights give all
-positions of a row of the map at once, and the patches' means and norms are sliding sums.
+A map is a correlation of normalised patches with a few neurons, their sum, and a smoothing. The
+patches' means and norms are sliding sums; see `_ccnf_layout.py` for the products.
 """
 
 import functools
 import operator
 from collections.abc import Callable
-from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ._base import SUPPORT, Bank, CCNFExperts
+from ._base import SUPPORT, AbstractPatchExperts
+from ._ccnf_layout import Bank, Strips, build_banks, cut_strips, trace_bank
 
 _HIGHEST = lax.Precision.HIGHEST
-_STRIP = 3  # rows
 _MIN_ALPHA = np.float32(1e-4)  # weaker neurons are skipped
 # Sliding sums give a flat patch this share of its square sum at most; it then counts as flat.
 _FLAT = np.float32(2e-6)
+
+
+class CCNFExperts(AbstractPatchExperts):
+    """Continuous conditional neural field experts (Baltrusaitis 2014).
+
+    Weights are indexed [row, column] of the patch, so a response is the plain correlation of the
+    patch with them.
+    """
+
+    scale: float = eqx.field(static=True)
+    component_windows: tuple[int, ...] = eqx.field(static=True)  # windows with Sigma components
+    centres: Float[Array, "v 3"]
+    visible: Bool[Array, "v n"]
+    weights: Float[Array, "v n k 11 11"]  # includes the neuron's norm; zeros where invisible
+    bias: Float[Array, "v n k"]
+    alpha: Float[Array, "v n k"]
+    beta: Float[Array, "v n b"]  # b = 3, or 0 where the files give no Sigma components
+    confidence: Float[Array, "v n"]  # 0 where invisible
+
+    def prepare(self, windows: frozenset[int]) -> "PreparedCCNFExperts":
+        weights, alpha, beta, visible = (
+            np.asarray(array) for array in (self.weights, self.alpha, self.beta, self.visible)
+        )
+        return PreparedCCNFExperts(
+            scale=self.scale,
+            centres=self.centres,
+            visible=self.visible,
+            gain=jax.device_put(_gain(alpha)),
+            bias=self.bias,
+            confidence=self.confidence,
+            banks={
+                window: build_banks(
+                    weights, alpha, beta, visible, window, coupled=window in self.component_windows
+                )
+                for window in sorted(windows)
+            },
+        )
+
+    def laid_out(self) -> None:
+        return None
+
+    def responses(
+        self, areas: Float[Array, "b n s s"], views: Int[Array, " b"]
+    ) -> Float[Array, "b n w w"]:
+        """Lays the experts out in every call: `prepare` them unless their weights change."""
+        window = areas.shape[-1] - SUPPORT + 1
+        coupled = window in self.component_windows
+
+        def respond(face: tuple[Array, Array]) -> Float[Array, "n w w"]:
+            area, view = face
+            bank = trace_bank(
+                self.weights[view],
+                self.alpha[view],
+                self.beta[view],
+                self.visible[view],
+                window,
+                coupled=coupled,
+            )
+            gain = jnp.where(self.alpha > _MIN_ALPHA, 2 * self.alpha, 0)
+            shared = (self.visible, gain, self.bias)
+            return _responses(shared, (bank,), area[None], view[None])[0]
+
+        return lax.map(respond, (areas, views))
+
+    def confidences(self, view: Int[Array, ""]) -> Float[Array, " n"]:
+        return self.confidence[view]
+
+
+class PreparedCCNFExperts(AbstractPatchExperts):
+    """`CCNFExperts` laid out for some windows. It holds no weights that could be edited in vain."""
+
+    scale: float = eqx.field(static=True)
+    centres: Float[Array, "v 3"]
+    visible: Bool[Array, "v n"]
+    gain: Float[Array, "v n k"]  # of each neuron's output; 0 where it is skipped
+    bias: Float[Array, "v n k"]
+    confidence: Float[Array, "v n"]
+    banks: dict[int, tuple[Bank, ...]]  # by window and view
+
+    def prepare(self, windows: frozenset[int]) -> "PreparedCCNFExperts":
+        if windows <= self.banks.keys():
+            return self
+        raise ValueError(_unprepared(self.scale, sorted(windows), sorted(self.banks)))
+
+    def laid_out(self) -> frozenset[int]:
+        return frozenset(self.banks)
+
+    def responses(
+        self, areas: Float[Array, "b n s s"], views: Int[Array, " b"]
+    ) -> Float[Array, "b n w w"]:
+        """The experts of a view are applied to all faces in one product, and only if one needs
+        them.
+
+        Reference:
+            Baltrusaitis et al. 2014; specification 02, C.4.
+        """
+        window = areas.shape[-1] - SUPPORT + 1
+        if window not in self.banks:
+            raise ValueError(_unprepared(self.scale, [window], sorted(self.banks)))
+        shared = (self.visible, self.gain, self.bias)
+        return _responses(shared, self.banks[window], areas, views)
+
+    def confidences(self, view: Int[Array, ""]) -> Float[Array, " n"]:
+        return self.confidence[view]
+
+
+def _unprepared(scale: float, wanted: list[int], known: list[int]) -> str:
+    return (
+        f"patch experts at scale {scale} are not prepared for window "
+        f"{', '.join(map(str, wanted))}, only for {known}: call "
+        "jaxface.prepare_model(model, config) with the configuration that you fit with"
+    )
+
+
+def _gain(alpha: Float[np.ndarray, "v n k"]) -> Float[np.ndarray, "v n k"]:
+    return np.where(alpha > _MIN_ALPHA, 2 * alpha, np.zeros((), alpha.dtype))
 
 
 def normalise_patches(patches: Float[Array, "n 121 w w"]) -> Float[Array, "n 121 w w"]:
@@ -34,137 +149,30 @@ def normalise_patches(patches: Float[Array, "n 121 w w"]) -> Float[Array, "n 121
     return centred * lax.rsqrt(jnp.where(square == 0, 1, square))
 
 
-def sigma_components(window: int) -> Float[np.ndarray, "3 s s"]:
-    """The three matrices whose weighted sum couples the pixels of a response map.
-
-    Returns:
-        Graph Laplacians of the 4-neighbours and of the diagonal neighbours, and the signless
-        Laplacian of pairs 5 or 6 apart.
-    Reference:
-        Specification 02, A.5.
-    """
-    index = np.arange(window * window)
-    dr = np.abs(index[:, None] // window - index[None] // window)
-    dc = np.abs(index[:, None] % window - index[None] % window)
-    near = (dr + dc == 1) * -1.0
-    diagonal = ((dr == 1) & (dc == 1)) * -1.0
-    far_pairs = [(0, 5), (0, 6), (5, 0), (6, 0), (5, 5), (6, 6)]
-    far = sum(((dr == r) & (dc == c)) * 1.0 for r, c in far_pairs)
-    return np.stack([m + np.diag(np.abs(m).sum(1)) for m in (near, diagonal, far)])
-
-
-def build_banks(experts: CCNFExperts, window: int) -> tuple[Bank, ...]:
-    """Lays out the experts of each view for response maps of one size; runs on the host."""
-    # NumPy throughout: every small operation of JAX would be compiled.
-    weights, visible = np.asarray(experts.weights), np.asarray(experts.visible)
-    alpha = np.asarray(experts.alpha, np.float64).sum(-1)
-    beta = np.asarray(experts.beta, np.float64)
-    coupled = window in experts.component_windows
-    return tuple(
-        Bank(
-            strips=jax.device_put(_toeplitz(weights[view], window)),
-            sigma=jax.device_put(_sigma(*inputs, window)) if coupled else None,
-        )
-        for view, inputs in enumerate(zip(visible, alpha, beta, strict=True))
-    )
-
-
-class Strips(NamedTuple):
-    """How a response map is cut into strips of rows that one product computes together.
-
-    A strip of few rows reads the weights of few copies of the neurons: those of a whole map would
-    not stay in the processor's cache, and reading them would take longer than the products.
-    """
-
-    rows: int  # of the map per strip
-    starts: tuple[int, ...]  # first row of each; the last one may overlap
-
-    @property
-    def order(self) -> Int[np.ndarray, "g r"]:
-        """Row of the map by strip and row of the strip."""
-        return np.array(self.starts)[:, None] + np.arange(self.rows)
-
-
-def cut_strips(window: int) -> Strips:
-    """Strips of at most three rows."""
-    count = -(-window // _STRIP)
-    rows = -(-window // count)
-    starts = [*range(0, window - rows, rows), window - rows]
-    return Strips(rows, tuple(starts))
-
-
-def _toeplitz(weights: Float[np.ndarray, "n k 11 11"], window: int) -> np.ndarray:
-    """Matrices that take the rows of a strip's area to the strip's rows of each neuron's map.
-
-    Patches have no mean, so the weights need none either; without it the mean of the image
-    cancels before it is rounded.
-    """
-    count, neurons = weights.shape[:2]
-    rows = cut_strips(window).rows
-    centred = weights - weights.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
-    matrices = np.zeros((count, neurons, rows, rows + SUPPORT - 1, SUPPORT), np.float32)
-    for row in range(rows):
-        matrices[:, :, row, row : row + SUPPORT] = centred
-    return matrices.reshape(count, neurons * rows, -1)
-
-
-def _sigma(
-    visible: Bool[np.ndarray, " n"],
-    alpha: Float[np.ndarray, " n"],
-    beta: Float[np.ndarray, "n 3"],
-    window: int,
-) -> Float[np.ndarray, "n s s"]:
-    """Covariances that smooth raw maps, in float64 and rounded once (specification 02, C.4).
-
-    Args:
-        alpha: sum over the neurons.
-    """
-    size = window * window
-    precision = alpha[visible, None, None] * np.eye(size)
-    precision += np.tensordot(beta[visible], sigma_components(window), 1)
-    sigma = np.zeros((len(visible), size, size), np.float32)
-    sigma[visible] = np.linalg.inv(2 * precision)
-    return sigma
-
-
-def ccnf_responses(
-    experts: CCNFExperts, areas: Float[Array, "b n s s"], views: Int[Array, " b"]
+def _responses(
+    shared: tuple[Bool[Array, "v n"], Float[Array, "v n k"], Float[Array, "v n k"]],
+    banks: tuple[Bank, ...],
+    areas: Float[Array, "b n s s"],
+    views: Int[Array, " b"],
 ) -> Float[Array, "b n w w"]:
     """Response maps of several faces; zeros where a landmark is invisible.
 
-    The experts of a view are applied to all faces in one product, and only if one needs them.
-
     Args:
+        shared: visible landmarks, gains and biases of all views.
+        banks: of each view; or of the one view that all faces are in.
         areas: areas of interest, 0 to 255.
-        views: view of each face.
-    Raises:
-        ValueError: the model was not prepared for this window.
-    Reference:
-        Baltrusaitis et al. 2014; specification 02, C.4.
     """
+    visible, gain, bias = (table[views] for table in shared)
     window = areas.shape[-1] - SUPPORT + 1
-    if window not in experts.banks:
-        raise ValueError(
-            f"patch experts at scale {experts.scale} are not prepared for window {window}, "
-            f"only for {sorted(experts.banks)}: call jaxface.prepare_model(model, config) with "
-            "the configuration that you fit with"
-        )
-    banks = experts.banks[window]
     strips = cut_strips(window)
     landmarks_first = areas.transpose(1, 0, 2, 3)
     centred = landmarks_first - jnp.mean(landmarks_first, axis=(2, 3), keepdims=True)
     columns = _stack_windows(centred, strips)
     products = _by_view(banks, views, columns, lambda bank, x: _product(bank.strips, x))
-    raw = _join_strips(
-        _add_neurons(experts, views, products, _inverse_norms(centred, strips)), strips
-    )
-    if banks[0].sigma is None:
-        total = jnp.sum(experts.alpha[views].swapaxes(0, 1), axis=-1)
-        smooth = raw / (2 * jnp.where(total == 0, 1, total))[:, None]
-    else:
-        smooth = _by_view(banks, views, raw, _smooth)
+    raw = _join_strips(_add_neurons(gain, bias, products, _inverse_norms(centred, strips)), strips)
+    smooth = _by_view(banks, views, raw, _smooth)
     smooth = smooth - jnp.minimum(jnp.min(smooth, axis=1, keepdims=True), 0)
-    smooth = jnp.where(experts.visible[views].T[:, None], smooth, 0)
+    smooth = jnp.where(visible.T[:, None], smooth, 0)
     return smooth.reshape(-1, window, window, len(views)).transpose(3, 0, 1, 2)
 
 
@@ -189,19 +197,18 @@ def _product(matrices: Float[Array, "n j i"], x: Float[Array, "n i *m"]) -> Floa
 
 
 def _add_neurons(
-    experts: CCNFExperts,
-    views: Int[Array, " b"],
+    gain: Float[Array, "b n k"],
+    bias: Float[Array, "b n k"],
     products: Float[Array, "n j b g c"],
     norms: tuple[Float[Array, "n r b g c"], Bool[Array, "n r b g c"]],
 ) -> Float[Array, "n r b g c"]:
     """Sums of the neurons' outputs, written out: XLA makes them one loop over vectors."""
     inverse, flat = norms
-    alpha, bias = (table[views].transpose(1, 2, 0) for table in (experts.alpha, experts.bias))
-    by_neuron = products.reshape(*alpha.shape[:2], *inverse.shape[1:])
-    weights = 2 * jnp.where(alpha > _MIN_ALPHA, alpha, 0)
+    gain, bias = gain.transpose(1, 2, 0), bias.transpose(1, 2, 0)
+    by_neuron = products.reshape(*gain.shape[:2], *inverse.shape[1:])
     fired = []
-    for neuron in range(alpha.shape[1]):
-        weight, offset = (t[:, neuron, None, :, None, None] for t in (weights, bias))
+    for neuron in range(gain.shape[1]):
+        weight, offset = (t[:, neuron, None, :, None, None] for t in (gain, bias))
         matched = jnp.where(flat, 0, by_neuron[:, neuron] * inverse)
         fired.append(weight * jax.nn.sigmoid(matched + offset))
     return functools.reduce(operator.add, fired)
@@ -215,8 +222,10 @@ def _join_strips(raw: Float[Array, "n r b g c"], strips: Strips) -> Float[Array,
 
 
 def _smooth(bank: Bank, maps: Float[Array, "n p b"]) -> Float[Array, "n p b"]:
-    assert bank.sigma is not None  # all views of a window are alike
-    return _product(bank.sigma, maps)
+    if bank.sigma is not None:
+        return _product(bank.sigma, maps)
+    assert bank.total is not None  # one of the two is there
+    return maps / (2 * jnp.where(bank.total == 0, 1, bank.total))[:, None, None]
 
 
 def _by_view(

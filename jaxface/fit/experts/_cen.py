@@ -1,14 +1,48 @@
 """Response maps of convolutional expert network patches (CE-CLM)."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ...ops import extract_patches
-from ._base import SUPPORT, CENExperts
+from ._base import SUPPORT, AbstractPatchExperts
 from ._ccnf import normalise_patches
+
+
+class CENExperts(AbstractPatchExperts):
+    """Convolutional expert network patches; `e` experts of their own, the rest by mirroring.
+
+    Layer l maps `biases[l] + weights[l] @ x`; the first input is the constant 1, then the 121
+    pixels in column-major order.
+    """
+
+    scale: float = eqx.field(static=True)
+    activations: tuple[str, ...] = eqx.field(static=True)  # per layer: sigmoid, relu or none
+    centres: Float[Array, "v 3"]
+    visible: Bool[Array, "v n"]
+    expert: Int[Array, "v n"]  # row of the tables below; 0 where invisible
+    mirrored: Bool[Array, "v n"]  # run the expert on the flipped area and flip the map back
+    confidence: Float[Array, "v n"]
+    weights: tuple[Float[Array, "e out in"], ...]
+    biases: tuple[Float[Array, "e out"], ...]
+
+    def prepare(self, windows: frozenset[int]) -> "CENExperts":
+        return self
+
+    def laid_out(self) -> None:
+        return None
+
+    def responses(
+        self, areas: Float[Array, "b n s s"], views: Int[Array, " b"]
+    ) -> Float[Array, "b n w w"]:
+        # One face after the other: the networks are too large to gather for all at once.
+        return lax.map(lambda face: cen_responses(self, *face), (areas, views))
+
+    def confidences(self, view: Int[Array, ""]) -> Float[Array, " n"]:
+        return self.confidence[view]
 
 
 def _odd_positions(window: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,45 @@
 """Response maps of linear SVR patch experts (CLM)."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ...ops import extract_patches
-from ._base import SUPPORT, SVRExperts
+from ._base import SUPPORT, AbstractPatchExperts
 
 _MIN_VARIANCE = np.float32(2.220446049250313e-16)
+
+
+class SVRExperts(AbstractPatchExperts):
+    """Linear SVR experts over two modalities: raw, then squared gradient magnitude.
+
+    Weights are indexed [row, column] of the patch.
+    """
+
+    scale: float = eqx.field(static=True)
+    centres: Float[Array, "v 3"]
+    visible: Bool[Array, "v n"]
+    weights: Float[Array, "v n 2 11 11"]
+    scaling: Float[Array, "v n 2"]
+    bias: Float[Array, "v n 2"]
+    confidence: Float[Array, "v n 2"]
+
+    def prepare(self, windows: frozenset[int]) -> "SVRExperts":
+        return self
+
+    def laid_out(self) -> None:
+        return None
+
+    def responses(
+        self, areas: Float[Array, "b n s s"], views: Int[Array, " b"]
+    ) -> Float[Array, "b n w w"]:
+        return jax.vmap(lambda area, view: svr_responses(self, area, view))(areas, views)
+
+    def confidences(self, view: Int[Array, ""]) -> Float[Array, " n"]:
+        return jnp.sum(self.confidence[view], axis=-1)
 
 
 def svr_responses(

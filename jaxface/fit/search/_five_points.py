@@ -10,7 +10,7 @@ from ...ops import euler_to_matrix, matrix_to_euler, small_product, solve_spd
 from ...types import FivePoints, PDMParameters
 from .._pdm import PDM, project, rigid_jacobian, update_parameters
 
-_LEFT_EYE, _RIGHT_EYE, _SINGLE = slice(36, 42), slice(42, 48), (30, 48, 54)
+PointGroups = tuple[tuple[int, ...], ...]  # landmarks whose mean each of the five points is
 _NOISE = np.float32(6)  # mm: of a point, that of an unknown shape included
 _SPREAD = np.radians([15, 35]).astype(np.float32)  # of the pitch and the yaw of heads, rad
 _LIMIT = np.radians([30, 60, 30]).astype(np.float32)  # of the angles that are believed
@@ -19,10 +19,13 @@ _SMALLEST = np.float32(0.005)  # px per mm: a face of a single pixel, in which n
 _TINY = np.float32(1e-6)
 
 
-def five_points(landmarks: Float[Array, "68 d"]) -> Float[Array, "5 d"]:
-    """Middle of each eye, tip of the nose, corners of the mouth, as detectors give them."""
-    eyes = [jnp.mean(landmarks[part], axis=0) for part in (_LEFT_EYE, _RIGHT_EYE)]
-    return jnp.stack([*eyes, *(landmarks[i] for i in _SINGLE)])
+def five_points(landmarks: Float[Array, "n d"], groups: PointGroups) -> Float[Array, "5 d"]:
+    """Middle of each eye, tip of the nose, corners of the mouth, as detectors give them.
+
+    Args:
+        groups: see `LandmarkScheme.five_points`.
+    """
+    return jnp.stack([jnp.mean(landmarks[np.array(group)], axis=0) for group in groups])
 
 
 def are_apart(points: FivePoints) -> Bool[Array, ""]:
@@ -37,19 +40,19 @@ def tilt_head(tilt: Float[Array, "3 3"], rotation: Float[Array, "3"]) -> Float[A
 
 
 def rotations_from_points(
-    pdm: PDM, points: FivePoints, yaws: Float[Array, " y"]
+    pdm: PDM, groups: PointGroups, points: FivePoints, yaws: Float[Array, " y"]
 ) -> Float[Array, "h 3"]:
     """Head rotations that five points suggest.
 
     Args:
-        pdm: of the 68 landmarks.
+        groups: landmarks whose means the five points are.
         points: px; see `five_points`. Points that are not a face's, as those that coincide, give
             an upright head.
         yaws: rad; of heads that are tilted as the points are.
     Returns:
         Euler angles: the likeliest rotation, then one for each yaw.
     """
-    shape = five_points(pdm.mean_shape)
+    shape = five_points(pdm.mean_shape, groups)
     shape = shape - jnp.mean(shape, axis=0)
     upright, tilt = _upright(shape, points)
     likeliest = jnp.clip(_turn(shape, upright), -_LIMIT, _LIMIT)
@@ -106,16 +109,17 @@ def _turn(shape: Float[Array, "5 3"], points: Float[Array, "5 2"]) -> Float[Arra
 
 
 def parameters_from_points(
-    pdm: PDM, points: FivePoints, rotation: Float[Array, "3"]
+    pdm: PDM, groups: PointGroups, points: FivePoints, rotation: Float[Array, "3"]
 ) -> PDMParameters:
     """Parameters of the mean shape, turned by `rotation`, whose five points are nearest.
 
     Args:
+        groups: landmarks whose means the five points are.
         points: px; those that coincide give a face of a single pixel.
         rotation: Euler angles, rad.
     """
     points = jnp.where(are_apart(points), points, 0)
-    turned = small_product(five_points(pdm.mean_shape), euler_to_matrix(rotation)[:2].T)
+    turned = small_product(five_points(pdm.mean_shape, groups), euler_to_matrix(rotation)[:2].T)
     middle, target = jnp.mean(turned, axis=0), jnp.mean(points, axis=0)
     centred = turned - middle
     scale = jnp.sum(centred * (points - target)) / jnp.sum(centred**2)

@@ -4,33 +4,26 @@ import functools
 import operator
 from collections.abc import Iterable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from ...ops import select, small_product
 from ...types import PDMParameters
-from .._config import ScaleConfig
 from .._pdm import PDM, clamp_local, update_parameters
+from ._base import (
+    ResponseFrame,
+    ScaleConfig,
+    Solution,
+    mean_log_likelihood,
+    positions_of_rows,
+)
 from ._normal_equations import full_step, lay_out_modes, pose_step, project_rows
 
-_HIGHEST = lax.Precision.HIGHEST
 _GRID = np.float32(0.1)  # the kernel's centre is rounded to this, in response pixels
 _STILL = np.float32(0.01)  # px over all landmarks: no further step
-
-
-class ResponseFrame(eqx.Module):
-    """Response maps with the geometry that they were computed in."""
-
-    responses: Float[Array, "n w w"]
-    landmarks: Float[Array, "n 2"]  # px; centres of the maps
-    to_reference: Float[Array, "2 2"]
-    to_image: Float[Array, "2 2"]
-    visible: Bool[Array, " n"]
-    confidence: Float[Array, " n"]
 
 
 def mean_shift(
@@ -75,15 +68,6 @@ def _sum(terms: Iterable[Array]) -> Array:
     return functools.reduce(operator.add, terms)
 
 
-def landmark_likelihoods(
-    responses: Float[Array, "n w w"], positions: Float[Array, "n 2"], sigma: float
-) -> Float[Array, " n"]:
-    """Response maps under a Gaussian at each position (specification 02, D.3)."""
-    cells = np.arange(responses.shape[-1], dtype=np.float32)
-    kernels = jnp.exp(np.float32(-0.5 / sigma**2) * (positions[..., None] - cells) ** 2)
-    return jnp.einsum("nyx,nx,ny->n", responses, kernels[:, 0], kernels[:, 1], precision=_HIGHEST)
-
-
 def nu_rlms(
     pdm: PDM,
     frame: ResponseFrame,
@@ -107,6 +91,18 @@ def nu_rlms(
     """
     passes, likelihood = run_passes(pdm, frame, parameters, config=config, rigid=(rigid,))
     return passes[0], likelihood
+
+
+def solve_nu_rlms(
+    pdm: PDM, frame: ResponseFrame, parameters: PDMParameters, settings: ScaleConfig
+) -> Solution:
+    """NU-RLMS as a `Solver`: the pose alone, then pose and shape.
+
+    Reference:
+        Baltrusaitis et al. 2013; specification 02, D.2 and D.3.
+    """
+    passes, likelihood = run_passes(pdm, frame, parameters, config=settings, rigid=(True, False))
+    return Solution(parameters=passes[1], likelihood=likelihood, pose_scale=passes[0].scale)
 
 
 def run_passes(
@@ -139,7 +135,7 @@ def run_passes(
         landmarks = project_rows(shape, parameters)
         moved = jnp.sum((landmarks - previous) ** 2)
         done = ~first & (done | (moved < _STILL**2))
-        positions = _positions(frame, landmarks - base)
+        positions = positions_of_rows(frame, landmarks - base)
         shift = small_product(frame.to_image, _shift_rows(maps, positions, config.sigma))
         shift = jnp.where(frame.visible, shift, 0)
         delta = lax.cond(
@@ -160,19 +156,4 @@ def run_passes(
     carry, trail = lax.scan(step, start, kinds)
     ends = range(steps - 1, steps * len(rigid), steps)
     reached = [jax.tree.map(lambda leaf, end=end: leaf[end], trail) for end in ends]
-    return reached, _mean_log_likelihood(frame, carry[2].T, config.sigma)
-
-
-def _positions(frame: ResponseFrame, offsets: Float[Array, "2 n"]) -> Float[Array, "2 n"]:
-    """Places in the response maps, (column, row), of offsets from their centres in px."""
-    half = np.float32((frame.responses.shape[-1] - 1) // 2)
-    return small_product(frame.to_reference, offsets) + half
-
-
-def _mean_log_likelihood(
-    frame: ResponseFrame, positions: Float[Array, "n 2"], sigma: float
-) -> Float[Array, ""]:
-    each = landmark_likelihoods(frame.responses, positions, sigma)
-    logs = jnp.where(frame.visible, jnp.log(each + np.float32(1e-8)), 0)
-    count = jnp.sum(frame.visible).astype(logs.dtype)
-    return jnp.sum(logs) / jnp.maximum(count, 1)
+    return reached, mean_log_likelihood(frame, carry[2].T, config.sigma)

@@ -18,7 +18,7 @@ _FLOAT = (5, 6)
 
 
 def read_ccnf(source: Source, path: PurePosixPath, landmarks: int) -> CCNFExperts:
-    """Reads one scale of CCNF experts; `banks` is left empty.
+    """Reads one scale of CCNF experts.
 
     Raises:
         ModelFileError: the file is missing or damaged.
@@ -53,7 +53,6 @@ def read_ccnf(source: Source, path: PurePosixPath, landmarks: int) -> CCNFExpert
         alpha=stack("alpha"),
         beta=stack("beta").reshape(*grid, count),
         confidence=stack("confidence").reshape(grid),
-        banks={},
     )
 
 

@@ -1,13 +1,26 @@
 """Reads a landmark model through its main file and sub-files (specification 02, A.1 and A.2)."""
 
+import dataclasses
 from pathlib import PurePosixPath
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32
 
-from ...fit import CLNF, PDM, EarlyTermination, LandmarkModel, Part, PartConfig, PatchExperts
+from ...fit import (
+    CLNF,
+    OPENFACE_FIT,
+    OPENFACE_WILD_FIT,
+    PDM,
+    AbstractPatchExperts,
+    LandmarkModel,
+    OneRound,
+    Part,
+    PartConfig,
+    TwoRounds,
+    ceclm_settings,
+)
+from ...types import MULTI_PIE_68
 from ._experts import read_ccnf, read_cen, read_svr
 from ._matrices import Array, TextReader, fail
 from ._networks import read_validator
@@ -37,19 +50,26 @@ def read_clnf(source: Source, main_file: str) -> CLNF:
     """
     path = LANDMARK / main_file
     directives = read_directives(source, path)
-    model, early = _read_landmark_model(source, _only(source, path, directives, "LandmarkDetector"))
+    model, search = _read_landmark_model(
+        source, _only(source, path, directives, "LandmarkDetector")
+    )
     parts = [
         _read_part(source, path, words, model)
         for word, words in directives
         if word == "LandmarkDetector_part"
     ]
     validator = _only(source, path, directives, "DetectionValidator")
+    settings = OPENFACE_FIT, OPENFACE_WILD_FIT
+    if isinstance(search, TwoRounds):
+        settings = tuple(ceclm_settings(config) for config in settings)
     return CLNF(
         main=model,
         parts=tuple(parts),
         validator=read_validator(source, validator),
-        early_termination=early,
-        triangles=_read_triangles(source),
+        search=search,
+        scheme=dataclasses.replace(MULTI_PIE_68, triangles=_read_triangles(source)),
+        config=settings[0],
+        wild=settings[1],
     )
 
 
@@ -74,7 +94,7 @@ def _only(source: Source, path: PurePosixPath, directives: Directives, name: str
 
 def _read_landmark_model(
     source: Source, path: PurePosixPath
-) -> tuple[LandmarkModel, EarlyTermination | None]:
+) -> tuple[LandmarkModel, OneRound | TwoRounds]:
     directives = read_directives(source, path)
     pdm = read_pdm(source, _only(source, path, directives, "PDM"))
     landmarks = len(pdm.mean_shape)
@@ -86,11 +106,11 @@ def _read_landmark_model(
     if not present:
         raise fail(source.locate(path), f"expected patch experts, one of {sorted(_EXPERTS)}")
     experts = tuple(_EXPERTS[present[-1]](source, file, landmarks) for file in files[present[-1]])
-    early = None
+    search = OneRound()
     if any(word == "EarlyTermination" for word, _ in directives):
         file = _only(source, path, directives, "EarlyTermination")
-        early = _read_early_termination(source, file, experts[0])
-    return LandmarkModel(pdm=pdm, experts=experts), early
+        search = _read_early_termination(source, file, experts[0])
+    return LandmarkModel(pdm=pdm, experts=experts), search
 
 
 def read_pdm(source: Source, path: PurePosixPath) -> PDM:
@@ -123,14 +143,14 @@ def _by_point(planar: Array) -> Float32[Array, "m n 3"]:
 
 
 def _read_early_termination(
-    source: Source, path: PurePosixPath, experts: PatchExperts
-) -> EarlyTermination:
+    source: Source, path: PurePosixPath, experts: AbstractPatchExperts
+) -> TwoRounds:
     reader = TextReader(*source.read(path))
     views = len(experts.centres)
     rows = reader.numbers(3 * views, f"weights, biases and cut-offs of {views} views")
     reader.finish()
     weights, biases, cutoffs = jnp.asarray(rows.astype(np.float32).reshape(3, views))
-    return EarlyTermination(weights=weights, biases=biases, cutoffs=cutoffs)
+    return TwoRounds(weights=weights, biases=biases, cutoffs=cutoffs)
 
 
 def _read_part(source: Source, main: PurePosixPath, words: list[str], model: LandmarkModel) -> Part:
@@ -160,11 +180,11 @@ def _read_part(source: Source, main: PurePosixPath, words: list[str], model: Lan
     )
 
 
-def _read_triangles(source: Source) -> Int32[jax.Array, "t 3"]:
+def _read_triangles(source: Source) -> tuple[tuple[int, int, int], ...]:
     """Reads the triangulation of the 68 landmarks that face analysis uses."""
     reader = TextReader(*source.read(AU / "tris_68_full.txt"))
     triangles = reader.matrix("triangles", types=(4,), shape=(None, 3))
     reader.finish()
     if triangles.size == 0 or triangles.min() < 0 or triangles.max() >= 68:
         raise fail(reader.path, "triangles: expected landmark indices from 0 to 67")
-    return jnp.asarray(triangles.astype(np.int32))
+    return tuple((int(a), int(b), int(c)) for a, b, c in triangles)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
 
 from ...detect import MTCNN, OPENFACE_FRAME, Conv, Dense, MaxPool, Net, PReLU
-from ...fit import Validator
+from ...fit import FaceWarp, Validator
 from ._matrices import Array, BinaryReader, Reader, fail
 from ._source import LANDMARK, Source
 
@@ -139,16 +139,18 @@ def read_validator(source: Source, path: PurePosixPath) -> Validator:
 
     return Validator(
         layers=layers,
-        centres=jnp.asarray(np.stack(centres)),
-        mean=stack("mean"),
-        std=stack("std"),
-        mask=stack("mask"),
-        min_x=stack("min_x"),
-        min_y=stack("min_y"),
-        triangles=stack_padded("triangles"),
-        triangle_id=stack("triangle_id"),
-        alpha=stack_padded("alpha"),
-        beta=stack_padded("beta"),
+        warp=FaceWarp(
+            centres=jnp.asarray(np.stack(centres)),
+            mean=stack("mean"),
+            std=stack("std"),
+            mask=stack("mask"),
+            min_x=stack("min_x"),
+            min_y=stack("min_y"),
+            triangles=stack_padded("triangles"),
+            triangle_id=stack("triangle_id"),
+            alpha=stack_padded("alpha"),
+            beta=stack_padded("beta"),
+        ),
         weights=stack_layers("weights"),
         biases=stack_layers("biases"),
     )

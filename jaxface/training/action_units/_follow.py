@@ -16,6 +16,7 @@ from ...fit import (
     CLNF,
     FitConfig,
     Phase,
+    PreparedCLNF,
     empty_fit,
     fit_config,
     fit_pdm_to_landmarks,
@@ -79,7 +80,7 @@ class Follower:
 
 @eqx.filter_jit
 def _follow(
-    clnf: CLNF,
+    clnf: PreparedCLNF,
     images: UInt8[Array, "k h w 3"],
     landmarks: Float[Array, "k 68 2"],
     noise: Float[Array, "k 6"],

@@ -157,7 +157,7 @@ def assemble_analyser(
             "left out": sorted(set(units) - set(kept)),
             "people held out": measure_units(units, test, dynamic=dynamic),
         }
-    return FaceAnalyser(pdm=pdm, **packed), figures
+    return FaceAnalyser(pdm=pdm, video=packed["video"], image=packed["image"]), figures
 
 
 def measure_units(

@@ -279,5 +279,4 @@ def assemble(scale: float, trained: list[TrainedView]) -> CCNFExperts:
         alpha=alphas,
         beta=jnp.zeros((*visible.shape, 0), jnp.float32),
         confidence=jnp.asarray(trust, jnp.float32),
-        banks={},
     )

@@ -170,7 +170,6 @@ def _as_experts(experts: Experts, scale: float, squared: np.ndarray) -> CCNFExpe
         alpha=alpha,
         beta=jnp.zeros((1, POINTS, 0), jnp.float32),
         confidence=jnp.asarray(trust / trust.sum() * visible.sum(), jnp.float32),
-        banks={},
     )
 
 

@@ -16,14 +16,16 @@ from ...fit import (
     CCNFExperts,
     FitConfig,
     LandmarkModel,
+    OneRound,
     Phase,
+    PreparedCLNF,
     Validator,
     empty_fit,
     parameters_from_box,
     prepare_clnf,
     refine_fit,
 )
-from ...types import PDMParameters
+from ...types import MULTI_PIE_68, PDMParameters
 from ._expert_data import Source
 from ._measure_fit import jittered_boxes
 from ._starts import Starts
@@ -52,14 +54,15 @@ def fitted_starts(
         main=LandmarkModel(pdm, experts),
         parts=(),
         validator=blank,
-        early_termination=None,
-        triangles=blank.triangles[0],
+        search=OneRound(),
+        scheme=MULTI_PIE_68,
+        config=_CONFIG,
     )
-    clnf = prepare_clnf(clnf, _CONFIG)
+    prepared = prepare_clnf(clnf)
     boxes = jittered_boxes(source.pictures.landmarks[rows], rng)
     turns = np.radians(np.array(_STARTS, np.float32)[rng.integers(len(_STARTS), size=len(rows))])
     found = [
-        jax.tree.map(np.asarray, _fit(clnf, jnp.asarray(source.pictures.gray[row]), box, turn))
+        jax.tree.map(np.asarray, _fit(prepared, jnp.asarray(source.pictures.gray[row]), box, turn))
         for row, box, turn in zip(rows, boxes, turns, strict=True)
     ]
     together: PDMParameters = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
@@ -67,7 +70,7 @@ def fitted_starts(
 
 
 @eqx.filter_jit
-def _fit(clnf: CLNF, gray: Array, box: Array, turn: Array) -> PDMParameters:
+def _fit(clnf: PreparedCLNF, gray: Array, box: Array, turn: Array) -> PDMParameters:
     first = eqx.tree_at(
         lambda fit: fit.parameters,
         empty_fit(clnf),

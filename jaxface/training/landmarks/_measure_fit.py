@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ...fit import CLNF, FitConfig, fit_landmarks
+from ...fit import AnyCLNF, fit_landmarks
 from ...types import Fit
 from ..data import HeadModel, as_reported, euler_to_matrix, matrix_to_euler, picture_offsets
 from ..render import Pictures, Sampler
@@ -112,21 +112,23 @@ def jittered_boxes(
 
 
 @eqx.filter_jit
-def _fit(clnf: CLNF, gray: Float[Array, "h w"], box: Array, size: Array, config: FitConfig) -> Fit:
-    return fit_landmarks(clnf, gray, box, size=size, config=config)
+def _fit(clnf: AnyCLNF, gray: Float[Array, "h w"], box: Array, size: Array) -> Fit:
+    return fit_landmarks(clnf, gray, box, size=size)
 
 
-def fit_faces(clnf: CLNF, faces: FaceSet, boxes: np.ndarray, config: FitConfig) -> Fit:
-    """Fits all faces, one by one; leaves are NumPy arrays with a leading axis.
+def fit_faces(clnf: AnyCLNF, faces: FaceSet, boxes: np.ndarray) -> Fit:
+    """Fits all faces, one by one, with the model's own settings.
 
     Args:
-        clnf: prepared for `config`.
+        clnf: prepared, or it takes long.
         boxes: (f, 4) px.
+    Returns:
+        Leaves are NumPy arrays with a leading axis.
     """
     fits = [
         jax.tree.map(
             np.asarray,
-            _fit(clnf, jnp.asarray(gray, jnp.float32), jnp.asarray(box), jnp.asarray(size), config),
+            _fit(clnf, jnp.asarray(gray, jnp.float32), jnp.asarray(box), jnp.asarray(size)),
         )
         for gray, box, size in zip(faces.gray, boxes, faces.size, strict=True)
     ]

@@ -15,7 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from ...fit import PDM, Validator, normalise_face, run_validator, shape_2d, warp_to_mean_shape
+from ...fit import (
+    PDM,
+    FaceWarp,
+    Validator,
+    normalise_face,
+    run_validator,
+    shape_2d,
+    warp_to_mean_shape,
+)
 from ...ops import pad_border
 from ...types import PDMParameters
 from ..loop import digest, fingerprint, load_state, save_state
@@ -119,16 +127,18 @@ def build_validator(frames: FaceFrames, net: Net, mean: np.ndarray, std: np.ndar
     zeros = jnp.zeros(len(YAWS), jnp.float32)
     return Validator(
         layers=LAYERS,
-        centres=jnp.asarray(angles),
-        mean=spread(mean, 0.0),
-        std=spread(std, 1.0),
-        mask=jnp.asarray(mask),
-        min_x=zeros,
-        min_y=zeros,
-        triangles=jnp.asarray(frames.triangles),
-        triangle_id=jnp.asarray(frames.triangle_id),
-        alpha=jnp.asarray(frames.alpha),
-        beta=jnp.asarray(frames.beta),
+        warp=FaceWarp(
+            centres=jnp.asarray(angles),
+            mean=spread(mean, 0.0),
+            std=spread(std, 1.0),
+            mask=jnp.asarray(mask),
+            min_x=zeros,
+            min_y=zeros,
+            triangles=jnp.asarray(frames.triangles),
+            triangle_id=jnp.asarray(frames.triangle_id),
+            alpha=jnp.asarray(frames.alpha),
+            beta=jnp.asarray(frames.beta),
+        ),
         weights=tuple(jnp.stack(layer) for layer in zip(*(n.weights for n in nets), strict=True)),
         biases=tuple(jnp.stack(layer) for layer in zip(*(n.biases for n in nets), strict=True)),
     )
@@ -156,10 +166,10 @@ def _warp(
 ) -> tuple[Float[Array, "c 60 60"], Int[Array, " c"], Float[Array, "c n 2"]]:
     def one(gray, start):
         landmarks = shape_2d(pdm, start)
-        frame = jnp.argmin(jnp.sum((validator.centres - start.rotation) ** 2, axis=-1))
+        frame = jnp.argmin(jnp.sum((validator.warp.centres - start.rotation) ** 2, axis=-1))
         size = jnp.asarray(gray.shape)
         return (
-            *warp_to_mean_shape(validator, pad_border(gray), landmarks, frame, size=size)[:1],
+            *warp_to_mean_shape(validator.warp, pad_border(gray), landmarks, frame, size=size)[:1],
             frame,
             landmarks,
         )
@@ -252,7 +262,7 @@ def face_statistics(blank: Validator, warped: WarpedFaces) -> tuple[np.ndarray, 
 
 @eqx.filter_jit
 def _normalise(validator: Validator, faces: Array, frames: Array) -> Array:
-    return jax.vmap(lambda face, frame: normalise_face(validator, face, frame))(faces, frames)
+    return jax.vmap(lambda face, frame: normalise_face(validator.warp, face, frame))(faces, frames)
 
 
 def _standardised(validator: Validator, faces: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -17,23 +17,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ...models import Model, ModelInfo
-from ...models import InstalledModel, read_module, save_model
 from ...analyze import FaceAnalyser, no_action_units
+from ...fit import CLNF, CCNFExperts, Guided
+from ...models import InstalledModel, Model, ModelInfo, read_module, save_model, strip_model
+from ..action_units import PART as ACTION_UNITS
+from ..action_units import ActionUnitConfig, action_unit_config, planned_series, train_action_units
+from ..detector import DetectorRecipe, evaluate_detector, train_detector
 from ..loop import fingerprint
-from ..detector import evaluate_detector
-from ..detector import DetectorRecipe, train_detector
 from ._landmarks import (
-    LandmarkConfig,
     MAKERS,
     REPORTED,
+    LandmarkConfig,
     Workplace,
     assemble_clnf,
     landmark_config,
     planned_steps,
 )
-from ..action_units import PART as ACTION_UNITS
-from ..action_units import ActionUnitConfig, action_unit_config, planned_series, train_action_units
 
 NAME = "base"
 LICENCE = "Apache-2.0"
@@ -242,27 +241,28 @@ def in_half_precision(model: Model) -> Model:
     """
 
     def large(model: Model) -> list:
-        experts = [*model.clnf.main.experts]
-        experts += [e for part in model.clnf.parts for e in part.model.experts]
+        clnf = model.clnf
+        assert isinstance(clnf, CLNF)  # stripped
+        experts = [*clnf.main.experts, *(e for part in clnf.parts for e in part.model.experts)]
         heads = [
             head
             for units in (model.analyser.video, model.analyser.image)
             for head in (units.intensity, units.presence)
         ]
-        validator, regressor = model.clnf.validator, model.clnf.regressor
+        validator, search = clnf.validator, clnf.search
         return [
             model.detector,
-            *(() if regressor is None else (regressor,)),
-            *(expert.weights for expert in experts),
+            *((search.regressor,) if isinstance(search, Guided) else ()),
+            *(expert.weights for expert in experts if isinstance(expert, CCNFExperts)),
             *validator.weights,
-            *(validator.mean, validator.std),
+            *(validator.warp.mean, validator.warp.std),
             *(head.weights for head in heads),
         ]
 
     def half(part: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: leaf.astype(jnp.float16), part)
 
-    return eqx.tree_at(large, model, replace_fn=half)
+    return eqx.tree_at(large, strip_model(model), replace_fn=half)
 
 
 def store_base(place: Workplace, out: Path, report: str) -> InstalledModel:

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...fit import CLNF, FitConfig, fit_config, prepare_clnf
-from ._base import BaseConfig, PARTS, curve_files, seconds_of
-from ._landmarks import Workplace
+from ...fit import AnyCLNF, prepare_clnf
 from ..landmarks import (
     Errors,
     FaceSet,
@@ -17,15 +15,16 @@ from ..landmarks import (
     photograph_faces,
     picture_faces,
 )
-from ..render import PictureConfig, draw_pictures
-from ..render import SampleConfig
+from ..render import PictureConfig, SampleConfig, draw_pictures
+from ._base import PARTS, BaseConfig, curve_files, seconds_of
+from ._landmarks import Workplace
 
 _RERENDERED = 300  # pictures of held-out people
 _YAWS = (0, 15, 30, 45, 60)  # degrees; edges of the buckets
 _SEED = 3
 
 
-def training_report(place: Workplace, config: BaseConfig, clnf: CLNF) -> str:
+def training_report(place: Workplace, config: BaseConfig, clnf: AnyCLNF) -> str:
     """Markdown text of the report.
 
     Args:
@@ -66,21 +65,20 @@ def _minutes(place: Workplace, part: str) -> str:
     return "unknown" if seconds is None else f"{seconds / 60:.0f}"
 
 
-def _landmark_table(place: Workplace, clnf: CLNF) -> list[str]:
+def _landmark_table(place: Workplace, clnf: AnyCLNF) -> list[str]:
     test = place.sampler.of_split("test")
     if not len(test):
         return ["Nobody is held out."]
-    config = fit_config(clnf)
-    clnf = prepare_clnf(clnf, config)
+    prepared = prepare_clnf(clnf)
     photographs = photograph_faces(place.sampler, test)
-    rows = {f"photographs ({len(test)})": _measure(clnf, photographs, config)}
+    rows = {f"photographs ({len(test)})": _measure(prepared, photographs)}
     pictures = draw_pictures(
         place.sampler,
         place.out / "cache" / "pictures",
         PictureConfig(split="test", count=_RERENDERED, seed=2, sample=SampleConfig(size=256)),
     )
     drawn = picture_faces(pictures, place.sampler.tools.head)
-    errors = _measure(clnf, drawn, config)
+    errors = _measure(prepared, drawn)
     for low, high in zip(_YAWS, _YAWS[1:], strict=False):
         chosen = (np.abs(drawn.yaw) >= low) & (np.abs(drawn.yaw) < high + (high == _YAWS[-1]))
         if chosen.any():
@@ -94,9 +92,9 @@ def _landmark_table(place: Workplace, clnf: CLNF) -> list[str]:
     return table
 
 
-def _measure(clnf: CLNF, faces: FaceSet, config: FitConfig) -> Errors:
+def _measure(clnf: AnyCLNF, faces: FaceSet) -> Errors:
     boxes = jittered_boxes(faces.landmarks, np.random.default_rng(_SEED))
-    return landmark_errors(fit_faces(clnf, faces, boxes, config), faces)
+    return landmark_errors(fit_faces(clnf, faces, boxes), faces)
 
 
 def _figures(place: Workplace, part: str) -> list[str]:

@@ -9,26 +9,62 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
+from ...fit import (
+    CLNF,
+    OPENFACE_FIT,
+    OPENFACE_WILD_FIT,
+    PDM,
+    CCNFExperts,
+    Guided,
+    LandmarkModel,
+    Part,
+    ShapeRegressor,
+    Validator,
+    base_settings,
+)
 from ...models import read_module, write_module
-from ...fit import CCNFExperts, CLNF, LandmarkModel, PDM, Part, ShapeRegressor, Validator
+from ...types import MULTI_PIE_68
 from ..data import convention_pdm
+from ..landmarks import (
+    PLANS,
+    SCALES,
+    TRAINED_VIEWS,
+    VIEWS,
+    PDMConfig,
+    RegressorConfig,
+    Source,
+    TrainedView,
+    TrainExpertsConfig,
+    TrainEyesConfig,
+    ValidatorConfig,
+    blank_validator,
+    face_triangles,
+    fitted_starts,
+    measure_regressor,
+    train_experts,
+    train_eye_pdm,
+    train_eyes,
+    train_pdm,
+    train_regressor,
+    train_validator,
+    true_parameters,
+    with_mirror_images,
+)
 from ..loop import draw_curves, draw_losses
-from ..render import REGISTRATION
-from ..landmarks import Source, with_mirror_images
-from ..landmarks import train_eye_pdm
-from ..landmarks import face_triangles
-from ..landmarks import fitted_starts
-from ..render import PictureConfig, Pictures, SHARD, draw_pictures, join
-from ..render import SampleConfig, Sampler, load_sampler, sample_negative
-from ..landmarks import true_parameters
-from ..landmarks import PLANS, TRAINED_VIEWS, TrainExpertsConfig, TrainedView, VIEWS, train_experts
-from ..landmarks import SCALES, TrainEyesConfig, train_eyes
-from ..landmarks import PDMConfig, train_pdm
-from ..landmarks import RegressorConfig, measure_regressor, train_regressor
-from ..landmarks import ValidatorConfig, blank_validator, train_validator
+from ..render import (
+    REGISTRATION,
+    SHARD,
+    PictureConfig,
+    Pictures,
+    SampleConfig,
+    Sampler,
+    draw_pictures,
+    join,
+    load_sampler,
+    sample_negative,
+)
 
 _SIZE, _FACE = 256, (0.25, 0.65)  # of the pictures, px, and of the face in them
 _LARGE_FACE = (0.8, 1.3)  # for the eyes; more than the picture shows
@@ -335,11 +371,16 @@ def assemble_clnf(folder: Path | str) -> CLNF:
     pdm = read("pdm")
     assert isinstance(pdm, PDM)
     experts = tuple(read(f"experts-{index}") for index in range(len(PLANS)))
+    triangles = tuple((int(a), int(b), int(c)) for a, b, c in face_triangles(pdm))
     return CLNF(
         main=LandmarkModel(pdm, experts),  # pyright: ignore[reportArgumentType]
         parts=tuple(read(name) for name in EYES),  # pyright: ignore[reportArgumentType]
         validator=read("validator"),  # pyright: ignore[reportArgumentType]
-        early_termination=None,
-        triangles=jnp.asarray(face_triangles(pdm)),
-        regressor=read("regressor"),  # pyright: ignore[reportArgumentType]
+        search=Guided(
+            five_points=MULTI_PIE_68.five_points,
+            regressor=read("regressor"),  # pyright: ignore[reportArgumentType]
+        ),
+        scheme=dataclasses.replace(MULTI_PIE_68, triangles=triangles),
+        config=base_settings(OPENFACE_FIT),
+        wild=base_settings(OPENFACE_WILD_FIT),
     )

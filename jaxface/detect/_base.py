@@ -1,0 +1,95 @@
+"""The contract of a face detector, and what every detector is called through."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, UInt8
+
+from ..types import Box, Detections, FivePoints, Image
+
+
+class AbstractDetector(eqx.Module):
+    """Finds faces in one picture. A subclass is final; its arrays are weights of the model.
+
+    Called through `detect_faces`, which checks the input. It is pure and runs inside jit and
+    `lax.cond`: the arrays of its result have the same shapes for every picture.
+    """
+
+    config: eqx.AbstractVar[Any]  # static and hashable: the settings that suit it
+
+    @abc.abstractmethod
+    def detect(self, image: Image, size: Int[Array, "2"], config: Any) -> Detections:
+        """Faces by descending score; where `valid` is false, zeros.
+
+        Args:
+            image: RGB, 0 to 255; the picture is the top-left corner, what lies beyond counts for
+                nothing.
+            size: height and width of the picture, px, at most the array's.
+            config: settings of the same type as `self.config`.
+        """
+
+
+@jax.named_scope("detect")
+def detect_faces(
+    detector: AbstractDetector,
+    image: Image | UInt8[Array, "h w 3"],
+    *,
+    size: Int[Array, "2"] | None = None,
+    config: Any = None,
+) -> Detections:
+    """Finds the faces in one picture.
+
+    The picture may be smaller than the array that holds it: pictures of many sizes then share
+    one compilation, and each gives what it would give alone.
+
+    Args:
+        detector: MTCNN, or any `AbstractDetector`.
+        image: RGB, 0 to 255; the picture is the top-left corner, the rest is ignored.
+        size: true height and width of the picture, px, at most the array's; None for all of it.
+        config: settings; by default the detector's own.
+    Returns:
+        Boxes tight around the landmarks, by descending score. They may leave the picture.
+        `overflowed` tells that a capacity of `config` cut candidates, the least probable ones.
+        Their derivative is that of the boxes kept: which are kept is a choice without one.
+    Raises:
+        ValueError: `image` has no colour axis or a batch axis.
+    Reference:
+        specification 01, A.
+    """
+    if image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(
+            f"image: expected one RGB picture of shape (h, w, 3), got shape {image.shape}"
+        )
+    canvas = jnp.array(image.shape[:2], jnp.int32)
+    size = canvas if size is None else jnp.clip(jnp.asarray(size, jnp.int32), 0, canvas)
+    floats = image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
+    return detector.detect(floats, size, detector.config if config is None else config)
+
+
+def no_faces(
+    detector: AbstractDetector, image: Image | UInt8[Array, "h w 3"], *, config: Any = None
+) -> Detections:
+    """What `detect_faces` gives for such an image where there is no face, without looking."""
+    found = jax.eval_shape(lambda image: detect_faces(detector, image, config=config), image)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
+
+
+def largest_face(detections: Detections) -> tuple[Box, FivePoints, Bool[Array, ""]]:
+    """The widest face, which OpenFace tracks; the more probable one on ties.
+
+    Args:
+        detections: faces of one picture.
+    Returns:
+        The box, x0 y0 x1 y1, width and height, and its points, px; and whether there is one,
+        zeros if not.
+    Reference:
+        specification 01, B.1.
+    """
+    widths = detections.sizes[:, 0]
+    # A width may be negative in theory, so absent faces rank below every number.
+    index = jnp.argmax(jnp.where(detections.valid, widths, -jnp.inf))
+    box, points = detections.sized_boxes[index], detections.points[index]
+    return box, points, jnp.any(detections.valid)

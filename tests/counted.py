@@ -1,0 +1,92 @@
+"""A function that counts how often it is traced, posing as one of the package's own.
+
+Only programs of the package's own functions are kept on disk.
+"""
+
+import contextlib
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxface.run import StoredFunction
+from jaxface.types import Camera, PDMParameters
+
+_MODULE = "jaxface.counted"
+_SOURCE = """
+import threading
+
+import equinox as eqx
+import jax.numpy as jnp
+
+count = 0
+started, release = threading.Event(), threading.Event()
+
+def function(parameters, camera, name, extra=None):
+    global count
+    count += 1
+    if name == "slow":
+        started.set()
+        assert release.wait(60)
+    factor = {"double": 2, "triple": 3, "slow": 2}[name]
+    local = factor * parameters.local
+    local = extra(local) if callable(extra) else local
+    grown = eqx.tree_at(lambda p: p.local, parameters, local)
+    return grown, (camera.fx + jnp.sum(grown.local), None)
+
+def odd(x):
+    return {"x": x}
+
+def twice(x):
+    return 2 * x
+"""
+
+
+@contextlib.contextmanager
+def cached_in(folder: Path | None) -> Iterator[None]:
+    """Turns JAX's compilation cache on, or off."""
+    before = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+        sys.modules.pop(_MODULE, None)
+
+
+def load_counted() -> Any:
+    """The module as a new process would import it: nothing in it has been traced."""
+    module = types.ModuleType(_MODULE)
+    exec(compile(_SOURCE, _MODULE, "exec"), vars(module))
+    sys.modules[_MODULE] = module
+    return module
+
+
+def store(**settings: Any) -> tuple[StoredFunction, Any]:
+    """The stored function of a new process, and the module that counts."""
+    module = load_counted()
+    return StoredFunction(module.function, dict, **settings), module
+
+
+def arguments(count: int = 5) -> tuple[PDMParameters, Camera]:
+    numbers = jnp.arange(count, dtype=jnp.float32)
+    parameters = PDMParameters(numbers[0], numbers[:3], numbers[:2], numbers)
+    return parameters, Camera(*(jnp.float32(i) for i in range(4)))
+
+
+def check(result: Any, factor: int, count: int = 5) -> None:
+    """Compares a result of `function` with what it is by hand."""
+    grown, (total, nothing) = result
+    assert isinstance(grown, PDMParameters) and nothing is None
+    np.testing.assert_array_equal(grown.local, factor * np.arange(count))
+    np.testing.assert_array_equal(grown.rotation, np.arange(3))
+    assert total == factor * sum(range(count))
+
+
+def programs(cache: Path) -> list[Path]:
+    return sorted((cache / "jaxface-programs").glob("*"))
