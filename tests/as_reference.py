@@ -69,8 +69,8 @@ def make_parts(module: CLNF) -> dict[str, clnf.Part]:
 
 
 def make_views(module: Validator) -> list[validator.View]:
-    views = []
-    for v in range(len(module.centres)):
+    views, warp = [], module.warp
+    for v in range(len(warp.centres)):
         numbers = iter(
             [(float64(w)[v], float64(b)[v]) for w, b in zip(module.weights, module.biases)]
         )
@@ -80,16 +80,16 @@ def make_views(module: Validator) -> list[validator.View]:
             layers.append((name, weight, bias))
         views.append(
             validator.View(
-                centre=float64(module.centres[v]),
-                mean=float64(module.mean[v]),
-                std=float64(module.std[v]),
-                mask=np.asarray(module.mask[v]),
-                min_x=float(module.min_x[v]),
-                min_y=float(module.min_y[v]),
-                triangles=np.asarray(module.triangles[v]),
-                triangle_id=np.asarray(module.triangle_id[v]),
-                alpha=np.asarray(module.alpha[v]),
-                beta=np.asarray(module.beta[v]),
+                centre=float64(warp.centres[v]),
+                mean=float64(warp.mean[v]),
+                std=float64(warp.std[v]),
+                mask=np.asarray(warp.mask[v]),
+                min_x=float(warp.min_x[v]),
+                min_y=float(warp.min_y[v]),
+                triangles=np.asarray(warp.triangles[v]),
+                triangle_id=np.asarray(warp.triangle_id[v]),
+                alpha=np.asarray(warp.alpha[v]),
+                beta=np.asarray(warp.beta[v]),
                 layers=layers,
             )
         )
