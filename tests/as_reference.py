@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from jaxface.fit import CLNF, PDM, CCNFExperts, LandmarkModel, PatchExperts, SVRExperts, Validator
+from jaxface.fit import (
+    CLNF,
+    PDM,
+    AbstractPatchExperts,
+    CCNFExperts,
+    CENExperts,
+    LandmarkModel,
+    SVRExperts,
+    Validator,
+)
 from jaxface.reference import clnf, experts, pdm, rlms, validator
 
 
@@ -16,7 +25,7 @@ def make_pdm(module: PDM) -> pdm.PDM:
     )
 
 
-def make_experts(module: PatchExperts) -> experts.Experts:
+def make_experts(module: AbstractPatchExperts) -> experts.Experts:
     confidence = float64(module.confidence)
     common = (module.scale, float64(module.centres), np.asarray(module.visible))
     if isinstance(module, CCNFExperts):
@@ -37,6 +46,7 @@ def make_experts(module: PatchExperts) -> experts.Experts:
             scaling=float64(module.scaling),
             bias=float64(module.bias),
         )
+    assert isinstance(module, CENExperts)
     return experts.CEN(
         *common,
         confidence,
