@@ -14,9 +14,12 @@ import pytest
 import jaxface
 from jaxface import Face, Model
 from jaxface.analyze import score_action_units, subtract_medians
+from jaxface.detect import MTCNN
 from jaxface.fit import (
     ResponseFrame,
     ScaleConfig,
+    Validator,
+    fit_config,
     fit_pdm_to_landmarks,
     fitted_points,
     nu_rlms,
@@ -128,6 +131,7 @@ def test_detector(model: Model, gain: float, level: float):
     """
     config = jaxface.default_config(model).detect
     half = (gain * halve(read_frames(1)[0]) + level).round()
+    assert isinstance(model.detector, MTCNN) and config is not None
     found = _detect(model.detector, jnp.asarray(half, jnp.float32), config=config)
     expected = mtcnn.detect(
         make_detector(model.detector),
@@ -265,6 +269,7 @@ def test_solver(model: Model, ready: Model, still: Still, name: str, rigid: bool
 
 def test_validator(model: Model, ready: Model, still: Still):
     """At the fit, and beside the face, where it must be less certain."""
+    assert isinstance(model.clnf.validator, Validator)
     views, size = make_views(model.clnf.validator), jnp.asarray(SIZE)
     gray, run = np.asarray(still.gray), jax.jit(validate_landmarks)
     rotation = float64(still.fit.parameters.rotation)
@@ -275,7 +280,7 @@ def test_validator(model: Model, ready: Model, still: Still):
         expected = reference_validator.certainty(views, gray, landmarks.astype(float), rotation)
         assert found == np.float32(expected), shift
         certain.append(float(found))
-    boundary = jaxface.default_config(model).fit.validation_boundary
+    boundary = fit_config(model.clnf).validation_boundary
     assert certain[0] > boundary > max(certain[1:])
 
 
