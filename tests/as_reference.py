@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from jaxface.fit import CLNF, PDM, CCNFExperts, LandmarkModel, PatchExperts, SVRExperts, Validator
+from jaxface.fit import (
+    CLNF,
+    PDM,
+    AbstractPatchExperts,
+    CCNFExperts,
+    CENExperts,
+    LandmarkModel,
+    SVRExperts,
+    Validator,
+)
 from jaxface.reference import clnf, experts, pdm, rlms, validator
 
 
@@ -16,7 +25,7 @@ def make_pdm(module: PDM) -> pdm.PDM:
     )
 
 
-def make_experts(module: PatchExperts) -> experts.Experts:
+def make_experts(module: AbstractPatchExperts) -> experts.Experts:
     confidence = float64(module.confidence)
     common = (module.scale, float64(module.centres), np.asarray(module.visible))
     if isinstance(module, CCNFExperts):
@@ -37,6 +46,7 @@ def make_experts(module: PatchExperts) -> experts.Experts:
             scaling=float64(module.scaling),
             bias=float64(module.bias),
         )
+    assert isinstance(module, CENExperts)
     return experts.CEN(
         *common,
         confidence,
@@ -69,8 +79,8 @@ def make_parts(module: CLNF) -> dict[str, clnf.Part]:
 
 
 def make_views(module: Validator) -> list[validator.View]:
-    views = []
-    for v in range(len(module.centres)):
+    views, warp = [], module.warp
+    for v in range(len(warp.centres)):
         numbers = iter(
             [(float64(w)[v], float64(b)[v]) for w, b in zip(module.weights, module.biases)]
         )
@@ -80,16 +90,16 @@ def make_views(module: Validator) -> list[validator.View]:
             layers.append((name, weight, bias))
         views.append(
             validator.View(
-                centre=float64(module.centres[v]),
-                mean=float64(module.mean[v]),
-                std=float64(module.std[v]),
-                mask=np.asarray(module.mask[v]),
-                min_x=float(module.min_x[v]),
-                min_y=float(module.min_y[v]),
-                triangles=np.asarray(module.triangles[v]),
-                triangle_id=np.asarray(module.triangle_id[v]),
-                alpha=np.asarray(module.alpha[v]),
-                beta=np.asarray(module.beta[v]),
+                centre=float64(warp.centres[v]),
+                mean=float64(warp.mean[v]),
+                std=float64(warp.std[v]),
+                mask=np.asarray(warp.mask[v]),
+                min_x=float(warp.min_x[v]),
+                min_y=float(warp.min_y[v]),
+                triangles=np.asarray(warp.triangles[v]),
+                triangle_id=np.asarray(warp.triangle_id[v]),
+                alpha=np.asarray(warp.alpha[v]),
+                beta=np.asarray(warp.beta[v]),
                 layers=layers,
             )
         )
