@@ -1,6 +1,7 @@
 """Whole clips and images from raw pixels against C++ OpenFace, and against themselves.
 
-The bounds are those of `jaxface.reference.comparison.figures`; `bench/parity.py` measures the same on all the
+The bounds are those of `jaxface.reference.comparison.figures`; `bench/parity.py` measures the same
+on all the
 data. Here the long clips are cut short, and pictures share one canvas, so that few programs are
 compiled.
 """
