@@ -24,8 +24,8 @@ from ..output import (
     CsvKind,
     CsvWriter,
     Details,
-    FaceRow,
     HogWriter,
+    Table,
     UnitNames,
     make_folder,
     write_aligned,
@@ -69,7 +69,7 @@ class Source(NamedTuple):
 class FaceRecord(NamedTuple):
     """What is written for one face in one frame."""
 
-    row: FaceRow
+    row: Table  # of one row
     hog: Float[np.ndarray, "4464"] | None = None
     hog_valid: bool = True
     aligned: UInt8[np.ndarray, "112 112 3"] | None = None  # RGB
@@ -144,12 +144,12 @@ def run_job(
         hogs = stack.enter_context(HogWriter(hog)) if options.hog else None
         for record in results:
             writer.write(record.row)
-            faces += bool(record.row.success)
+            faces += int(record.row.success.sum())
             if hogs is not None and record.hog is not None:
                 hogs.write(record.hog, record.hog_valid)
             if options.aligned and record.aligned is not None:
-                frame = None if job.mode == "image" else record.row.frame
-                face_id = record.row.face_id
+                frame = None if job.mode == "image" else int(record.row.frame[0])
+                face_id = int(record.row.face_id[0])
                 write_aligned(aligned, record.aligned, face_id=face_id, frame=frame)
         csv = writer.finish(results.action_units())
         if hogs is not None:

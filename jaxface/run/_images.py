@@ -10,7 +10,8 @@ import jax
 from ..io import Intrinsics
 from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
-from ._clip import Frame, analyze_image
+from ._checks import Frame, refuse_tracers
+from ._image import analyze_image
 from ._programs import Extras
 from ._results import Analysis
 
@@ -40,7 +41,9 @@ def analyze_images(
         For each image, in order, what `analyze_image` gives, or what it would have raised.
     Raises:
         ValueError: `workers` is below 1.
+        TypeError: it is traced by jax.jit or another transformation.
     """
+    refuse_tracers("analyze_images", (model, images, camera))
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}: leave it out for all cores")
     config = default_config(model, static_action_units=True) if config is None else config
