@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 from jax.core import Tracer
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 Frame = UInt8[np.ndarray, "h w 3"]
 
 
-def refuse_tracers(function: str, inputs: Any) -> None:
+def refuse_tracers(function: str, *inputs: Any) -> None:
     """Refuses to be traced: the functions of this package work on the host.
 
     Args:
@@ -20,7 +21,7 @@ def refuse_tracers(function: str, inputs: Any) -> None:
     Raises:
         TypeError: one of them, or an array in it, is traced by jit, vmap, grad or scan.
     """
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(inputs)):
+    if any(map(_is_traced, inputs)):
         raise TypeError(
             f"{function} cannot be traced (by jax.jit, vmap, grad, ...): it reads frames on the "
             "host and calls compiled programs by itself. Call it as it is; or trace the pure "
@@ -28,6 +29,14 @@ def refuse_tracers(function: str, inputs: Any) -> None:
             "landmarks alone), with jax.lax.scan over frames, and for a still image "
             "jaxface.detect_faces, fit_landmarks and analyze_frame"
         )
+
+
+def _is_traced(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_traced, value))
+    if isinstance(value, eqx.Module):
+        return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+    return isinstance(value, Tracer)  # and not what else a clip may come from
 
 
 def check_frames(frames: Iterable[Frame]) -> Iterator[Frame]:

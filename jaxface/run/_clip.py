@@ -179,7 +179,7 @@ def analyze_video(
         ValueError: there is no frame, or one is not an RGB image, or a setting makes no sense.
         TypeError: it is traced by jax.jit or another transformation.
     """
-    refuse_tracers("analyze_video", (model, video, camera))
+    refuse_tracers("analyze_video", model, video, camera)
     clip = open_clip(
         model,
         video,

@@ -77,7 +77,7 @@ def analyze_batch(
         ValueError: `devices` is empty.
         TypeError: it is traced by jax.jit or another transformation.
     """
-    refuse_tracers("analyze_batch", (model, videos, camera))
+    refuse_tracers("analyze_batch", model, videos, camera)
     devices = jax.devices() if devices is None else devices
     if not len(devices):
         raise ValueError("devices: expected at least one, got none: leave it out to use all")

@@ -42,7 +42,7 @@ def analyze_image(
         ValueError: `image` is not an RGB image, or a box is none.
         TypeError: it is traced by jax.jit or another transformation.
     """
-    refuse_tracers("analyze_image", (model, image, boxes, camera))
+    refuse_tracers("analyze_image", model, image, boxes, camera)
     given = None if boxes is None else check_boxes(boxes)
     pixels = read_image(image) if isinstance(image, str | Path) else as_image(image, "image")
     config = default_config(model, static_action_units=True) if config is None else config

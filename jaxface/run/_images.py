@@ -43,7 +43,7 @@ def analyze_images(
         ValueError: `workers` is below 1.
         TypeError: it is traced by jax.jit or another transformation.
     """
-    refuse_tracers("analyze_images", (model, images, camera))
+    refuse_tracers("analyze_images", model, images, camera)
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}: leave it out for all cores")
     config = default_config(model, static_action_units=True) if config is None else config
