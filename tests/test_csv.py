@@ -73,6 +73,9 @@ def test_columns():
     assert without_eyes[11:15] == ["gaze_angle_x", "gaze_angle_y", "pose_Tx", "pose_Ty"]
     assert without_eyes[19:21] == ["x_0", "x_1"] and without_eyes[-2:] == ["p_0", "p_1"]
     assert len(without_eyes) == 5 + 8 + 6 + 5 * 5 + 6 + 2
+
+
+def test_unknown_kind():
     with pytest.raises(ValueError, match="kind: expected one of video, multi_face, image, got 'x'"):
         column_names("x")  # pyright: ignore[reportArgumentType]
 
@@ -155,6 +158,9 @@ def test_rows_of_a_table(default):
         assert len(row) == 1 and row.landmarks.shape == (1, 68, 2)
         np.testing.assert_array_equal(row.landmarks[0], default.landmarks[number])
     assert len(default) == 288 and len(default[[]]) == 0
+
+
+def test_rows_that_a_table_does_not_have(default):
     for wrong in (288, -289):
         with pytest.raises(IndexError, match=f"row {wrong}: expected one of 288 rows"):
             default[wrong]

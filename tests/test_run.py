@@ -229,7 +229,7 @@ def test_wrong_boxes(model, boxes, message):
 
 def test_no_boxes(model):
     """None at all is not the same as none given."""
-    for boxes in ([], np.zeros((0, 4))):
+    for boxes in ([], np.array([]), np.zeros((0, 4))):
         assert len(jaxface.analyze_image(model, _image(9, np.uint8), boxes=boxes)) == 0
 
 

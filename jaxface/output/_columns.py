@@ -103,11 +103,11 @@ def column_groups(kind: CsvKind, layout: Layout = Layout()) -> tuple[Group, ...]
 def _key(kind: CsvKind) -> tuple[Group, ...]:
     if kind == "image":
         return (
-            _group("frame", (), "%d", fill=1),
+            _group("frame", (), "%d", fill=1.0),
             _group("face_id", ("face",), "%d"),
-            _group("timestamp", (), "%.3f", fill=0),
+            _group("timestamp", (), "%.3f", fill=0.0),
             _group("confidence", ("confidence",), "%.3f"),
-            _group("success", (), "%d", fill=1),
+            _group("success", (), "%d", fill=1.0),
         )
     return (
         _group("frame", ("frame",), "%d"),

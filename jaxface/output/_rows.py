@@ -1,7 +1,7 @@
 """Results as tables of NumPy arrays on the host: the one place that lists their fields."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import equinox as eqx
@@ -15,8 +15,8 @@ INTENSITY_NAMES = (
 )
 PRESENCE_NAMES = (*INTENSITY_NAMES[:-1], "AU28", "AU45")
 
-Index = int | slice | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"]
-Self = TypeVar("Self", bound="Table")
+Index = int | np.integer | slice | Sequence[int] | Int[np.ndarray, " k"] | Bool[np.ndarray, " n"]
+Rows = TypeVar("Rows", bound="Table")  # not typing.Self, which beartype refuses in methods
 
 
 class UnitNames(NamedTuple):
@@ -61,7 +61,7 @@ class Table(eqx.Module):
         """Number of rows."""
         return len(self.frame)
 
-    def __getitem__(self: Self, rows: Index) -> Self:
+    def __getitem__(self: Rows, rows: Index) -> Rows:
         """Some of the rows: one by its number, a slice, a mask, or numbers. One stays a table.
 
         Raises:
@@ -73,7 +73,7 @@ class Table(eqx.Module):
         arrays = {name: c[chosen] for name, c in columns.items() if isinstance(c, np.ndarray)}
         return dataclasses.replace(self, **arrays)
 
-    def __iter__(self: Self) -> Iterator[Self]:
+    def __iter__(self: Rows) -> Iterator[Rows]:
         """Gives one row after the other, each as a table."""
         return (self[i] for i in range(len(self)))
 

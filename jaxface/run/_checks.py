@@ -9,7 +9,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, UInt8
 
-Frame = UInt8[np.ndarray, "h w 3"]
+Frame = UInt8[np.ndarray, "h w 3"]  # RGB, 0 to 255
+AnyImage = Array | np.ndarray  # whatever a user gives for a Frame: `as_image` says what is wrong
 
 
 def refuse_tracers(function: str, *inputs: Any) -> None:
@@ -39,13 +40,13 @@ def _is_traced(value: Any) -> bool:
     return isinstance(value, Tracer)  # and not what else a clip may come from
 
 
-def check_frames(frames: Iterable[Frame]) -> Iterator[Frame]:
+def check_frames(frames: Iterable[AnyImage]) -> Iterator[Frame]:
     """Passes frames on; raises a ValueError for one that is not an 8-bit RGB image."""
     for index, frame in enumerate(frames):
         yield as_image(frame, f"frame {index}")
 
 
-def as_image(image: Array | np.ndarray, name: str) -> Frame:
+def as_image(image: AnyImage, name: str) -> Frame:
     """An 8-bit RGB image from any array of one, or a ValueError that says what is wrong."""
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[-1] != 3 or 0 in array.shape:

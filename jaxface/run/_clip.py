@@ -33,7 +33,7 @@ from ..models import Model
 from ..output import CsvKind, UnitNames
 from ..pipeline import SLOTS, Config, Person, default_config, prepare_model, start_person
 from ..types import Camera
-from ._checks import Frame, check_frames, check_rate, refuse_tracers
+from ._checks import AnyImage, check_frames, check_rate, refuse_tracers
 from ._follow import (
     HostTracked,
     Tally,
@@ -67,7 +67,7 @@ class Clip:
     """A clip that is to be analysed: its frames, and what is set for it. See `open_clip`."""
 
     model: Model  # prepared for `config`
-    frames: Iterable[Frame]  # RGB, 0 to 255
+    frames: Iterable[AnyImage]  # RGB, 0 to 255
     kind: CsvKind  # video: one face; multi_face
     config: Config
     camera: Intrinsics | None  # px; None for OpenFace's guess from the frame size
@@ -106,7 +106,7 @@ class MeasuredChunk(NamedTuple):
 
 def open_clip(
     model: Model,
-    video: str | Path | Iterable[Frame],
+    video: str | Path | Iterable[AnyImage],
     *,
     fps: float | None = None,
     timestamp: Callable[[int], float] | None = None,
@@ -146,7 +146,7 @@ def open_clip(
 
 def analyze_video(
     model: Model,
-    video: str | Path | Iterable[Frame],
+    video: str | Path | Iterable[AnyImage],
     *,
     faces: str = "one",
     camera: Intrinsics | None = None,

@@ -10,7 +10,7 @@ from ..io import Intrinsics
 from ..models import Model
 from ..output import CsvKind, UnitNames
 from ..pipeline import Config
-from ._checks import Frame
+from ._checks import AnyImage
 from ._clip import analyze_clip, collect_clip, open_clip, second_pass
 from ._follow import Tally
 from ._programs import Extras
@@ -24,7 +24,7 @@ class ClipAnalysis:
     def __init__(
         self,
         model: Model,
-        frames: Iterable[Frame],
+        frames: Iterable[AnyImage],
         *,
         camera: Intrinsics | None = None,
         timestamp: Callable[[int], float] = lambda index: 0.0,

@@ -26,7 +26,7 @@ from ..pipeline import (
 )
 from ..track import Tracked, TrackState, start_track
 from ..types import Camera
-from ._checks import Frame, refuse_tracers
+from ._checks import AnyImage, refuse_tracers
 from ._clip import (
     Clip,
     MeasuredChunk,
@@ -49,7 +49,7 @@ _Result = tuple[int, Analysis | Exception]  # with the clip's number
 
 def analyze_batch(
     model: Model,
-    videos: Sequence[str | Path | Iterable[Frame]],
+    videos: Sequence[str | Path | Iterable[AnyImage]],
     *,
     fps: float | None = None,
     camera: Intrinsics | None = None,

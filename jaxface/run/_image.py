@@ -1,5 +1,6 @@
 """One still image: detection, and every face by itself."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from ..io import Intrinsics, default_camera, pad_to_canvas, read_image
 from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
-from ._checks import Frame, as_image, check_boxes, refuse_tracers
+from ._checks import AnyImage, as_image, check_boxes, refuse_tracers
 from ._programs import Extras, analyze_box, detect_program, slim
 from ._results import Analysis
 from ._tables import join_batches, no_faces, to_batch, to_camera, unit_names
@@ -19,9 +20,9 @@ from ._tables import join_batches, no_faces, to_batch, to_camera, unit_names
 
 def analyze_image(
     model: Model,
-    image: str | Path | Frame,
+    image: str | Path | AnyImage,
     *,
-    boxes: Float[np.ndarray, "f 4"] | None = None,
+    boxes: np.ndarray | Sequence[Sequence[float | int]] | None = None,
     camera: Intrinsics | None = None,
     config: Config | None = None,
     extras: Extras = Extras(),
@@ -31,7 +32,7 @@ def analyze_image(
     Args:
         model: see `load_model`.
         image: an image file, or an RGB image (h, w, 3), 0 to 255.
-        boxes: face boxes x0 y0 x1 y1, px, instead of detected ones.
+        boxes: face boxes (f, 4), x0 y0 x1 y1, px, instead of detected ones.
         camera: intrinsics, px; by default OpenFace's guess from the image size.
         config: settings; by default OpenFace's for still images.
         extras: large arrays to bring back.

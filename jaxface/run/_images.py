@@ -10,7 +10,7 @@ import jax
 from ..io import Intrinsics
 from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
-from ._checks import Frame, refuse_tracers
+from ._checks import AnyImage, refuse_tracers
 from ._image import analyze_image
 from ._programs import Extras
 from ._results import Analysis
@@ -18,7 +18,7 @@ from ._results import Analysis
 
 def analyze_images(
     model: Model,
-    images: Sequence[str | Path | Frame],
+    images: Sequence[str | Path | AnyImage],
     *,
     camera: Intrinsics | None = None,
     config: Config | None = None,
@@ -49,7 +49,7 @@ def analyze_images(
     config = default_config(model, static_action_units=True) if config is None else config
     model = prepare_model(model, config)
 
-    def analyze(image: str | Path | Frame) -> Analysis | Exception:
+    def analyze(image: str | Path | AnyImage) -> Analysis | Exception:
         try:
             return analyze_image(model, image, camera=camera, config=config, extras=extras)
         except Exception as error:  # of this image alone
