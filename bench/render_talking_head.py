@@ -160,7 +160,7 @@ class Actor:
 
 def _view(pose: Pose, finer: int) -> Pinhole:
     """The pinhole camera of the clip, which an analysis assumes by default, in finer pixels."""
-    focal, _, x, y = default_camera(_WIDTH, _HEIGHT)
+    focal, _, x, y = map(float, default_camera(height=_HEIGHT, width=_WIDTH))
     centre = (np.array([x, y]) + 0.5) * finer - 0.5
     return Pinhole(
         rotation=euler_to_matrix(np.radians(pose.rotation)),

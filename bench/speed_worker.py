@@ -92,7 +92,7 @@ def _stream(model: Any, clip: str) -> tuple[int, float]:
 
     config = dataclasses.replace(jaxface.default_config(model), online=True)
     reader = jaxface.read_video(clip)
-    camera = jaxface.Camera(*map(jnp.float32, jaxface.default_camera(reader.width, reader.height)))
+    camera = jaxface.default_camera(height=reader.height, width=reader.width)
     state, rows, first = jaxface.start_clip(model), 0, 0.0
     for frame in reader:
         state, face = _stream_program()(model, state, jnp.asarray(frame), camera, config)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .models import installed_models as installed_models
     from .models import load_model as load_model
     from .ops import to_gray as to_gray
+    from .output import draw_face as draw_face
+    from .output import draw_landmarks as draw_landmarks
     from .pipeline import ClipFace as ClipFace
     from .pipeline import ClipState as ClipState
     from .pipeline import Config as Config
@@ -58,6 +60,7 @@ _HOMES = {
     "io": ("default_camera", "read_image", "read_video"),
     "models": ("Model", "ModelFileError", "installed_models", "load_model"),
     "ops": ("to_gray",),
+    "output": ("draw_face", "draw_landmarks"),
     "pipeline": (
         "ClipFace",
         "ClipState",

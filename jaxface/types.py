@@ -7,9 +7,11 @@ otherwise.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 Image = Float[Array, "h w 3"]  # RGB, 0 to 255
@@ -18,6 +20,7 @@ Gray = Float[Array, "h w"] | UInt8[Array, "h w"]  # luma, 0 to 255, integral val
 # follow it.
 Box = Float[Array, "4"] | Float[Array, "6"]
 Landmarks = Float[Array, "n 2"]  # px
+Intrinsic = Float[Array, ""] | Float[np.ndarray, ""]  # of a camera, px; NumPy's on the host
 FivePoints = Float[Array, "5 2"]  # middles of the eyes, tip of the nose, corners of the mouth, px
 
 
@@ -69,12 +72,15 @@ class Fit(eqx.Module):
 
 
 class Camera(eqx.Module):
-    """Pinhole intrinsics, px."""
+    """Pinhole intrinsics, px. Iterating gives the four in the order of the fields."""
 
-    fx: Float[Array, ""]
-    fy: Float[Array, ""]
-    cx: Float[Array, ""]
-    cy: Float[Array, ""]
+    fx: Intrinsic
+    fy: Intrinsic
+    cx: Intrinsic
+    cy: Intrinsic
+
+    def __iter__(self) -> Iterator[Intrinsic]:
+        return iter((self.fx, self.fy, self.cx, self.cy))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxface.cli import FaceRecord, Source, _engine, main
-from jaxface.output import OPENFACE_UNITS, Table, column_names, read_hog
+from jaxface.cli import FaceRecord, Source, _engine, _run, main
+from jaxface.io import VideoReader, default_camera, read_image, read_video
+from jaxface.output import OPENFACE_UNITS, Table, column_names, draw_face, read_hog
 
 _FACES = 2  # faces that the stand-in finds in an image
+_CAMERA = default_camera(height=48, width=64)  # of the pictures below
 
 
 def _row(frame: int, face_id: int, timestamp: float, value: float) -> Table:
@@ -178,6 +180,80 @@ def test_modes(tmp_path, fake):
     assert _cells(out / "frames.csv", "AU01_c") == ["1.0"] * 4  # one decimal, as VidMulti
 
 
+def test_overlays_of_stills_and_chosen_frames(tmp_path, fake, capsys):
+    clip, still = _video(tmp_path / "clip.avi"), _image(tmp_path / "still.png")
+    out = tmp_path / "out"
+    arguments = ["analyze", clip, still, "--out", str(out), "--no-details"]
+    assert main([*arguments, "--overlay", "5,2,9"]) == 0
+    names = ["clip_overlay_000002.png", "clip_overlay_000005.png", "still_overlay.png"]
+    assert sorted(path.name for path in out.glob("*.png")) == names
+    found = capsys.readouterr()
+    lines = found.out.splitlines()
+    assert lines[0].endswith(f"clip.csv, 2 overlays {out / 'clip_overlay_*.png'}")
+    assert lines[1].endswith(f"still.csv, overlay {out / 'still_overlay.png'}")
+    assert found.err == (
+        f"jaxface: warning: {clip}: no overlay of frame 9: the clip has 6 frames\n"
+    )
+    frames = list(read_video(clip))
+    for name, number in zip(names, (2, 5)):
+        frame = frames[number - 1]
+        level = float(frame[..., 0].mean().round())  # where the stand-in's landmarks lie, px
+        expected = draw_face(frame, _row(number, 0, 0.0, level), _CAMERA)
+        np.testing.assert_array_equal(read_image(out / name), expected)
+    expected = read_image(still)
+    for face in range(_FACES):
+        expected = draw_face(expected, _row(1, face, 0.0, 50), _CAMERA)
+    np.testing.assert_array_equal(read_image(out / names[2]), expected)
+
+
+def test_overlays_of_some_frames(tmp_path, fake, monkeypatch):
+    clip, out = _video(tmp_path / "clip.avi", 40), tmp_path / "out"
+    expected = [f"clip_overlay_{n:06d}.png" for n in (3, 8, 13, 18, 23, 28, 33, 38)]
+    assert main(["analyze", clip, "--out", str(out), "--no-details", "--overlay"]) == 0
+    assert sorted(path.name for path in out.glob("*.png")) == expected
+    # A file that names no number of frames is decoded once more, to count them.
+    monkeypatch.setattr(_run, "read_video", lambda path: _uncounted(read_video(path)))
+    again = tmp_path / "again"
+    assert main(["analyze", clip, "--out", str(again), "--no-details", "--overlay"]) == 0
+    assert sorted(path.name for path in again.glob("*.png")) == expected
+    short = _video(tmp_path / "short.avi", 2)
+    assert main(["analyze", short, "--out", str(again), "--overlay"]) == 0
+    assert len(list(again.glob("short_overlay_*.png"))) == 2
+
+
+def _uncounted(reader: VideoReader) -> VideoReader:
+    return dataclasses.replace(reader, count=None)
+
+
+def test_overlays_without_a_face_and_over_several(tmp_path, fake):
+    black, clip = _image(tmp_path / "black.png", 0), _video(tmp_path / "clip.avi", 3)
+    out = tmp_path / "out"
+    arguments = ["analyze", black, clip, "--out", str(out), "--no-details", "--faces", "all"]
+    assert main([*arguments, "--overlay", "1,2"]) == 0
+    for name, source in (("black_overlay", black), ("clip_overlay_000001", clip)):
+        frame = read_image(black) if source is black else next(iter(read_video(clip)))
+        drawn = read_image(out / f"{name}.png")
+        rows, columns = np.nonzero((drawn != frame).any(axis=-1))
+        assert len(rows) and rows.min() > 24, name  # "no face" below, nothing else
+    assert (out / "clip_overlay_000002.png").is_file()
+
+
+def test_frames_to_be_drawn_wait_one_at_a_time(tmp_path, fake, monkeypatch):
+    """A frame is let go as soon as a later row comes: memory does not grow with the clip."""
+    most, add = [], _run.Overlays.add
+
+    def watched(self, row):
+        most.append(len(self._waiting))
+        add(self, row)
+
+    monkeypatch.setattr(_run.Overlays, "add", watched)
+    clip = _video(tmp_path / "clip.avi", 30)
+    chosen = ",".join(map(str, range(1, 31)))
+    assert main(["analyze", clip, "--out", str(tmp_path), "--overlay", chosen]) == 0
+    assert len(list(tmp_path.glob("*.png"))) == 30
+    assert max(most) == 2  # the frame before, which this row completes, and this one
+
+
 def test_image_without_a_face_is_a_success(tmp_path, fake, capsys):
     out = tmp_path / "out"
     inputs = [_image(tmp_path / "black.png", 0)]
@@ -333,7 +409,10 @@ def test_interruption(tmp_path, capsys, monkeypatch):
         (["analyze", "a.mp4", "--out", "o", "--fx", "5"], "--fx and --fy must be given together"),
         (["analyze", "a.mp4", "--out", "o", "--cy", "5"], "--cx and --cy must be given together"),
         (["analyze", "a.mp4", "--out", "o", "--fx", "-5", "--fy", "5"], "--fx must be positive"),
+        (["analyze", "a.mp4", "--out", "o", "--cx", "nan", "--cy", "5"], "--cx must be a finite"),
         (["analyze", "a.mp4", "--out", "o", "--mode", "film"], "invalid choice: 'film'"),
+        (["analyze", "a.mp4", "--out", "o", "--overlay", "1,x"], "such as 1,50,100, got '1,x'"),
+        (["analyze", "a.mp4", "--out", "o", "--overlay", "0"], "expected frame numbers from 1 on"),
         (["models"], "ACTION"),
     ],
 )

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface import io
+from jaxface import Camera, io
 from jaxface.errors import InputError, InputWarning
 from jaxface.io import InputKind
 
@@ -341,19 +342,73 @@ def test_canvas():
     ],
 )
 def test_default_camera(size, expected):
-    np.testing.assert_allclose(io.default_camera(*size), expected, rtol=0, atol=1e-4)
+    width, height = size
+    camera = io.default_camera(height=height, width=width)
+    np.testing.assert_allclose([*camera], expected, rtol=0, atol=1e-4)  # px; four digits above
 
 
 def test_default_camera_is_openfaces_to_the_bit(golden_dir):
-    for name, size in (("sample4", (640, 578)), ("sample5", (640, 424)), ("sample1", (640, 400))):
+    for name, width, height in (("sample4", 640, 578), ("sample5", 640, 424)):
         stage = np.load(golden_dir / "stages" / f"{name}.npz")
-        np.testing.assert_array_equal(stage["face0_intrinsics"].ravel(), io.default_camera(*size))
+        camera = io.default_camera(height=height, width=width)
+        np.testing.assert_array_equal(stage["face0_intrinsics"].ravel(), [*camera])
+
+
+def _default(**given: float) -> tuple[float, ...]:
+    return tuple(map(float, io.default_camera(height=480, width=640, **given)))
 
 
 def test_given_camera():
-    assert io.default_camera(640, 480, fx=700, fy=710) == (700.0, 710.0, 320.0, 240.0)
-    assert io.default_camera(640, 480, cx=300, cy=200) == (500.0, 500.0, 300.0, 200.0)
+    assert _default(fx=700, fy=710) == (700.0, 710.0, 320.0, 240.0)
+    assert _default(cx=300, cy=200) == (500.0, 500.0, 300.0, 200.0)
+    assert all(value.dtype == np.float32 for value in io.default_camera(height=480, width=640))
     with pytest.raises(ValueError, match="fx, fy: expected both or neither"):
-        io.default_camera(640, 480, fx=700)
+        _default(fx=700)
     with pytest.raises(ValueError, match="cx, cy: expected both or neither"):
-        io.default_camera(640, 480, cy=7)
+        _default(cy=7)
+    with pytest.raises(ValueError, match="fy: expected a positive focal length in px, got -1"):
+        _default(fx=700, fy=-1)
+    with pytest.raises(TypeError, match="expected height= and width=, got 480 and None"):
+        io.default_camera(height=480)
+
+
+def test_a_size_by_position_keeps_its_meaning_for_a_release():
+    with pytest.warns(DeprecationWarning, match="pass the size by name"):
+        camera = io.default_camera(640, 400, 700.0, 710.0)
+    assert tuple(map(float, camera)) == (700.0, 710.0, 320.0, 200.0)
+
+
+def _camera(*values: Any) -> Camera:
+    return Camera(*(np.asarray(value, np.float32) for value in values))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((np.nan, 1.0, 1.0, 1.0), "camera.fx: expected a positive focal length in px, got nan"),
+        ((1.0, 0.0, 1.0, 1.0), "camera.fy: expected a positive focal length in px, got 0"),
+        ((1.0, 1.0, np.inf, 1.0), "camera.cx: expected a finite number of px, got inf"),
+        ((1.0, 1.0, 1.0, [2.0, 3.0]), r"camera.cy: expected one number, got .* shape \(2,\)"),
+    ],
+)
+def test_a_camera_that_cannot_be_one_is_refused_by_name(values, message):
+    with pytest.raises(ValueError, match=message):
+        io.check_camera(_camera(*values))
+
+
+def test_cameras_of_0_1_are_taken_for_a_release():
+    kept = io.check_camera(Camera(*map(jnp.float32, (700, 710, 320, 240))))
+    assert kept is not None and isinstance(kept.fx, np.ndarray)
+    with pytest.warns(DeprecationWarning, match="io.Intrinsics is now jaxface.Camera"):
+        older: Any = io.Intrinsics
+    older = older(700.0, 710.0, 320.0, 240.0)
+    for given in (older, (700, 710, 320, 240)):
+        with pytest.warns(DeprecationWarning, match="pass a jaxface.Camera") as caught:
+            found = io.check_camera(given)
+        assert caught[0].filename == __file__  # the caller's line, which Python shows
+        assert found is not None and tuple(found) == tuple(kept)
+    wrongs: tuple[Any, ...] = (500.0, (1.0, 2.0))
+    for wrong in wrongs:
+        with pytest.raises(TypeError, match="camera: pass a jaxface.Camera"):
+            io.check_camera(wrong)
+    assert io.check_camera(None) is None

@@ -11,7 +11,7 @@ import pytest
 
 import jaxface
 from jaxface import Analysis, Model
-from jaxface.output import FIELDS
+from jaxface.output import FIELDS, column_names
 from jaxface.run import Tally, analyze_clip, collect_clip, open_clip, second_pass
 
 from .conftest import ROOT
@@ -125,10 +125,17 @@ def test_progress_is_told(model, frames, whole):
     told.clear()
     jaxface.analyze_video(model, (f for f in frames[:8]), progress=tell)
     assert told == [(8, None)]
-    told.clear()
-    black = [np.zeros((48, 64, 3), np.uint8)] * 9
-    found = jaxface.analyze_video(model, np.stack(black), faces="all", progress=tell)
-    assert told == [(8, 9), (9, 9)] and len(found) == 0  # frames without a face are done, too
+
+
+def test_frames_without_any_of_several_faces_are_done_too(model):
+    told: list[tuple[int, int | None]] = []
+    frames = np.zeros((9, 48, 64, 3), np.uint8)
+    found = jaxface.analyze_video(
+        *(model, frames), faces="all", progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(8, 9), (9, 9)]
+    assert (found.kind, len(found), found.landmarks.shape) == ("multi_face", 0, (0, 68, 2))
+    assert list(found.to_dataframe().columns) == column_names("multi_face", units=found.units)
 
 
 def test_progress_bar(model, frames, capsys):
@@ -240,3 +247,14 @@ def test_wrong_rates(model, fps):
         jaxface.analyze_video(model, [_image(9, np.uint8)], fps=fps)
     (found,) = jaxface.analyze_batch(model, [[_image(9, np.uint8)]], fps=fps)
     assert isinstance(found, ValueError) and str(found).startswith("fps: expected")
+
+
+@pytest.mark.parametrize("fx", (np.nan, 0.0, -500.0))
+def test_wrong_cameras(model, fx):
+    camera = jaxface.Camera(*map(np.float32, (fx, 500, 320, 240)))
+    image = _image(9, np.uint8)
+    message = r"^camera.fx: expected a positive focal length in px, got"
+    with pytest.raises(ValueError, match=message):
+        jaxface.analyze_image(model, image, camera=camera)
+    with pytest.raises(ValueError, match=message):
+        jaxface.analyze_video(model, [image], camera=camera)

@@ -51,7 +51,7 @@ def estimate_head_pose(
     depth = camera.fx / jnp.where(tracked, parameters.scale, 1)
     ray = (parameters.translation - _centre(camera)) / jnp.stack([camera.fx, camera.fy])
     ray = jnp.where(tracked, ray, 0)
-    start = depth * jnp.append(ray, zero + 1)
+    start = jnp.append(ray, zero + 1) * depth
     matrix = euler_to_matrix(jnp.where(tracked, parameters.rotation, 0))
     posed = rotate(matrix, shape_3d) + start[None]
     landmarks = jnp.where(tracked, landmarks, project_pinhole(posed, camera))

@@ -1,9 +1,29 @@
 """The command `jaxface`."""
 
-from ._bench import Row as Row
-from ._bench import to_markdown as to_markdown
+import importlib
+from typing import TYPE_CHECKING
+
 from ._main import main as main
-from ._memory import keep_small as keep_small
 from ._parser import build_parser as build_parser
-from ._run import FaceRecord as FaceRecord
-from ._run import Source as Source
+
+if TYPE_CHECKING:
+    from ._bench import Row as Row
+    from ._bench import to_markdown as to_markdown
+    from ._memory import keep_small as keep_small
+    from ._run import FaceRecord as FaceRecord
+    from ._run import Source as Source
+
+# Loaded on first use: `jaxface --help` needs neither JAX nor OpenCV.
+_HOMES = {
+    "FaceRecord": "_run",
+    "Row": "_bench",
+    "Source": "_run",
+    "keep_small": "_memory",
+    "to_markdown": "_bench",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxface.cli' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -137,7 +137,7 @@ class _Clip:
 
 def _time_stages(model: Model, config: Config, clip: _Clip) -> tuple[float, list[Row]]:
     """Share of frames that ask for the detector, and a row per stage."""
-    camera = Camera(*map(jnp.float32, default_camera(clip.width, clip.height)))
+    camera = Camera(*map(jnp.float32, default_camera(height=clip.height, width=clip.width)))
     shared = jnp.array([clip.height, clip.width], jnp.int32), camera, config
     state = first_track_state(model)
     stages: dict[str, Stage] = {}

@@ -179,6 +179,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         cy=arguments.cy,
         hog=arguments.hog,
         aligned=arguments.aligned,
+        overlay=arguments.overlay,
         details=not arguments.no_details,
     )
 

@@ -1,6 +1,7 @@
 """Arguments of the command line. Imports nothing heavy, so that --help answers at once."""
 
 import argparse
+import math
 
 from .. import __version__
 
@@ -44,9 +45,11 @@ def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespa
     for first, second in (("fx", "fy"), ("cx", "cy")):
         if (getattr(arguments, first) is None) != (getattr(arguments, second) is None):
             parser.error(f"--{first} and --{second} must be given together")
-    for name in ("fx", "fy"):
+    for name in ("fx", "fy", "cx", "cy"):
         value = getattr(arguments, name)
-        if value is not None and not value > 0:
+        if value is not None and not math.isfinite(value):
+            parser.error(f"--{name} must be a finite number, got {value:g}")
+        if value is not None and name.startswith("f") and value <= 0:
             parser.error(f"--{name} must be positive, got {value:g}")
 
 
@@ -78,6 +81,15 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
             add(f"--{name}{axis}", type=float, metavar="PX", help=f"{what} in {axis}, px")
     add("--hog", action="store_true", help="also write DIR/<name>.hog")
     add("--aligned", action="store_true", help="also write aligned faces to DIR/<name>_aligned")
+    add(
+        "--overlay",
+        nargs="?",
+        type=_frame_numbers,
+        const=(),
+        metavar="FRAMES",
+        help="also write DIR/<name>_overlay.png of images and DIR/<name>_overlay_<frame>.png of "
+        "clips: of some frames, or of those numbered here, e.g. 1,50,100",
+    )
     add("--no-details", action="store_true", help="leave out DIR/<name>_of_details.txt")
     add("--no-compile-cache", action="store_true", help="do not keep compiled programs on disk")
     add("--profile", metavar="DIR", help="write a trace of JAX's profiler to DIR")
@@ -173,6 +185,19 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be positive, got {value}")
     return value
+
+
+def _frame_numbers(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(number) for number in text.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected frame numbers from 1 on, such as 1,50,100, got {text!r}; "
+            "inputs stand before it"
+        )
+    return numbers
 
 
 _TRAINED = (

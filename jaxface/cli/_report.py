@@ -54,7 +54,7 @@ class Reporter:
         else:
             found = f"{_count(outcome.frames, 'frame')}, {outcome.faces} of {outcome.rows} rows "
             result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {outcome.csv}"
-        _print(f"{job.given}: {result}", sys.stdout)
+        _print(f"{job.given}: {result}{_overlays(job, outcome)}", sys.stdout)
 
     def fail(self, error: BaseException, path: str | None = None) -> None:
         """Reports a failure on standard error.
@@ -105,6 +105,16 @@ def _print(line: str, stream: TextIO) -> None:
     """Prints a line, whatever file names it holds: they need not be valid in the encoding."""
     encoding = stream.encoding or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def _overlays(job: Job, outcome: Outcome) -> str:
+    """The end of an input's line: where its pictures are."""
+    if not outcome.overlays:
+        return ""
+    if job.mode == "image":
+        return f", overlay {outcome.overlays[0]}"
+    pattern = outcome.overlays[0].with_name(f"{job.name}_overlay_*.png")
+    return f", {_count(len(outcome.overlays), 'overlay')} {pattern}"
 
 
 def _count(number: int, noun: str) -> str:

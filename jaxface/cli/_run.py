@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
@@ -10,10 +11,9 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ..errors import OutputError
+from ..errors import InputWarning, OutputError
 from ..io import (
     InputKind,
-    Intrinsics,
     SequenceReader,
     VideoReader,
     default_camera,
@@ -31,7 +31,9 @@ from ..output import (
     write_aligned,
     write_details,
 )
+from ..types import Camera
 from ._jobs import Job, Mode
+from ._overlay import Overlays, spread_frames
 
 Faces = Literal["one", "all"]
 
@@ -53,6 +55,7 @@ class Options:
     cy: float | None = None
     hog: bool = False
     aligned: bool = False
+    overlay: tuple[int, ...] | None = None  # frames from 1; empty: some; None: no pictures
     details: bool = True
 
 
@@ -62,7 +65,7 @@ class Source(NamedTuple):
     frames: Iterator[UInt8[np.ndarray, "h w 3"]]  # RGB; one frame in image mode
     mode: Mode
     faces: Faces
-    camera: Intrinsics
+    camera: Camera
     timestamp: Callable[[int], float]  # s, of the frame with an index from 0
 
 
@@ -104,6 +107,7 @@ class Outcome(NamedTuple):
     rows: int
     faces: int  # rows whose face was found or tracked
     csv: Path | None
+    overlays: tuple[Path, ...] = ()
 
 
 def run_job(
@@ -132,33 +136,77 @@ def run_job(
     counted = _Counted(reader, advanced)
     frames = iter(counted)
     source = _source(job, reader, options, frames)
-    kind = _csv_kind(source)
-    aligned = options.out / f"{job.name}_aligned"
-    faces = 0
+    overlays = _overlays(job, reader, options, source.camera)
+    if overlays is not None:
+        source = source._replace(frames=overlays.watch(frames))
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(frames))  # stops the decoder if all else fails
         results = process(source)
-        path = options.out / f"{job.name}.csv"
-        writer = stack.enter_context(CsvWriter(path, kind=kind, units=results.units))
-        hog = options.out / f"{job.name}.hog"
+        path, kind, units = options.out / f"{job.name}.csv", _csv_kind(source), results.units
+        writer = stack.enter_context(CsvWriter(path, kind=kind, units=units))
+        hog = path.with_name(f"{job.name}.hog")
         hogs = stack.enter_context(HogWriter(hog)) if options.hog else None
-        for record in results:
-            writer.write(record.row)
-            faces += int(record.row.success.sum())
-            if hogs is not None and record.hog is not None:
-                hogs.write(record.hog, record.hog_valid)
-            if options.aligned and record.aligned is not None:
-                frame = None if job.mode == "image" else int(record.row.frame[0])
-                face_id = int(record.row.face_id[0])
-                write_aligned(aligned, record.aligned, face_id=face_id, frame=frame)
+        faces = _write_records(job, options, results, writer, hogs, overlays)
         csv = writer.finish(results.action_units())
         if hogs is not None:
             hogs.finish()
+    drawn = () if overlays is None else _finish_overlays(job, options, overlays, counted.count)
     if options.details:
         details = _details(job, options, source.camera, csv)
-        details = details._replace(action_units=bool(results.units.presence))
+        details = details._replace(action_units=bool(units.presence))
         write_details(options.out / f"{job.name}_of_details.txt", details)
-    return Outcome(counted.count, writer.rows, faces, csv)
+    return Outcome(counted.count, writer.rows, faces, csv, drawn)
+
+
+def _write_records(
+    job: Job,
+    options: Options,
+    results: Results,
+    writer: CsvWriter,
+    hogs: HogWriter | None,
+    overlays: Overlays | None,
+) -> int:
+    """Hands every record to the files that want it. Returns the rows whose face was found."""
+    folder, faces = options.out / f"{job.name}_aligned", 0
+    for record in results:
+        row = record.row
+        writer.write(row)
+        faces += int(row.success.sum())
+        if hogs is not None and record.hog is not None:
+            hogs.write(record.hog, record.hog_valid)
+        if options.aligned and record.aligned is not None:
+            frame = None if job.mode == "image" else int(row.frame[0])
+            write_aligned(folder, record.aligned, face_id=int(row.face_id[0]), frame=frame)
+        if overlays is not None:
+            overlays.add(row)
+    return faces
+
+
+def _overlays(
+    job: Job, reader: VideoReader | SequenceReader, options: Options, camera: Camera
+) -> Overlays | None:
+    """What draws the frames that the user wants to see, if any."""
+    if options.overlay is None:
+        return None
+    base = options.out / job.name
+    if job.mode == "image":
+        return Overlays(base, None, camera)
+    if options.overlay:
+        return Overlays(base, options.overlay, camera)
+    # Few files name no count, and decoding takes a small part of the time of an analysis.
+    count = sum(1 for _ in reader) if reader.count is None else reader.count
+    return Overlays(base, spread_frames(count), camera)
+
+
+def _finish_overlays(
+    job: Job, options: Options, overlays: Overlays, count: int
+) -> tuple[Path, ...]:
+    overlays.finish()
+    if options.overlay and overlays.missing:
+        numbers = ", ".join(map(str, sorted(overlays.missing)))
+        message = f"{job.path}: no overlay of frame {numbers}: the clip has {count} frames"
+        warnings.warn(message, InputWarning, stacklevel=2)
+    return tuple(overlays.paths)
 
 
 def check_output_folder(folder: Path) -> None:
@@ -202,7 +250,12 @@ def _source(
     frames: Iterator[UInt8[np.ndarray, "h w 3"]],
 ) -> Source:
     camera = default_camera(
-        reader.width, reader.height, options.fx, options.fy, options.cx, options.cy
+        height=reader.height,
+        width=reader.width,
+        fx=options.fx,
+        fy=options.fy,
+        cx=options.cx,
+        cy=options.cy,
     )
     faces = options.faces or ("all" if job.mode == "image" else "one")
     return Source(frames, job.mode, faces, camera, reader.timestamp)
@@ -214,7 +267,7 @@ def _csv_kind(source: Source) -> CsvKind:
     return "video" if source.faces == "one" else "multi_face"
 
 
-def _details(job: Job, options: Options, camera: Intrinsics, csv: Path | None) -> Details:
+def _details(job: Job, options: Options, camera: Camera, csv: Path | None) -> Details:
     return Details(
         source=job.given,
         full_path=str(job.path.resolve()),

@@ -1,6 +1,10 @@
 """Reading videos, images and folders of images (host side, NumPy)."""
 
-from ._camera import Intrinsics as Intrinsics
+import warnings
+
+from . import _camera
+from ._camera import as_camera as as_camera
+from ._camera import check_camera as check_camera
 from ._camera import default_camera as default_camera
 from ._checks import InputKind as InputKind
 from ._checks import classify_input as classify_input
@@ -15,3 +19,10 @@ from ._video import SequenceReader as SequenceReader
 from ._video import VideoReader as VideoReader
 from ._video import read_sequence as read_sequence
 from ._video import read_video as read_video
+
+
+def __getattr__(name: str) -> object:
+    if name != "Intrinsics":
+        raise AttributeError(f"module 'jaxface.io' has no attribute {name!r}")
+    warnings.warn("jaxface.io.Intrinsics is now jaxface.Camera", DeprecationWarning, stacklevel=2)
+    return _camera.Intrinsics

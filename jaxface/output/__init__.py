@@ -16,9 +16,14 @@ from ._details import Details as Details
 from ._details import details_text as details_text
 from ._details import write_details as write_details
 from ._draw import draw_box as draw_box
+from ._draw import draw_face as draw_face
+from ._draw import draw_gaze as draw_gaze
 from ._draw import draw_landmarks as draw_landmarks
+from ._draw import draw_note as draw_note
+from ._draw import draw_pose as draw_pose
 from ._hog import HogWriter as HogWriter
 from ._hog import read_hog as read_hog
+from ._pictures import write_picture as write_picture
 from ._read import read_csv as read_csv
 from ._rows import FIELDS as FIELDS
 from ._rows import INTENSITY_NAMES as INTENSITY_NAMES

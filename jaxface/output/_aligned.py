@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ..errors import OutputError
-from ._atomic import write_file
+from ._pictures import write_picture
 
 
 def aligned_name(face_id: int, frame: int | None = None) -> str:
@@ -45,8 +43,4 @@ def write_aligned(
     Raises:
         OutputError: it cannot be written.
     """
-    path = Path(folder) / aligned_name(face_id, frame)
-    done, data = cv2.imencode(".bmp", cv2.cvtColor(face, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise OutputError(path, f"no BMP of shape {face.shape}")
-    return write_file(path, data.tobytes())
+    return write_picture(Path(folder) / aligned_name(face_id, frame), face)

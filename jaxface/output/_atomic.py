@@ -1,12 +1,10 @@
-"""Files that appear under their name only when they are complete."""
+"""The package's atomic files, with errors that tell the user what to do about a result."""
 
 import contextlib
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
+from .._files import AtomicFile, replace_file
 from ..errors import OutputError
 
 
@@ -33,28 +31,25 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-class AtomicFile:
-    """A temporary file beside `path` that takes its place on `commit`."""
+class OutputFile:
+    """A result file that appears under its name only at `commit`."""
 
     def __init__(self, path: Path):
-        """Creates the temporary file, and the folder if need be.
+        """Creates a temporary file beside it, and the folder if need be.
 
         Args:
             path: final name.
         Raises:
             OutputError: the folder or file cannot be created.
         """
-        self.path = path
         make_folder(path.parent)
-        self._temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
         with output_errors(path):
-            # Not tempfile: its files are private to the user, which os.replace would keep.
-            self._file: IO[bytes] = open(self._temporary, "xb")
+            self._file = AtomicFile(path)
 
     def write(self, data: bytes) -> None:
         """Appends bytes. Raises `OutputError`, for example when the disk is full."""
-        with output_errors(self.path):
-            self._file.write(data)
+        with output_errors(self._file.path):
+            self._file.stream.write(data)
 
     def commit(self) -> Path:
         """Gives the file its final name, replacing an older one.
@@ -64,21 +59,12 @@ class AtomicFile:
         Raises:
             OutputError: the last bytes or the name cannot be written; the old file stays.
         """
-        try:
-            with output_errors(self.path):
-                self._file.close()
-                os.replace(self._temporary, self.path)
-        except OutputError:
-            self.discard()
-            raise
-        return self.path
+        with output_errors(self._file.path):
+            return self._file.commit()
 
     def discard(self) -> None:
         """Removes the temporary file, if it is still there. Never raises."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+        self._file.discard()
 
 
 def write_file(path: Path, data: bytes) -> Path:
@@ -92,10 +78,6 @@ def write_file(path: Path, data: bytes) -> Path:
     Raises:
         OutputError: it cannot be written; what was there before is untouched.
     """
-    file = AtomicFile(path)
-    try:
-        file.write(data)
-        return file.commit()
-    except BaseException:
-        file.discard()
-        raise
+    make_folder(path.parent)
+    with output_errors(path):
+        return replace_file(path, data)

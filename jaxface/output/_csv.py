@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import Float
 
-from ._atomic import AtomicFile, make_folder, output_errors
+from ._atomic import OutputFile, make_folder, output_errors
 from ._columns import (
     CsvKind,
     Layout,
@@ -69,7 +69,7 @@ def write_csv(
     Raises:
         OutputError: it cannot be written; what was there before is untouched.
     """
-    file = AtomicFile(Path(path))
+    file = OutputFile(Path(path))
     try:
         file.write(_header(kind, layout_of(table, units)))
         for line in csv_lines(table, kind, units=units):
@@ -154,7 +154,7 @@ class CsvWriter:
         self._flush()
         if self._spool is None:
             return None
-        file = AtomicFile(self.path)
+        file = OutputFile(self.path)
         try:
             known = self._units if self._complete or action_units is not None else NO_UNITS
             file.write(_header(self._kind, dataclasses.replace(self._layout, units=known)))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from ..types import Camera
 from ._atomic import write_file
 
 _GROUPS = ("Gaze", "AUs", "Landmarks 2D", "Landmarks 3D", "Pose", "Shape parameters")
@@ -13,7 +14,7 @@ class Details(NamedTuple):
 
     source: str  # as given by the user
     full_path: str
-    camera: tuple[float, float, float, float]  # fx fy cx cy, px
+    camera: Camera
     hog: str | None = None
     video: str | None = None  # with landmarks drawn
     image: str | None = None  # with landmarks drawn
@@ -35,7 +36,7 @@ def details_text(details: Details) -> str:
     lines = [
         f"Input:{details.source}",
         f"Input full path:{details.full_path}",
-        "Camera parameters:{:g},{:g},{:g},{:g}".format(*details.camera),
+        "Camera parameters:{:g},{:g},{:g},{:g}".format(*map(float, details.camera)),
     ]
     named = (
         ("Output HOG", details.hog),

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ..errors import InputError
-from ._atomic import AtomicFile
+from ._atomic import OutputFile
 
 _ROWS, _COLUMNS, _CHANNELS = 12, 12, 31
 _VALUES = _ROWS * _COLUMNS * _CHANNELS
@@ -28,7 +28,7 @@ class HogWriter:
         Raises:
             OutputError: it cannot be created.
         """
-        self._file = AtomicFile(Path(path))
+        self._file = OutputFile(Path(path))
 
     def __enter__(self) -> "HogWriter":
         return self

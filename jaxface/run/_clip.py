@@ -21,10 +21,10 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ..analyze import postprocess_clip, repredict_clip
 from ..io import (
     Chunk,
-    Intrinsics,
+    as_camera,
     canvas_size,
+    check_camera,
     chunks,
-    default_camera,
     pad_to_canvas,
     read_sequence,
     read_video,
@@ -70,7 +70,7 @@ class Clip:
     frames: Iterable[AnyImage]  # RGB, 0 to 255
     kind: CsvKind  # video: one face; multi_face
     config: Config
-    camera: Intrinsics | None  # px; None for OpenFace's guess from the frame size
+    camera: Camera | None  # px; None for OpenFace's guess from the frame size
     timestamp: Callable[[int], float]  # of the frame with an index from 0, s
     extras: Extras
     at_once: bool
@@ -110,7 +110,7 @@ def open_clip(
     *,
     fps: float | None = None,
     timestamp: Callable[[int], float] | None = None,
-    camera: Intrinsics | None = None,
+    camera: Camera | None = None,
     faces: str = "one",
     config: Config | None = None,
     extras: Extras = Extras(),
@@ -137,7 +137,7 @@ def open_clip(
         frames=video,
         kind="video" if faces == "one" else "multi_face",
         config=config,
-        camera=camera,
+        camera=check_camera(camera),
         timestamp=timestamp,
         extras=extras,
         at_once=at_once,
@@ -149,7 +149,7 @@ def analyze_video(
     video: str | Path | Iterable[AnyImage],
     *,
     faces: str = "one",
-    camera: Intrinsics | None = None,
+    camera: Camera | None = None,
     fps: float | None = None,
     config: Config | None = None,
     extras: Extras = Extras(),
@@ -368,7 +368,7 @@ def follow_several(clip: Clip, pieces: Iterable[Chunk]) -> Iterator[FaceBatch]:
 def lens_of(clip: Clip, chunk: Chunk) -> Camera:
     """Intrinsics of a chunk's frames."""
     height, width = chunk.frames.shape[1:3]
-    return to_camera(clip.camera or default_camera(width, height))
+    return to_camera(as_camera(clip.camera, height=height, width=width))
 
 
 def _times(clip: Clip, indices: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from ..io import Intrinsics
 from ..models import Model
 from ..output import CsvKind, UnitNames
 from ..pipeline import Config
+from ..types import Camera
 from ._checks import AnyImage
 from ._clip import analyze_clip, collect_clip, open_clip, second_pass
 from ._follow import Tally
@@ -26,7 +26,7 @@ class ClipAnalysis:
         model: Model,
         frames: Iterable[AnyImage],
         *,
-        camera: Intrinsics | None = None,
+        camera: Camera | None = None,
         timestamp: Callable[[int], float] = lambda index: 0.0,
         faces: str = "one",
         config: Config | None = None,

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int, UInt8
 
-from ..io import Chunk, Intrinsics, canvas_size, pad_to_canvas
+from ..io import Chunk, canvas_size, check_camera, pad_to_canvas
 from ..models import Model
 from ..ops import select
 from ..pipeline import (
@@ -52,7 +52,7 @@ def analyze_batch(
     videos: Sequence[str | Path | Iterable[AnyImage]],
     *,
     fps: float | None = None,
-    camera: Intrinsics | None = None,
+    camera: Camera | None = None,
     config: Config | None = None,
     extras: Extras = Extras(),
     devices: Sequence[_Device] | None = None,
@@ -81,6 +81,7 @@ def analyze_batch(
     devices = jax.devices() if devices is None else devices
     if not len(devices):
         raise ValueError("devices: expected at least one, got none: leave it out to use all")
+    camera = check_camera(camera)  # one that is wrong for all clips fails at once
     config = default_config(model) if config is None else config
     results: list[Any] = [None] * len(videos)
     clips: list[tuple[int, Clip]] = []

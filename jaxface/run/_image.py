@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from ..io import Intrinsics, default_camera, pad_to_canvas, read_image
+from ..io import as_camera, check_camera, pad_to_canvas, read_image
 from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
+from ..types import Camera
 from ._checks import AnyImage, as_image, check_boxes, refuse_tracers
 from ._programs import Extras, analyze_box, detect_program, slim
 from ._results import Analysis
@@ -23,7 +24,7 @@ def analyze_image(
     image: str | Path | AnyImage,
     *,
     boxes: np.ndarray | Sequence[Sequence[float | int]] | None = None,
-    camera: Intrinsics | None = None,
+    camera: Camera | None = None,
     config: Config | None = None,
     extras: Extras = Extras(),
 ) -> Analysis:
@@ -44,6 +45,7 @@ def analyze_image(
         TypeError: it is traced by jax.jit or another transformation.
     """
     refuse_tracers("analyze_image", model, image, boxes, camera)
+    camera = check_camera(camera)
     given = None if boxes is None else check_boxes(boxes)
     pixels = read_image(image) if isinstance(image, str | Path) else as_image(image, "image")
     config = default_config(model, static_action_units=True) if config is None else config
@@ -52,7 +54,7 @@ def analyze_image(
     canvas, size = (jnp.asarray(leaf) for leaf in pad_to_canvas(pixels))
     size = size.astype(jnp.int32)
     starts = _detect(model, canvas, size, config) if given is None else _placed(given)
-    lens = to_camera(camera or default_camera(width, height))
+    lens = to_camera(as_camera(camera, height=height, width=width))
     found: list[Any] = []
     for box, points in zip(*starts, strict=True):
         start = jnp.asarray(box), jnp.asarray(points)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import jax
 
-from ..io import Intrinsics
+from ..io import check_camera
 from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
+from ..types import Camera
 from ._checks import AnyImage, refuse_tracers
 from ._image import analyze_image
 from ._programs import Extras
@@ -20,7 +21,7 @@ def analyze_images(
     model: Model,
     images: Sequence[str | Path | AnyImage],
     *,
-    camera: Intrinsics | None = None,
+    camera: Camera | None = None,
     config: Config | None = None,
     extras: Extras = Extras(),
     workers: int | None = None,
@@ -46,6 +47,7 @@ def analyze_images(
     refuse_tracers("analyze_images", model, images, camera)
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}: leave it out for all cores")
+    camera = check_camera(camera)
     config = default_config(model, static_action_units=True) if config is None else config
     model = prepare_model(model, config)
 

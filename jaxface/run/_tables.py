@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from ..analyze import ActionUnits
 from ..fit import reported_pdm
-from ..io import Intrinsics
 from ..models import Model
 from ..output import FIELDS, CsvKind, Layout, Table, UnitNames, empty_table, join_tables
 from ..pipeline import Config
@@ -84,7 +83,7 @@ def to_batch(
     return FaceBatch(table, face.accepted, *extras, tally, history if second_pass else None)
 
 
-def to_camera(camera: Intrinsics) -> Camera:
+def to_camera(camera: Camera) -> Camera:
     """Intrinsics on the device."""
     return Camera(*(jnp.asarray(value, jnp.float32) for value in camera))
 

@@ -5,7 +5,6 @@ it stopped, and the same command gives the same pictures.
 """
 
 import dataclasses
-import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..._files import AtomicFile
 from ...fit import PDM
 from ..data import SPLITS
 from ..landmarks import face_triangles
@@ -120,16 +120,15 @@ def _save(drawn: list[tuple[Series, int]], path: Path) -> None:
     arrays: dict[str, Any] = {}
     for name in ("landmarks", "intensity", "rest", "rotation", "scale"):
         arrays[name] = np.stack([getattr(series, name) for series, _ in drawn])
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
+    with AtomicFile(path) as file:
         np.savez(
-            file,
+            file.stream,
             jpeg=np.concatenate(files),
             ends=np.cumsum([len(f) for f in files]),
             person=np.array([person for _, person in drawn]),
             **arrays,
         )
-    partial.replace(path)
+        file.commit()
 
 
 def _load(path: Path) -> list[tuple[Series, int]]:

@@ -6,7 +6,6 @@ and rendered heads share one definition.
 """
 
 import dataclasses
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -15,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..._files import AtomicFile
 from ._camera import View
 from ._contour import JawStrips, jaw_strips, landmarks_at_contour
 from ._correspondence import Correspondence, find_correspondence, observe
@@ -191,10 +191,10 @@ def register_all(
 
 def _save(registered: Registered, path: Path, fingerprint: int) -> None:
     """Writes whole files only, so that an interrupted run leaves none that is cut short."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.savez_compressed(file, fingerprint=fingerprint, **dataclasses.asdict(registered))
-    partial.replace(path)
+    with AtomicFile(path) as file:
+        arrays = dataclasses.asdict(registered)
+        np.savez_compressed(file.stream, fingerprint=fingerprint, **arrays)
+        file.commit()
 
 
 def _load(path: Path, fingerprint: int) -> Registered | None:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from ..._files import AtomicFile
 from ...detect import MTCNN, DetectConfig, corrected_squares, propose_boxes, refine_boxes
 from ...types import Image
 from ..data import Tools, register_all
@@ -113,7 +114,9 @@ def build_scenes(make: Callable[[int], Scene], count: int, size: int, *, path: P
             images[index] = scene.image
             found.append(scene)
         images.flush()
-        np.savez(labels, **_pack(found, "landmarks"), **_pack(found, "ignored"))
+        with AtomicFile(labels) as file:
+            np.savez(file.stream, **_pack(found, "landmarks"), **_pack(found, "ignored"))
+            file.commit()
     with np.load(labels) as stored:
         landmarks, ignored = (
             tuple(np.split(stored[name], np.cumsum(stored[f"{name}_counts"])[:-1]))
@@ -229,9 +232,9 @@ def _scene_crops(
 def save_crops(path: Path, crops: Crops) -> None:
     """Writes crops to one file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.tmp.npz")
-    np.savez(temporary, **dataclasses.asdict(crops))
-    temporary.replace(path)
+    with AtomicFile(path) as file:
+        np.savez(file.stream, **dataclasses.asdict(crops))
+        file.commit()
 
 
 def load_crops(path: Path) -> Crops:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..._files import AtomicFile
 from ..data import Registered, Tools, View, euler_to_matrix, landmarks_at_contour
 from ..render import Textured, draw_portrait, prepare_portrait
 from ._scenes import Face
@@ -109,14 +110,14 @@ def render_people(
 
 
 def _save_views(path: Path, faces: list[Face]) -> None:
-    temporary = path.with_name(f"{path.stem}.tmp.npz")
-    np.savez(
-        temporary,
-        images=np.stack([face.image for face in faces]),
-        landmarks=np.stack([face.landmarks for face in faces]),
-        mattes=np.stack([face.matte for face in faces]),
-    )
-    temporary.replace(path)
+    with AtomicFile(path) as file:
+        np.savez(
+            file.stream,
+            images=np.stack([face.image for face in faces]),
+            landmarks=np.stack([face.landmarks for face in faces]),
+            mattes=np.stack([face.matte for face in faces]),
+        )
+        file.commit()
 
 
 def _load_views(path: Path) -> list[Face]:

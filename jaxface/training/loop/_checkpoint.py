@@ -1,6 +1,5 @@
 """Checkpoints of training runs: the leaves of a state and its loss curve in one file."""
 
-import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from ..._files import AtomicFile
 
 T = TypeVar("T")
 
@@ -46,7 +47,6 @@ def load_state(path: Path, like: T) -> tuple[T, list[np.ndarray]]:
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes whole files only, so that an interrupted run leaves none that is cut short."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.savez(file, **arrays)
-    partial.replace(path)
+    with AtomicFile(path) as file:
+        np.savez(file.stream, **arrays)
+        file.commit()

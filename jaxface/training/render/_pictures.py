@@ -5,7 +5,6 @@ it stopped, and the same command gives the same pictures.
 """
 
 import dataclasses
-import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..._files import AtomicFile
 from ._sample import Sample
 from ._sampler import SampleConfig, Sampler, sample_head, sample_portrait
 
@@ -126,7 +126,6 @@ def _save(samples: list[Sample], path: Path) -> None:
         arrays[name] = np.stack([getattr(sample, name) for sample in samples])
     arrays["scale"] = np.array([s.scale for s in samples], np.float32)
     arrays["person"] = np.array([s.person for s in samples])
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        np.savez(file, gray=np.stack(grays), **arrays)
-    partial.replace(path)
+    with AtomicFile(path) as file:
+        np.savez(file.stream, gray=np.stack(grays), **arrays)
+        file.commit()
