@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .run import analyze_image as analyze_image
     from .run import analyze_images as analyze_images
     from .run import analyze_video as analyze_video
+    from .run import read_csv as read_csv
     from .run import write_csv as write_csv
     from .track import start_track as start_track
     from .types import Camera as Camera
@@ -94,6 +95,7 @@ _HOMES = {
         "analyze_image",
         "analyze_images",
         "analyze_video",
+        "read_csv",
         "write_csv",
     ),
     "track": ("start_track",),

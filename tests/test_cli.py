@@ -12,19 +12,20 @@ import pytest
 
 from jaxface.cli import FaceRecord, Source, _engine, _run, main
 from jaxface.io import VideoReader, default_camera, read_image, read_video
-from jaxface.output import OPENFACE_UNITS, FaceRow, column_names, draw_face, read_hog
+from jaxface.output import OPENFACE_UNITS, Table, column_names, draw_face, read_hog
 
 _FACES = 2  # faces that the stand-in finds in an image
 _CAMERA = default_camera(height=48, width=64)  # of the pictures below
 
 
-def _row(frame: int, face_id: int, timestamp: float, value: float) -> FaceRow:
+def _row(frame: int, face_id: int, timestamp: float, value: float) -> Table:
     def full(*shape: int) -> np.ndarray:
-        return np.full(shape, value, np.float32)
+        return np.full((1, *shape), value, np.float32)
 
     points = (full(2, 3), full(2), full(56, 2), full(56, 3), full(6), full(68, 2), full(68, 3))
-    pose = (value, full(3), full(2), full(34))
-    return FaceRow(frame, face_id, timestamp, 0.9, value > 0, *points, *pose)
+    pose = (full(), full(3), full(2), full(34))
+    key = np.array([frame]), np.array([face_id]), np.array([timestamp]), np.array([0.9])
+    return Table(*key, np.array([value > 0]), *points, *pose, np.zeros((1, 0)), np.zeros((1, 0)))
 
 
 class _FakeResults:
@@ -45,7 +46,8 @@ class _FakeResults:
                     continue  # only a tracked clip has rows without a face
                 row = _row(index + 1, face_id, self.source.timestamp(index), level)
                 if not streaming:
-                    row = row._replace(au_intensity=np.ones(17), au_presence=np.ones(18))
+                    units = {"au_intensity": np.ones((1, 17)), "au_presence": np.ones((1, 18))}
+                    row = dataclasses.replace(row, **units)
                 self.count += 1
                 aligned = np.full((112, 112, 3), int(level), np.uint8)
                 yield FaceRecord(row, np.full(4464, 0.1, np.float32), level > 0, aligned)

@@ -1,5 +1,6 @@
 """CSV files: OpenFace's bytes, streaming, and what happens when they cannot be written."""
 
+import dataclasses
 import errno
 import io
 import os
@@ -13,16 +14,16 @@ import pytest
 
 from jaxface.errors import OutputError
 from jaxface.output import (
+    FIELDS,
     INTENSITY_NAMES,
     OPENFACE_UNITS,
     PRESENCE_NAMES,
     CsvWriter,
-    FaceRow,
     Table,
+    column_groups,
     column_names,
     csv_lines,
-    rows_of,
-    stack_rows,
+    join_tables,
     to_dataframe,
     write_csv,
 )
@@ -37,18 +38,20 @@ def default(golden_dir: Path) -> Table:
     return read_highprec(golden_dir / "default")[0]
 
 
-def _row(frame: int = 1, *, units: bool = True, value: float = 0.25, face_id: int = 0) -> FaceRow:
+def _row(frame: int = 1, *, units: bool = True, value: float = 0.25, face_id: int = 0) -> Table:
     def full(*shape: int) -> np.ndarray:
-        return np.full(shape, value, np.float32)
+        return np.full((1, *shape), value, np.float32)
 
     points = (full(2, 3), full(2), full(56, 2), full(56, 3), full(6), full(68, 2), full(68, 3))
-    pose = (value, full(3), full(2), full(34))
-    row = FaceRow(frame, face_id, 0.1 * (frame - 1), 0.98, True, *points, *pose)
-    return row._replace(au_intensity=full(17), au_presence=np.ones(18)) if units else row
+    pose = (full(), full(3), full(2), full(34))
+    key = np.array([frame]), np.array([face_id]), np.array([0.1 * (frame - 1)]), np.array([0.98])
+    row = Table(*key, np.array([True]), *points, *pose, full(17), np.ones((1, 18)))
+    return row if units else _without_units(row)
 
 
 def _without_units(table: Table) -> Table:
-    return table._replace(au_intensity=None, au_presence=None)
+    nothing = np.zeros((len(table), 0))
+    return dataclasses.replace(table, au_intensity=nothing, au_presence=nothing)
 
 
 # OpenFace's bytes
@@ -64,7 +67,14 @@ def test_columns():
     assert column_names("video")[-19:-17] == ["AU45_r", "AU01_c"]
     assert (len(INTENSITY_NAMES), len(PRESENCE_NAMES)) == (17, 18)
     assert list(PRESENCE_NAMES) == sorted({*INTENSITY_NAMES, "AU28"})
-    assert FaceRow._fields == Table._fields
+    assert [group.field for group in column_groups("image")] == list(FIELDS)
+    without_eyes = column_names("video", landmarks=5, eye_landmarks=0, modes=2, units=None)
+    assert without_eyes[11:15] == ["gaze_angle_x", "gaze_angle_y", "pose_Tx", "pose_Ty"]
+    assert without_eyes[19:21] == ["x_0", "x_1"] and without_eyes[-2:] == ["p_0", "p_1"]
+    assert len(without_eyes) == 5 + 8 + 6 + 5 * 5 + 6 + 2
+
+
+def test_unknown_kind():
     with pytest.raises(ValueError, match="kind: expected one of video, multi_face, image, got 'x'"):
         column_names("x")  # pyright: ignore[reportArgumentType]
 
@@ -92,15 +102,16 @@ def test_stock_csvs_byte_for_byte(golden_dir, tmp_path):
 
 
 def test_numbers_round_as_in_c():
-    row = _row()._replace(
-        gaze_angle=np.array([-0.0, 0.0005], np.float32),  # the float32 lies above the tie
-        head_pose=np.array([0.25, -0.04, 0.35, 1e6, np.nan, -np.inf], np.float32),
-        scale=np.float64(0.0005),  # becomes a float32 first
-        timestamp=0.0005,  # stays a float64, which lies above the tie
-        confidence=0.725,  # as a float32 it lies above 0.725
-        success=np.bool_(False),
+    row = dataclasses.replace(
+        _row(),
+        gaze_angle=np.array([[-0.0, 0.0005]], np.float32),  # the float32 lies above the tie
+        head_pose=np.array([[0.25, -0.04, 0.35, 1e6, np.nan, -np.inf]], np.float32),
+        scale=np.array([0.0005]),  # becomes a float32 first
+        timestamp=np.array([0.0005]),  # stays a float64, which lies above the tie
+        confidence=np.array([0.725]),  # as a float32 it lies above 0.725
+        success=np.array([False]),
     )
-    (line,) = csv_lines(stack_rows([row]))
+    (line,) = csv_lines(row)
     cells = dict(zip(column_names("video"), line.decode().rstrip("\n").split(", "), strict=True))
     assert [cells[f"gaze_angle_{axis}"] for axis in "xy"] == ["-0.000", "0.001"]
     assert [cells[f"pose_T{axis}"] for axis in "xyz"] == ["0.2", "-0.0", "0.3"]
@@ -108,7 +119,7 @@ def test_numbers_round_as_in_c():
     assert (cells["p_scale"], cells["timestamp"], cells["confidence"]) == ("0.001", "0.001", "0.73")
     assert (cells["success"], cells["frame"], cells["AU01_r"]) == ("0", "1", "0.25")
     assert cells["AU01_c"] == "1.00"
-    (line,) = csv_lines(stack_rows([row]), "multi_face")
+    (line,) = csv_lines(row, "multi_face")
     assert line.endswith(b", 1.0\n")
 
 
@@ -123,14 +134,40 @@ def test_288_rows_are_quick(default):
 
 
 def test_rows_and_tables_convert_into_each_other(default):
-    again = stack_rows(rows_of(default))
-    for name, column in default._asdict().items():
-        np.testing.assert_array_equal(getattr(again, name), column, name)
-    assert stack_rows(rows_of(_without_units(default))).au_intensity is None
-    with pytest.raises(ValueError, match="rows: expected at least one row"):
-        stack_rows([])
-    with pytest.raises(ValueError, match="au_intensity: expected in all rows or in none, .* in 1"):
-        stack_rows([_row(), _row(units=False)])
+    again = join_tables(default)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(again, name), getattr(default, name), name)
+    assert join_tables(_without_units(default)).au_intensity.shape == (288, 0)
+    with pytest.raises(ValueError, match="tables: expected at least one, got none"):
+        join_tables([])
+    with pytest.raises(ValueError, match=r"au_intensity: expected one shape .*\(0,\), \(17,\)"):
+        join_tables([_row(), _row(units=False)])
+
+
+def test_rows_of_a_table(default):
+    """Against the rows of its arrays."""
+    mask = default.timestamp > 3
+    for rows in (slice(3, 10), slice(None, None, -2), mask, [5, 1, 1], np.array([], int)):
+        some = default[rows]
+        assert type(some) is Table
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(some, name), getattr(default, name)[rows], name)
+    for number in (0, 7, 287, -1, -288, np.int32(4)):
+        row = default[number]
+        assert len(row) == 1 and row.landmarks.shape == (1, 68, 2)
+        np.testing.assert_array_equal(row.landmarks[0], default.landmarks[number])
+    assert len(default) == 288 and len(default[[]]) == 0
+
+
+def test_rows_that_a_table_does_not_have(default):
+    for wrong in (288, -289):
+        with pytest.raises(IndexError, match=f"row {wrong}: expected one of 288 rows"):
+            default[wrong]
+    with pytest.raises(IndexError, match="rows: expected a mask of 288 entries, got 3"):
+        default[np.ones(3, bool)]
+    for wrong in ("landmarks", 1.0, [[1]], (1, 2, "x")):
+        with pytest.raises(TypeError, match="rows: expected a number, a slice, numbers or a mask"):
+            default[wrong]
 
 
 def test_dataframe(default, golden_dir):
@@ -150,10 +187,9 @@ def test_dataframe(default, golden_dir):
 
 
 def test_action_units_filled_in_at_the_end(default, golden_dir, tmp_path):
-    assert default.au_intensity is not None and default.au_presence is not None
     path = tmp_path / "deep" / "default.csv"
     with CsvWriter(path) as writer:
-        for row in rows_of(_without_units(default)):
+        for row in _without_units(default):
             writer.write(row)
             assert not path.exists()
         units = zip(default.au_intensity, default.au_presence, strict=True)
@@ -167,7 +203,7 @@ def test_action_units_filled_in_at_the_end(default, golden_dir, tmp_path):
 def test_rows_as_they_are(tmp_path, units):
     with CsvWriter(tmp_path / "a.csv", kind="image") as writer:
         writer.write(_row(units=units))
-        writer.write_table(stack_rows([_row(units=units, face_id=1)] * 2))
+        writer.write_table(join_tables([_row(units=units, face_id=1)] * 2))
         writer.finish()
     assert writer.rows == 3
     header, *lines = (tmp_path / "a.csv").read_text().splitlines()
@@ -184,7 +220,7 @@ def test_no_rows_no_file(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_clip(tmp_path):
-    table = stack_rows([_row(units=False)] * 100)
+    table = join_tables([_row(units=False)] * 100)
     unit = (np.zeros(17), np.zeros(18))
     with CsvWriter(tmp_path / "a.csv") as writer:
         writer.write_table(table)  # allocates what is allocated once
@@ -212,7 +248,7 @@ def test_misuse(tmp_path):
             writer.finish([unit])
     for count in (1, 3):
         with CsvWriter(tmp_path / "a.csv") as writer:
-            writer.write_table(stack_rows([_row(units=False)] * 2))
+            writer.write_table(join_tables([_row(units=False)] * 2))
             with pytest.raises(ValueError, match="expected one entry for each of 2 rows"):
                 writer.finish([unit] * count)
     assert os.listdir(tmp_path) == []

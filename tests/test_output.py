@@ -1,5 +1,6 @@
 """Details, .hog, aligned faces and overlays."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -9,8 +10,8 @@ from jaxface import io
 from jaxface.errors import InputError, OutputError
 from jaxface.output import (
     Details,
-    FaceRow,
     HogWriter,
+    Table,
     aligned_name,
     details_text,
     draw_box,
@@ -230,27 +231,29 @@ def test_gaze_rays_start_at_the_irises_and_follow_the_gaze():
     assert not drawn[:, 330:].any()  # the other eye looks nowhere
 
 
-def _face_row(success: bool = True) -> FaceRow:
+def _face_row(success: bool = True) -> Table:
     rng = np.random.default_rng(3)
     landmarks = rng.uniform([250, 180], [390, 320], (68, 2))
     eyes = rng.uniform([-40, -20, 490], [40, 20, 500], (56, 3))
-    return FaceRow(
-        frame=1,
-        face_id=0,
-        timestamp=0.0,
-        confidence=0.9,
-        success=success,
-        gaze=np.array([[0, 0, -1.0]] * 2),
-        gaze_angle=np.zeros(2),
-        eye_landmarks=np.zeros((56, 2)),
-        eye_landmarks_3d=eyes,
-        head_pose=np.array([0, 0, 500, 0, 0, 0.0]),
-        landmarks=landmarks,
-        landmarks_3d=np.zeros((68, 3)),
-        scale=1.0,
-        rotation=np.zeros(3),
-        translation=np.zeros(2),
-        local=np.zeros(34),
+    return Table(
+        frame=np.array([1]),
+        face_id=np.array([0]),
+        timestamp=np.zeros(1),
+        confidence=np.array([0.9]),
+        success=np.array([success]),
+        gaze=np.array([[[0, 0, -1.0]] * 2]),
+        gaze_angle=np.zeros((1, 2)),
+        eye_landmarks=np.zeros((1, 56, 2)),
+        eye_landmarks_3d=eyes[None],
+        head_pose=np.array([[0, 0, 500, 0, 0, 0.0]]),
+        landmarks=landmarks[None],
+        landmarks_3d=np.zeros((1, 68, 3)),
+        scale=np.ones(1),
+        rotation=np.zeros((1, 3)),
+        translation=np.zeros((1, 2)),
+        local=np.zeros((1, 34)),
+        au_intensity=np.zeros((1, 0)),
+        au_presence=np.zeros((1, 0)),
     )
 
 
@@ -258,17 +261,17 @@ def test_a_face_is_drawn_with_all_it_has():
     black, row = np.zeros((480, 640, 3), np.uint8), _face_row()
     drawn = draw_face(black, row, CAMERA, text=False)
     parts = (
-        draw_landmarks(black, row.landmarks),
-        draw_pose(black, row.head_pose, CAMERA),
-        draw_gaze(black, row.eye_landmarks_3d, row.gaze, CAMERA),
-        draw_box(black, np.array([*row.landmarks.min(axis=0), *row.landmarks.max(axis=0)])),
+        draw_landmarks(black, row.landmarks[0]),
+        draw_pose(black, row.head_pose[0], CAMERA),
+        draw_gaze(black, row.eye_landmarks_3d[0], row.gaze[0], CAMERA),
+        draw_box(black, np.array([*row.landmarks[0].min(axis=0), *row.landmarks[0].max(axis=0)])),
     )
     for part in parts:
         inked = part.any(axis=-1)
         assert drawn[inked].any(axis=-1).mean() > 0.99  # dark rims may cover a pixel
     labelled = draw_face(black, row, CAMERA)
     rows, _ = (labelled != drawn).any(axis=-1).nonzero()
-    assert rows.max() <= row.landmarks[:, 1].min() + 1  # the text stands above the face
+    assert rows.max() <= row.landmarks[..., 1].min() + 1  # the text stands above the face
     assert not black.any()
 
 
@@ -283,9 +286,14 @@ def test_drawing_survives_what_lies_outside():
     """Far away, not finite, behind the camera, or larger than the picture."""
     dot, row = np.zeros((9, 7, 3), np.uint8), _face_row()
     odd = row.landmarks.copy()
-    odd[0], odd[1] = np.nan, 1e30
-    wrong = row._replace(landmarks=odd, head_pose=np.full(6, np.nan), gaze=np.full((2, 3), np.inf))
-    for face in (row, wrong, wrong._replace(eye_landmarks_3d=np.zeros((0, 3)))):
+    odd[0, 0], odd[0, 1] = np.nan, 1e30
+    pose, gaze = np.full((1, 6), np.nan), np.full((1, 2, 3), np.inf)
+    wrong = dataclasses.replace(row, landmarks=odd, head_pose=pose, gaze=gaze)
+    blind = dataclasses.replace(wrong, eye_landmarks_3d=np.zeros((1, 0, 3)))
+    lacking = dataclasses.replace(
+        blind, gaze=gaze[:, :0], gaze_angle=np.zeros((1, 0)), head_pose=pose[:, :0]
+    )
+    for face in (row, wrong, blind, lacking):
         assert draw_face(dot, face, CAMERA).shape == dot.shape
         assert draw_face(np.zeros((480, 640, 3), np.uint8), face, CAMERA).any()
 

@@ -1,12 +1,15 @@
 """Many frames tracked at once against one after the other."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
-from jaxface import ClipAnalysis, Model, read_video
+from jaxface import Model, read_video
 from jaxface.fit import empty_fit
 from jaxface.reference.comparison.clips import Data, load
+from jaxface.run import Tally, analyze_clip, open_clip, second_pass
 from jaxface.track import SegmentConfig, in_order
 from jaxface.types import Fit
 
@@ -23,16 +26,21 @@ def model(openface_dir, model_dir) -> Model:
     return load(Data(openface_dir, model_dir), "openface")
 
 
+def _tally(batches) -> Tally:
+    return functools.reduce(Tally.plus, (batch.tally for batch in batches))
+
+
 def _both(model, make_frames):
     analyses = []
     for at_once in (True, False):
-        clip = ClipAnalysis(model, make_frames(), at_once=at_once)
-        batches = list(clip)
+        clip = open_clip(model, make_frames(), at_once=at_once)
+        batches = list(analyze_clip(clip))
         columns = {
             name: np.concatenate([getattr(batch.table, name) for batch in batches])
             for name in ("frame", "landmarks", "success", "confidence")
         }
-        analyses.append((columns, clip.action_units(), clip.tally))
+        units = second_pass(clip, [batch.history for batch in batches])
+        analyses.append((columns, units, _tally(batches)))
     return analyses
 
 
@@ -72,9 +80,9 @@ def test_a_cut_to_another_face_is_followed_as_one_by_one(model, samples_dir):
 
 def test_no_face_costs_no_run(model):
     frames = [np.full((480, 640, 3), 90, np.uint8)] * 40
-    clip = ClipAnalysis(model, frames, at_once=True)
-    rows = np.concatenate([batch.table.success for batch in clip])
-    assert len(rows) == 40 and not rows.any() and clip.tally.runs == 0
+    batches = list(analyze_clip(open_clip(model, frames, at_once=True)))
+    rows = np.concatenate([batch.table.success for batch in batches])
+    assert len(rows) == 40 and not rows.any() and _tally(batches).runs == 0
 
 
 @pytest.mark.parametrize("length", [6, 20])

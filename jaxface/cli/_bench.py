@@ -6,7 +6,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,12 +32,15 @@ from ..models import Model, load_model
 from ..output import CsvWriter
 from ..pipeline import Config, default_config, prepare_model
 from ..run import (
-    ClipAnalysis,
+    Clip,
     FaceBatch,
     Stage,
     StageInputs,
+    analyze_clip,
     compile_stages,
     first_track_state,
+    open_clip,
+    second_pass,
     stage_inputs,
     track_chunk,
     usable_cores,
@@ -198,25 +201,25 @@ def _time_decoding(clip: _Clip) -> float:
 
 def _time_whole(model: Model, config: Config, clip: _Clip) -> tuple[float, float]:
     """Seconds per frame of a whole analysis with its CSV, and of writing the CSV alone."""
-    list(ClipAnalysis(model, itertools.islice(clip.frames(), _CHUNK), config=config))  # compiles
+    list(analyze_clip(open_clip(model, itertools.islice(clip.frames(), _CHUNK), config=config)))
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        analysis = ClipAnalysis(model, clip.frames(), config=config)
-        batches = _write(iter(analysis), analysis, Path(folder) / "whole.csv")
+        start = time.perf_counter()  # all is compiled by now
+        opened = open_clip(model, clip.frames(), config=config)
+        batches = _write(opened, analyze_clip(opened), Path(folder) / "whole.csv")
         whole = time.perf_counter() - start
         start = time.perf_counter()
-        _write(iter(batches), analysis, Path(folder) / "again.csv")
+        _write(opened, batches, Path(folder) / "again.csv")
         again = time.perf_counter() - start
     return whole / clip.count, again / clip.count
 
 
-def _write(batches: Iterator[FaceBatch], analysis: ClipAnalysis, path: Path) -> list[FaceBatch]:
+def _write(clip: Clip, batches: Iterable[FaceBatch], path: Path) -> list[FaceBatch]:
     """Writes rows as they come. Returns them."""
     seen = []
-    with CsvWriter(path, units=analysis.units) as writer:
+    with CsvWriter(path, units=clip.units) as writer:
         for batch in batches:
             writer.write_table(batch.table)
             seen.append(batch)
-        units = analysis.action_units()
+        units = second_pass(clip, [batch.history for batch in seen])
         writer.finish(None if units is None else zip(*units, strict=True))
     return seen

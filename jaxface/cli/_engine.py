@@ -6,9 +6,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..models import Model, load_model
-from ..output import UnitNames, rows_of
+from ..output import UnitNames
 from ..pipeline import Config, default_config, prepare_model
-from ..run import ClipAnalysis, Extras, FaceBatch, analyze_image, unit_names
+from ..run import (
+    Extras,
+    FaceBatch,
+    History,
+    analyze_clip,
+    analyze_image,
+    open_clip,
+    second_pass,
+    unit_names,
+)
 from ._run import FaceRecord, Options, Process, Results, Source
 
 
@@ -53,7 +62,7 @@ class _ImageResults:
                 config=self._config,
                 extras=self._extras,
             )
-            batch = FaceBatch(found.table(), found.success, found.fhog, found.aligned)
+            batch = FaceBatch(found, found.success, found.fhog, found.aligned)
             if self._source.faces == "one":
                 batch = _widest(batch)
             yield from _records(batch, batch.accepted)
@@ -66,7 +75,8 @@ class _ClipResults:
     """Faces of a clip."""
 
     def __init__(self, model: Model, source: Source, config: Config, extras: Extras, at_once: bool):
-        self._clip = ClipAnalysis(
+        self._histories: list[History | None] = []
+        self._clip = open_clip(
             model,
             source.frames,
             camera=source.camera,
@@ -82,12 +92,13 @@ class _ClipResults:
         return self._clip.units
 
     def __iter__(self) -> Iterator[FaceRecord]:
-        for batch in self._clip:
+        for batch in analyze_clip(self._clip):
+            self._histories.append(batch.history)
             one = self._clip.kind == "video"
             yield from _records(batch, batch.table.success if one else batch.accepted)
 
     def action_units(self) -> Iterator[tuple[np.ndarray, np.ndarray]] | None:
-        units = self._clip.action_units()
+        units = second_pass(self._clip, self._histories)
         return None if units is None else zip(*units, strict=True)
 
 
@@ -96,15 +107,16 @@ def _widest(batch: FaceBatch) -> FaceBatch:
     x = batch.table.landmarks[..., 0]
     if not len(x):
         return batch
-    keep = [int(np.argmax(np.ptp(x, axis=1)))]
-    table = batch.table._make(None if c is None else c[keep] for c in batch.table)
-    extras = (None if e is None else e[keep] for e in (batch.fhog, batch.aligned))
-    return FaceBatch(table._replace(face_id=np.zeros(1, int)), batch.accepted[keep], *extras)
+    widest = int(np.argmax(np.ptp(x, axis=1)))
+    keep = slice(widest, widest + 1)
+    table = dataclasses.replace(batch.table[keep], face_id=np.zeros(1, int))
+    fhog, aligned = (None if e is None else e[keep] for e in (batch.fhog, batch.aligned))
+    return FaceBatch(table, batch.accepted[keep], fhog, aligned)
 
 
 def _records(batch: FaceBatch, hog_valid: np.ndarray) -> Iterator[FaceRecord]:
     """Row by row what is written."""
-    for i, row in enumerate(rows_of(batch.table)):
+    for i, row in enumerate(batch.table):
         yield FaceRecord(
             row,
             None if batch.fhog is None else batch.fhog[i],

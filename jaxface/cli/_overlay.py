@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ..output import FaceRow, draw_face, draw_note, write_picture
+from ..output import Table, draw_face, draw_note, write_picture
 from ..types import Camera
 
 _Picture = UInt8[np.ndarray, "h w 3"]  # RGB
@@ -53,15 +53,16 @@ class Overlays:
                 self._waiting.append((number, frame))
             yield frame
 
-    def add(self, row: FaceRow) -> None:
+    def add(self, row: Table) -> None:
         """Draws a row if its frame was chosen. Rows come in the order of their frames.
 
         Raises:
             OutputError: a picture that is complete cannot be written.
         """
-        while self._waiting and self._waiting[0][0] < row.frame:
+        frame = int(row.frame[0])
+        while self._waiting and self._waiting[0][0] < frame:
             self._write()
-        if self._waiting and self._waiting[0][0] == row.frame:
+        if self._waiting and self._waiting[0][0] == frame:
             before = self._waiting[0][1] if self._drawn is None else self._drawn
             self._drawn = draw_face(before, row, self._camera)
 

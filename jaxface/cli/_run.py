@@ -24,8 +24,8 @@ from ..output import (
     CsvKind,
     CsvWriter,
     Details,
-    FaceRow,
     HogWriter,
+    Table,
     UnitNames,
     make_folder,
     write_aligned,
@@ -72,7 +72,7 @@ class Source(NamedTuple):
 class FaceRecord(NamedTuple):
     """What is written for one face in one frame."""
 
-    row: FaceRow
+    row: Table  # of one row
     hog: Float[np.ndarray, "4464"] | None = None
     hog_valid: bool = True
     aligned: UInt8[np.ndarray, "112 112 3"] | None = None  # RGB
@@ -172,12 +172,12 @@ def _write_records(
     for record in results:
         row = record.row
         writer.write(row)
-        faces += bool(row.success)
+        faces += int(row.success.sum())
         if hogs is not None and record.hog is not None:
             hogs.write(record.hog, record.hog_valid)
         if options.aligned and record.aligned is not None:
-            frame = None if job.mode == "image" else row.frame
-            write_aligned(folder, record.aligned, face_id=row.face_id, frame=frame)
+            frame = None if job.mode == "image" else int(row.frame[0])
+            write_aligned(folder, record.aligned, face_id=int(row.face_id[0]), frame=frame)
         if overlays is not None:
             overlays.add(row)
     return faces

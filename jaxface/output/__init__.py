@@ -4,7 +4,10 @@ from ._aligned import aligned_name as aligned_name
 from ._aligned import write_aligned as write_aligned
 from ._atomic import make_folder as make_folder
 from ._columns import CsvKind as CsvKind
+from ._columns import Layout as Layout
+from ._columns import column_groups as column_groups
 from ._columns import column_names as column_names
+from ._columns import empty_table as empty_table
 from ._csv import CsvWriter as CsvWriter
 from ._csv import csv_lines as csv_lines
 from ._csv import write_csv as write_csv
@@ -21,12 +24,13 @@ from ._draw import draw_pose as draw_pose
 from ._hog import HogWriter as HogWriter
 from ._hog import read_hog as read_hog
 from ._pictures import write_picture as write_picture
+from ._read import read_csv as read_csv
+from ._rows import FIELDS as FIELDS
 from ._rows import INTENSITY_NAMES as INTENSITY_NAMES
 from ._rows import NO_UNITS as NO_UNITS
 from ._rows import OPENFACE_UNITS as OPENFACE_UNITS
 from ._rows import PRESENCE_NAMES as PRESENCE_NAMES
-from ._rows import FaceRow as FaceRow
+from ._rows import Index as Index
 from ._rows import Table as Table
 from ._rows import UnitNames as UnitNames
-from ._rows import rows_of as rows_of
-from ._rows import stack_rows as stack_rows
+from ._rows import join_tables as join_tables

@@ -1,84 +1,188 @@
 """OpenFace's CSV columns: their names, order and number of decimals, and nowhere else.
 
-A model with other shape coefficients or action units than OpenFace's has as many columns of them.
+A model with other landmarks, shape coefficients or action units than OpenFace's has as many columns
+of them.
 
 Reference: specification 03, E.4.
 """
 
+import dataclasses
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from ..types import MULTI_PIE_68
 from ._rows import NO_UNITS, OPENFACE_UNITS, Table, UnitNames
 
 # FeatureExtraction, FaceLandmarkVidMulti and FaceLandmarkImg.
 CsvKind = Literal["video", "multi_face", "image"]
 _KINDS = ("video", "multi_face", "image")
-_MODES = 34  # shape coefficients of OpenFace's model
-
-_Columns = tuple[tuple[tuple[str, ...], str], ...]  # names and the format they share
-
-
-def _numbered(prefix: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{prefix}_{i}" for i in range(count))
+_TYPES = {"frame": np.int64, "face_id": np.int64, "timestamp": np.float64, "success": np.bool_}
+_TYPES |= {"au_intensity": np.float64, "au_presence": np.float64}  # OpenFace holds other floats
+# as float32, and prints those.
 
 
-_SEQUENCE_KEY: _Columns = (
-    (("frame", "face_id"), "%d"),
-    (("timestamp",), "%.3f"),
-    (("confidence",), "%.2f"),
-    (("success",), "%d"),
-)
-_IMAGE_KEY: _Columns = ((("face",), "%d"), (("confidence",), "%.3f"))
-_BODY: _Columns = (
-    (tuple(f"gaze_{eye}_{axis}" for eye in "01" for axis in "xyz"), "%.6f"),
-    (("gaze_angle_x", "gaze_angle_y"), "%.3f"),
-    (_numbered("eye_lmk_x", 56) + _numbered("eye_lmk_y", 56), "%.1f"),
-    (tuple(name for axis in "XYZ" for name in _numbered(f"eye_lmk_{axis}", 56)), "%.1f"),
-    (("pose_Tx", "pose_Ty", "pose_Tz"), "%.1f"),
-    (("pose_Rx", "pose_Ry", "pose_Rz"), "%.3f"),
-    (_numbered("x", 68) + _numbered("y", 68), "%.1f"),
-    (_numbered("X", 68) + _numbered("Y", 68) + _numbered("Z", 68), "%.1f"),
-    (("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty"), "%.3f"),
-)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Which columns a table has beside those that tell the rows apart.
+
+    A group that is false, or 0, is left out, as OpenFace does without its option.
+    """
+
+    gaze: bool = True
+    eye_landmarks: int = MULTI_PIE_68.eye_count
+    eye_landmarks_3d: int = MULTI_PIE_68.eye_count
+    head_pose: bool = True
+    landmarks: int = MULTI_PIE_68.count
+    landmarks_3d: int = MULTI_PIE_68.count
+    parameters: bool = True
+    modes: int = 34  # shape coefficients
+    units: UnitNames = OPENFACE_UNITS
 
 
-def base_columns(kind: CsvKind, modes: int = _MODES) -> _Columns:
-    """Names and formats of all columns but the action units.
+class Group(NamedTuple):
+    """The columns of one field of a table, of which there may be none."""
+
+    field: str
+    names: tuple[str, ...]
+    formats: tuple[str, ...]  # of each column
+    shape: tuple[int, ...]  # of the field in one row
+    planar: bool = False  # all x, then all y, then all z
+    fill: float = np.nan  # what a field of a single number holds that has no column
+
+
+def layout_of(table: Table, units: UnitNames = OPENFACE_UNITS) -> Layout:
+    """The columns of a table.
+
+    Args:
+        table: the rows.
+        units: names of its action units, if it has any.
+    Raises:
+        ValueError: `units` has not one name for each column.
+    """
+    widths = (table.au_intensity.shape[1], table.au_presence.shape[1])
+    expected = (len(units.intensity), len(units.presence))
+    if widths not in (expected, (0, 0)):
+        raise ValueError(f"units: expected {widths[0]} and {widths[1]} names, got {expected}")
+    return Layout(
+        gaze=table.gaze.shape[1] > 0,
+        eye_landmarks=table.eye_landmarks.shape[1],
+        eye_landmarks_3d=table.eye_landmarks_3d.shape[1],
+        head_pose=table.head_pose.shape[1] > 0,
+        landmarks=table.landmarks.shape[1],
+        landmarks_3d=table.landmarks_3d.shape[1],
+        parameters=table.rotation.shape[1] > 0,
+        modes=table.local.shape[1],
+        units=units if widths == expected else NO_UNITS,
+    )
+
+
+def check_kind(kind: CsvKind) -> None:
+    """Raises a ValueError for an unknown kind."""
+    if kind not in _KINDS:
+        raise ValueError(f"kind: expected one of {', '.join(_KINDS)}, got {kind!r}")
+
+
+def column_groups(kind: CsvKind, layout: Layout = Layout()) -> tuple[Group, ...]:
+    """All columns, in their order.
 
     Args:
         kind: whose CSV.
-        modes: number of shape coefficients.
+        layout: which columns beside the first few.
     Returns:
-        Groups of names with the format that they share.
+        One group for each field of `Table`, in the order of its fields.
     Raises:
         ValueError: unknown kind.
     """
-    if kind not in _KINDS:
-        raise ValueError(f"kind: expected one of {', '.join(_KINDS)}, got {kind!r}")
-    key = _IMAGE_KEY if kind == "image" else _SEQUENCE_KEY
-    return (*key, *_BODY, (_numbered("p", modes), "%.3f"))
+    check_kind(kind)
+    return (*_key(kind), *_body(layout), *unit_groups(kind, layout.units))
 
 
-def au_columns(kind: CsvKind, units: UnitNames = OPENFACE_UNITS) -> _Columns:
-    """Names and formats of the action unit columns.
+def _key(kind: CsvKind) -> tuple[Group, ...]:
+    if kind == "image":
+        return (
+            _group("frame", (), "%d", fill=1.0),
+            _group("face_id", ("face",), "%d"),
+            _group("timestamp", (), "%.3f", fill=0.0),
+            _group("confidence", ("confidence",), "%.3f"),
+            _group("success", (), "%d", fill=1.0),
+        )
+    return (
+        _group("frame", ("frame",), "%d"),
+        _group("face_id", ("face_id",), "%d"),
+        _group("timestamp", ("timestamp",), "%.3f"),
+        _group("confidence", ("confidence",), "%.2f"),
+        _group("success", ("success",), "%d"),
+    )
+
+
+def _body(layout: Layout) -> tuple[Group, ...]:
+    gaze = tuple(f"gaze_{eye}_{axis}" for eye in "01" for axis in "xyz") if layout.gaze else ()
+    angle = ("gaze_angle_x", "gaze_angle_y") if layout.gaze else ()
+    pose = tuple(f"pose_{kind}{axis}" for kind in "TR" for axis in "xyz")
+    pose = pose if layout.head_pose else ()
+    scale, rotation, move = (
+        names if layout.parameters else ()
+        for names in (("p_scale",), ("p_rx", "p_ry", "p_rz"), ("p_tx", "p_ty"))
+    )
+    modes = tuple(f"p_{i}" for i in range(layout.modes))
+    head_pose = Group("head_pose", pose, (*["%.1f"] * 3, *["%.3f"] * 3)[: len(pose)], (len(pose),))
+    return (
+        _group("gaze", gaze, "%.6f", (len(gaze) // 3, 3)),
+        _group("gaze_angle", angle, "%.3f", (len(angle),)),
+        _points("eye_landmarks", "eye_lmk_", "xy", layout.eye_landmarks),
+        _points("eye_landmarks_3d", "eye_lmk_", "XYZ", layout.eye_landmarks_3d),
+        head_pose,
+        _points("landmarks", "", "xy", layout.landmarks),
+        _points("landmarks_3d", "", "XYZ", layout.landmarks_3d),
+        _group("scale", scale, "%.3f"),
+        _group("rotation", rotation, "%.3f", (len(rotation),)),
+        _group("translation", move, "%.3f", (len(move),)),
+        _group("local", modes, "%.3f", (len(modes),)),
+    )
+
+
+def unit_groups(kind: CsvKind, units: UnitNames = OPENFACE_UNITS) -> tuple[Group, Group]:
+    """The columns of the action units.
 
     Args:
         kind: whose CSV; FeatureExtraction prints presence with two decimals.
         units: which of them.
-    Returns:
-        Groups of names with the format that they share.
     """
+    intensity = tuple(f"{name}_r" for name in units.intensity)
+    presence = tuple(f"{name}_c" for name in units.presence)
+    decimals = "%.2f" if kind == "video" else "%.1f"
     return (
-        (tuple(f"{name}_r" for name in units.intensity), "%.2f"),
-        (tuple(f"{name}_c" for name in units.presence), "%.2f" if kind == "video" else "%.1f"),
+        _group("au_intensity", intensity, "%.2f", (len(intensity),)),
+        _group("au_presence", presence, decimals, (len(presence),)),
     )
 
 
+def _group(
+    field: str,
+    names: tuple[str, ...],
+    decimals: str,
+    shape: tuple[int, ...] = (),
+    *,
+    fill: float = np.nan,
+) -> Group:
+    return Group(field, names, (decimals,) * len(names), shape, fill=fill)
+
+
+def _points(field: str, prefix: str, axes: str, count: int) -> Group:
+    names = tuple(f"{prefix}{axis}_{i}" for axis in axes for i in range(count))
+    return Group(field, names, ("%.1f",) * len(names), (count, len(axes)), planar=True)
+
+
 def column_names(
-    kind: CsvKind, *, units: UnitNames | None = OPENFACE_UNITS, modes: int = _MODES
+    kind: CsvKind,
+    *,
+    units: UnitNames | None = OPENFACE_UNITS,
+    modes: int = Layout.modes,
+    landmarks: int = MULTI_PIE_68.count,
+    eye_landmarks: int = MULTI_PIE_68.eye_count,
 ) -> list[str]:
     """Column names of a CSV.
 
@@ -86,57 +190,77 @@ def column_names(
         kind: whose CSV.
         units: action units with columns; None for none.
         modes: number of shape coefficients.
+        landmarks: of the face.
+        eye_landmarks: of both eyes; a model without has no columns of them.
     Returns:
-        714 names for OpenFace's units and modes, 711 for images, or 35 fewer without units.
+        714 names for OpenFace's numbers, 711 for images, or 35 fewer without units.
     """
-    groups = base_columns(kind, modes) + au_columns(kind, NO_UNITS if units is None else units)
-    return [name for names, _ in groups for name in names]
+    layout = Layout(
+        eye_landmarks=eye_landmarks,
+        eye_landmarks_3d=eye_landmarks,
+        landmarks=landmarks,
+        landmarks_3d=landmarks,
+        modes=modes,
+        units=NO_UNITS if units is None else units,
+    )
+    return names_of(column_groups(kind, layout))
 
 
-def base_values(table: Table, kind: CsvKind) -> Float[np.ndarray, "n columns"]:
-    """Values of all columns but the action units.
+def names_of(groups: tuple[Group, ...]) -> list[str]:
+    """Names of the columns."""
+    return [name for group in groups for name in group.names]
+
+
+def row_format(groups: tuple[Group, ...]) -> str:
+    """The % format of one row of the given columns, without a line end."""
+    return ", ".join(format for group in groups for format in group.formats)
+
+
+def to_values(table: Table, groups: tuple[Group, ...]) -> Float[np.ndarray, "n columns"]:
+    """Values of some columns of a table.
 
     Args:
         table: the rows.
-        kind: whose CSV.
+        groups: which columns.
     Returns:
-        float64 in column order. All but the timestamp are exact float32 values, as OpenFace's.
+        float64 in column order. All but the timestamp and the action units are exact float32
+        values, as OpenFace's.
     """
-    count = len(table.frame)
-    if kind == "image":
-        key = [table.face_id, _single(table.confidence)]
-    else:
-        key = [table.frame, table.face_id, table.timestamp, _single(table.confidence)]
-        key.append(table.success)
-    # OpenFace lists all x, then all y, then all z.
-    points = (table.eye_landmarks, table.eye_landmarks_3d, table.landmarks, table.landmarks_3d)
-    eye, eye_3d, face, face_3d = (np.swapaxes(p, 1, 2) for p in points)
-    body = [table.gaze, table.gaze_angle, eye, eye_3d, table.head_pose, face, face_3d]
-    body += [table.scale, table.rotation, table.translation, table.local]
-    parts = [np.asarray(part, np.float64) for part in key] + [_single(part) for part in body]
-    # Not reshape(count, -1), which cannot tell the columns of a table without rows.
-    flat = [part.reshape(count, math.prod(part.shape[1:])) for part in parts]
-    return np.concatenate(flat, axis=1)
+    parts = [np.zeros((len(table), 0))]
+    for group in groups:
+        if not group.names:
+            continue
+        values = getattr(table, group.field)
+        if group.field not in _TYPES:
+            values = np.asarray(values, np.float32)
+        values = np.asarray(values, np.float64)
+        if group.planar:
+            values = np.swapaxes(values, 1, 2)
+        parts.append(values.reshape(len(table), len(group.names)))
+    return np.concatenate(parts, axis=1)
 
 
-def au_values(
-    intensity: Float[np.ndarray, "... u"], presence: Float[np.ndarray, "... c"]
-) -> Float[np.ndarray, "... k"]:
-    """Values of the action unit columns.
+def from_values(values: Float[np.ndarray, "n columns"], groups: tuple[Group, ...]) -> Table:
+    """The table that has some values: the inverse of `to_values`.
 
     Args:
-        intensity: 0 to 5.
-        presence: 0 or 1.
-    Returns:
-        float64 in column order.
+        values: all columns of the groups.
+        groups: all groups of a kind.
     """
-    return np.concatenate([intensity, presence], axis=-1, dtype=np.float64)
+    columns, at = {}, 0
+    for group in groups:
+        some = values[:, at : at + len(group.names)]
+        at += len(group.names)
+        if len(group.names) < math.prod(group.shape):
+            some = np.full((len(values), 1), group.fill)
+        if group.planar:
+            some = np.swapaxes(some.reshape(len(values), *group.shape[::-1]), 1, 2)
+        kind = _TYPES.get(group.field, np.float32)
+        columns[group.field] = some.reshape(len(values), *group.shape).astype(kind)
+    return Table(**columns)
 
 
-def row_format(groups: _Columns) -> str:
-    """The % format of one row of the given columns, without a line end."""
-    return ", ".join(format for names, format in groups for _ in names)
-
-
-def _single(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    return np.asarray(values, np.float32).astype(np.float64)
+def empty_table(layout: Layout) -> Table:
+    """A table without rows."""
+    groups = column_groups("video", layout)
+    return from_values(np.zeros((0, len(names_of(groups)))), groups)

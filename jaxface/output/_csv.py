@@ -1,5 +1,6 @@
 """CSV files, byte for byte as OpenFace's."""
 
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,14 +13,16 @@ from jaxtyping import Float
 from ._atomic import OutputFile, make_folder, output_errors
 from ._columns import (
     CsvKind,
-    au_columns,
-    au_values,
-    base_columns,
-    base_values,
-    column_names,
+    Layout,
+    check_kind,
+    column_groups,
+    layout_of,
+    names_of,
     row_format,
+    to_values,
+    unit_groups,
 )
-from ._rows import OPENFACE_UNITS, FaceRow, Table, UnitNames, stack_rows
+from ._rows import NO_UNITS, OPENFACE_UNITS, Table, UnitNames, join_tables
 
 ActionUnitRow = tuple[Float[np.ndarray, " u"], Float[np.ndarray, " c"]]  # intensity, presence
 
@@ -37,14 +40,13 @@ def csv_lines(
         units: the table's action units.
     Returns:
         One line after another, each with its line end; no header.
+    Raises:
+        ValueError: unknown kind, or other action units than the table's.
     """
-    groups = base_columns(kind, table.local.shape[-1])
-    if table.au_intensity is not None:
-        groups = groups + au_columns(kind, units)
+    groups = column_groups(kind, layout_of(table, units))
     line = row_format(groups) + "\n"
-    for start in range(0, len(table.frame), _BLOCK):
-        block = Table._make(None if c is None else c[start : start + _BLOCK] for c in table)
-        for row in _values(block, kind).tolist():
+    for start in range(0, len(table), _BLOCK):
+        for row in to_values(table[start : start + _BLOCK], groups).tolist():
             yield (line % tuple(row)).encode("ascii")
 
 
@@ -69,8 +71,7 @@ def write_csv(
     """
     file = OutputFile(Path(path))
     try:
-        known = None if table.au_intensity is None else units
-        file.write(_header(kind, known, table.local.shape[-1]))
+        file.write(_header(kind, layout_of(table, units)))
         for line in csv_lines(table, kind, units=units):
             file.write(line)
         return file.commit()
@@ -97,14 +98,14 @@ class CsvWriter:
             kind: whose CSV.
             units: action units of the rows, if they have any.
         """
-        base_columns(kind)  # refuses an unknown kind before any frame is analysed
+        check_kind(kind)  # before any frame is analysed
         self.path = Path(path)
         self.rows = 0
         self._kind: CsvKind = kind
         self._units = units
-        self._modes = 0  # shape coefficients of the rows
+        self._layout = Layout()  # of the rows, known with the first
         self._spool: IO[bytes] | None = None
-        self._pending: list[FaceRow] = []  # formatted together, which is faster
+        self._pending: list[Table] = []  # formatted together, which is faster
         self._complete: bool | None = None  # the rows carry their action units; None before any
 
     def __enter__(self) -> "CsvWriter":
@@ -113,11 +114,12 @@ class CsvWriter:
     def __exit__(self, *exception: object) -> None:
         self.discard()
 
-    def write(self, row: FaceRow) -> None:
-        """Appends one row. See `write_table`."""
-        self._check(row.au_intensity is not None)
+    def write(self, row: Table) -> None:
+        """Appends a few rows, which are formatted later with those after them: this is faster than
+        `write_table` for single rows. See there."""
+        self._check(_complete(row))
         self._pending.append(row)
-        self.rows += 1
+        self.rows += len(row)
         if len(self._pending) == _BLOCK:
             self._flush()
 
@@ -130,10 +132,10 @@ class CsvWriter:
             ValueError: some rows have action units and others do not.
             OutputError: they cannot be stored.
         """
-        self._check(table.au_intensity is not None)
+        self._check(_complete(table))
         self._flush()
         self._store(table)
-        self.rows += len(table.frame)
+        self.rows += len(table)
 
     def finish(self, action_units: Iterable[ActionUnitRow] | None = None) -> Path | None:
         """Completes the file and gives it its name.
@@ -154,8 +156,8 @@ class CsvWriter:
             return None
         file = OutputFile(self.path)
         try:
-            known = self._units if self._complete or action_units is not None else None
-            file.write(_header(self._kind, known, self._modes))
+            known = self._units if self._complete or action_units is not None else NO_UNITS
+            file.write(_header(self._kind, dataclasses.replace(self._layout, units=known)))
             for line in self._completed_lines(self._spool, action_units):
                 file.write(line)
             path = file.commit()
@@ -181,10 +183,10 @@ class CsvWriter:
     def _flush(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, []
-            self._store(stack_rows(pending))
+            self._store(join_tables(pending))
 
     def _store(self, table: Table) -> None:
-        self._modes = table.local.shape[-1]
+        self._layout = layout_of(table, self._units)
         if self._spool is None:
             make_folder(self.path.parent)
             with output_errors(self.path):
@@ -201,22 +203,20 @@ class CsvWriter:
         if action_units is None:
             yield from spool
             return
-        format = row_format(au_columns(self._kind, self._units))
+        format = row_format(unit_groups(self._kind, self._units))
         tail = (", " if format else "") + format + "\n"
         for line, unit in itertools.zip_longest(spool, action_units):
             if line is None or unit is None:
                 raise ValueError(f"action_units: expected one entry for each of {self.rows} rows")
             intensity, presence = unit
-            values = au_values(np.asarray(intensity), np.asarray(presence)).tolist()
+            values = np.concatenate([intensity, presence], dtype=np.float64).tolist()
             yield line[:-1] + (tail % tuple(values)).encode("ascii")
 
 
-def _values(table: Table, kind: CsvKind) -> Float[np.ndarray, "n columns"]:
-    values = base_values(table, kind)
-    if table.au_intensity is None or table.au_presence is None:
-        return values
-    return np.concatenate([values, au_values(table.au_intensity, table.au_presence)], axis=1)
+def _complete(table: Table) -> bool:
+    """Whether rows have their action units."""
+    return bool(table.au_intensity.shape[1] or table.au_presence.shape[1])
 
 
-def _header(kind: CsvKind, units: UnitNames | None, modes: int) -> bytes:
-    return (", ".join(column_names(kind, units=units, modes=modes)) + "\n").encode("ascii")
+def _header(kind: CsvKind, layout: Layout) -> bytes:
+    return (", ".join(names_of(column_groups(kind, layout))) + "\n").encode("ascii")

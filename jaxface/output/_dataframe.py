@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ._columns import CsvKind, au_values, base_values, column_names
+from ._columns import CsvKind, column_groups, layout_of, names_of, to_values
 from ._rows import OPENFACE_UNITS, Table, UnitNames
 
 if TYPE_CHECKING:
@@ -25,11 +25,6 @@ def to_dataframe(
     """
     import pandas as pd  # here, because it takes longer to import than all the rest
 
-    known = None if table.au_intensity is None or table.au_presence is None else units
-    names = column_names(kind, units=known, modes=table.local.shape[-1])
-    base = base_values(table, kind)
-    frame = pd.DataFrame(base, columns=pd.Index(names[: base.shape[1]]))
-    if table.au_intensity is not None and table.au_presence is not None:
-        values = au_values(table.au_intensity, table.au_presence)
-        frame = frame.join(pd.DataFrame(values, columns=pd.Index(names[base.shape[1] :])))
+    groups = column_groups(kind, layout_of(table, units))
+    frame = pd.DataFrame(to_values(table, groups), columns=pd.Index(names_of(groups)))
     return frame.astype({name: "int64" for name in _INTEGERS if name in frame.columns})

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ..types import Camera
-from ._rows import FaceRow
+from ._rows import Table
 
 Picture = UInt8[np.ndarray, "h w 3"]  # RGB, 0 to 255
 _Color = tuple[int, int, int]
@@ -118,35 +118,42 @@ def draw_gaze(
     return drawn
 
 
-def draw_face(image: Picture, row: FaceRow, camera: Camera, *, text: bool = True) -> Picture:
-    """Draws all that a row holds: landmarks, their box, head pose, gaze and confidence.
+def draw_face(image: Picture, rows: Table, camera: Camera, *, text: bool = True) -> Picture:
+    """Draws all that rows hold: landmarks, their box, head pose, gaze and confidence.
 
     Args:
         image: RGB, 0 to 255; not changed.
-        row: result of one face in this frame; without success only its text is drawn.
+        rows: faces of this frame, as in `analysis[3]`; without success only the text is drawn.
         camera: intrinsics, px, that it was analysed with.
         text: write the confidence, and whether the face was found, over the face.
     Returns:
-        A copy with the face drawn.
+        A copy with the faces drawn.
     """
     drawn = _copy(image)
-    landmarks = np.asarray(row.landmarks, np.float64)
+    for row in rows:
+        _face(drawn, row, camera, text)
+    return drawn
+
+
+def _face(drawn: Picture, row: Table, camera: Camera, text: bool) -> None:
+    landmarks = np.asarray(row.landmarks[0], np.float64)
     landmarks = landmarks[np.isfinite(landmarks).all(axis=1)]
-    if row.success and len(landmarks):
+    if row.success[0] and len(landmarks):
         box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
         pen = _pen(drawn, landmarks)
-        _pose(drawn, np.asarray(row.head_pose, np.float64), camera, pen)
+        if row.head_pose.shape[1]:  # a CSV may lack it
+            _pose(drawn, np.asarray(row.head_pose[0], np.float64), camera, pen)
         _box(drawn, box, pen)
         _landmarks(drawn, landmarks, pen, None)
-        _gaze(drawn, row.eye_landmarks_3d, row.gaze, camera, pen)
+        if row.gaze.shape[1]:
+            _gaze(drawn, row.eye_landmarks_3d[0], row.gaze[0], camera, pen)
         place = box[:2] - [0, 3 * pen.line]
     else:
         pen = _pen(drawn)
         place = np.array([0.0, np.inf])  # the lower left corner
     if text:
-        found = "success" if row.success else "no success"
-        _label(drawn, f"{found}  confidence {row.confidence:.2f}", place, pen)
-    return drawn
+        found = "success" if row.success[0] else "no success"
+        _label(drawn, f"{found}  confidence {row.confidence[0]:.2f}", place, pen)
 
 
 def draw_note(image: Picture, text: str) -> Picture:

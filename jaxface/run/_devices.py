@@ -26,9 +26,20 @@ from ..pipeline import (
 )
 from ..track import Tracked, TrackState, start_track
 from ..types import Camera
-from ._clip import ClipAnalysis, FaceBatch, Frame, open_clip
+from ._checks import AnyImage, refuse_tracers
+from ._clip import (
+    Clip,
+    MeasuredChunk,
+    collect_clip,
+    end_history,
+    lens_of,
+    open_clip,
+    read_chunks,
+    to_rows,
+)
 from ._programs import Extras, compiled, first_track_state, measure_chunk, track_chunk
 from ._results import Analysis
+from ._tables import FaceBatch
 
 _AXIS = "clips"  # of the mesh: one clip per device
 _EACH, _ALL = PartitionSpec(_AXIS), PartitionSpec()
@@ -38,7 +49,7 @@ _Result = tuple[int, Analysis | Exception]  # with the clip's number
 
 def analyze_batch(
     model: Model,
-    videos: Sequence[str | Path | Iterable[Frame]],
+    videos: Sequence[str | Path | Iterable[AnyImage]],
     *,
     fps: float | None = None,
     camera: Camera | None = None,
@@ -64,14 +75,16 @@ def analyze_batch(
         For each clip, in order, its analysis, or what `analyze_video` would have raised for it.
     Raises:
         ValueError: `devices` is empty.
+        TypeError: it is traced by jax.jit or another transformation.
     """
+    refuse_tracers("analyze_batch", model, videos, camera)
     devices = jax.devices() if devices is None else devices
     if not len(devices):
         raise ValueError("devices: expected at least one, got none: leave it out to use all")
     camera = check_camera(camera)  # one that is wrong for all clips fails at once
     config = default_config(model) if config is None else config
     results: list[Any] = [None] * len(videos)
-    clips: list[tuple[int, ClipAnalysis]] = []
+    clips: list[tuple[int, Clip]] = []
     model = prepare_model(model, config)
     for number, video in enumerate(videos):
         try:
@@ -89,9 +102,9 @@ def analyze_batch(
 class _Lane:
     """The clip that a device follows."""
 
-    def __init__(self, number: int, clip: ClipAnalysis):
+    def __init__(self, number: int, clip: Clip):
         self.number, self.clip = number, clip
-        self.chunks = clip.read()
+        self.chunks = read_chunks(clip)
         self.batches: list[FaceBatch] = []
 
 
@@ -111,7 +124,7 @@ class _Lanes:
     def _put(self, tree: Any, where: PartitionSpec) -> Any:
         return jax.device_put(tree, NamedSharding(self._mesh, where))
 
-    def run(self, clips: Iterable[tuple[int, ClipAnalysis]]) -> Iterator[_Result]:
+    def run(self, clips: Iterable[tuple[int, Clip]]) -> Iterator[_Result]:
         """Yields the number and the result of each clip as it ends."""
         waiting = iter(clips)
         while True:
@@ -134,7 +147,7 @@ class _Lanes:
                 )
 
     def _next_chunk(
-        self, place: int, waiting: Iterator[tuple[int, ClipAnalysis]]
+        self, place: int, waiting: Iterator[tuple[int, Clip]]
     ) -> Generator[_Result, None, Chunk | None]:
         """The next frames of a device, of its clip or of a new one; yields clips that ended."""
         while True:
@@ -154,10 +167,11 @@ class _Lanes:
             yield lane.number, result
 
     def _finish(self, place: int, lane: _Lane) -> Analysis:
-        if lane.batches:
+        batches = lane.batches
+        if batches:
             person = jax.tree.map(lambda leaf: np.asarray(leaf[place]), self._states.person)
-            lane.clip.person = person
-        return lane.clip.collect(lane.batches)
+            batches = [*batches[:-1], end_history(lane.clip, batches[-1], person)]
+        return collect_clip(lane.clip, batches)
 
     def _analyze(self, work: dict[int, Chunk]) -> None:
         """Analyses one chunk on each of some devices; the frames have one canvas."""
@@ -168,18 +182,19 @@ class _Lanes:
         valid = np.zeros((count, len(work[some].frames)), bool)
         sizes = np.full((count, 2), padded[some][1], np.int32)
         fresh = np.zeros(count, bool)
-        cameras: list[Camera] = [self._lane(some).clip.lens(work[some])] * count
+        cameras: list[Camera] = [lens_of(self._lane(some).clip, work[some])] * count
         for place, chunk in work.items():
             frames[place], sizes[place] = padded[place]
             valid[place], fresh[place] = chunk.valid, not self._lane(place).batches
-            cameras[place] = self._lane(place).clip.lens(chunk)
+            cameras[place] = lens_of(self._lane(place).clip, chunk)
         camera = jax.tree.map(lambda *leaves: np.stack(leaves), *cameras)
         inputs = self._put((fresh, frames, valid, sizes, camera), _EACH)
         faces = self._call(*inputs)
         for place, chunk in work.items():
             mine = jax.tree.map(lambda leaf, p=place, v=chunk.valid: leaf[p][v], faces)
             lane = self._lane(place)
-            lane.batches.append(lane.clip.record(mine, chunk.indices[chunk.valid]))
+            measured = MeasuredChunk(mine, chunk.indices[chunk.valid])
+            lane.batches.append(to_rows(lane.clip, measured))
 
     def _call(self, fresh: Array, frames: Array, valid: Array, sizes: Array, camera: Camera) -> Any:
         """Faces on the host, by device and frame."""
@@ -235,7 +250,7 @@ def measure_lanes(
 
     def measure(model, person, fresh, frames, valid, tracked, camera):
         start = select(fresh, start_person(model), person)
-        # What fills a chunk up is a failed frame, as in `ClipAnalysis`.
+        # What fills a chunk up is a failed frame, as in `measure_chunks`.
         failed = jax.tree.map(jnp.zeros_like, tracked)
         tracked = jax.vmap(select)(valid, tracked, failed)
         chunk = frames, valid, tracked, camera

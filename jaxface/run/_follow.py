@@ -4,6 +4,7 @@ A run of frames is cut into segments, see `track.follow_segments`.
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from ..fit import Phase
 from ..models import Model
 from ..pipeline import Config
 from ..track import Progress, SegmentConfig, Tracked, TrackState, attempts, in_order, mean_distance
-from ..types import Fit
+from ..types import Camera, Fit
 from ._programs import (
     begin_program,
     detect_program,
@@ -35,6 +36,7 @@ from ._programs import (
 _TOLERANCE = 0.1  # px, mean over the landmarks, between two segments; the fit's noise is 0.02
 _FEWEST = 30  # frames; shorter runs cost more than they save
 _LANES = 2  # segments that one thread of a CPU steps together
+_CHUNK_BYTES = 160 << 20  # of the frames that are tracked at once
 
 HostTracked = Any  # a Tracked whose arrays are NumPy's, where its fields are annotated with JAX's
 
@@ -48,17 +50,28 @@ class Tally(NamedTuple):
     seams: int = 0  # between the segments of all runs
     mended: int = 0  # seams at which the segments did not agree
 
-    def plus(
-        self,
-        *,
-        frames: int = 0,
-        one_by_one: int = 0,
-        runs: int = 0,
-        seams: int = 0,
-        mended: int = 0,
-    ) -> "Tally":
-        more = (frames, one_by_one, runs, seams, mended)
+    def plus(self, more: "Tally") -> "Tally":
+        """The tally of these frames and of more."""
         return Tally(*(a + b for a, b in zip(self, more, strict=True)))
+
+
+class UploadedChunk(NamedTuple):
+    """Frames on the device."""
+
+    frames: UInt8[Array, "c h w 3"]  # on a canvas; the last may only fill the chunk up
+    size: Int[Array, "2"]  # height and width of the pictures, px
+    camera: Camera
+    indices: Int[np.ndarray, " n"]  # of the frames in the clip, from 0
+
+
+class TrackedChunk(NamedTuple):
+    """Frames on the device with the face that was tracked in them."""
+
+    frames: UInt8[Array, "c h w 3"]
+    camera: Camera
+    indices: Int[np.ndarray, " n"]
+    tracked: HostTracked  # one row for each index
+    tally: Tally
 
 
 class _Run(NamedTuple):
@@ -67,6 +80,7 @@ class _Run(NamedTuple):
     start: int
     tracked: HostTracked
     linked: Bool[np.ndarray, " f"]  # an accepted fit that continues the one before
+    tally: Tally
 
     def usable(self, at: int) -> int:
         """The first frame from `at` on that is not linked, or the end."""
@@ -74,17 +88,17 @@ class _Run(NamedTuple):
         return at + int(broken[0]) if len(broken) else self.start + len(self.linked)
 
 
-def choose_segments(frame_bytes: int, chunk_bytes: int) -> SegmentConfig:
+def segments_for(height: int, width: int) -> SegmentConfig:
     """Segments for this machine, as long as memory allows.
 
     Args:
-        frame_bytes: of one frame.
-        chunk_bytes: that the frames of a run may take.
+        height: of the frames, px.
+        width: px.
     """
     on_cpu = jax.default_backend() == "cpu"
     count, most = (_LANES * _threads(), 20) if on_cpu else (32, 8)
     burn_in = SegmentConfig(count=count, longest=most).burn_in
-    longest = (chunk_bytes // frame_bytes - burn_in) // count
+    longest = (_CHUNK_BYTES // (3 * height * width) - burn_in) // count
     return SegmentConfig(count=count, longest=int(np.clip(longest, 1, most)))
 
 
@@ -93,40 +107,70 @@ def _threads() -> int:
     return min(os.cpu_count() or 1, 4) if jax.default_backend() == "cpu" else 1
 
 
-class ClipTracker:
-    """Follows one face through a clip, chunk by chunk.
+def track_in_turn(
+    model: Model, config: Config, chunks: Iterable[UploadedChunk]
+) -> Iterator[TrackedChunk]:
+    """Follows one face through a clip, one frame after the other: the reference.
 
-    The result is that of `track_chunk`: exactly where the face is found, lost or found again, and
-    within the noise of the fit elsewhere.
+    Each chunk is one program.
     """
+    state = first_track_state(model)
+    for frames, size, camera, indices in chunks:
+        count = len(indices)
+        valid = jnp.arange(frames.shape[0]) < count
+        state, tracked = track_chunk(model, state, frames, valid, size, config)
+        tracked = jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], tracked)
+        tally = Tally(frames=count, one_by_one=count)
+        yield TrackedChunk(frames, camera, indices, tracked, tally)
+
+
+def track_at_once(
+    model: Model, config: Config, chunks: Iterable[UploadedChunk]
+) -> Iterator[TrackedChunk]:
+    """Follows one face through a clip, many frames at once.
+
+    The result is that of `track_in_turn`: exactly where the face is found, lost or found again,
+    and within the noise of the fit elsewhere.
+    """
+    tracker: _RunTracker | None = None
+    for frames, size, camera, indices in chunks:
+        if tracker is None:
+            segments = segments_for(*(int(side) for side in np.asarray(size)))
+            tracker = _RunTracker(model, config, segments)
+        tracked, tally = tracker.track(frames, len(indices), size)
+        yield TrackedChunk(frames, camera, indices, tracked, tally)
+
+
+class _RunTracker:
+    """Where the face is after the frames so far, and how it is followed into the next."""
 
     def __init__(self, model: Model, config: Config, segments: SegmentConfig):
         self._model, self._config, self._segments = model, config, segments
         self._state = first_track_state(model)
         self._attempts = attempts(model.clnf, config.fit)
-        self.tally = Tally()
 
     def track(
         self, frames: UInt8[Array, "c h w 3"], count: int, size: Int[Array, "2"]
-    ) -> HostTracked:
+    ) -> tuple[HostTracked, Tally]:
         """Tracks the first `count` frames of a chunk. Returns one row for each."""
+        tally = Tally(frames=count)
         self._gray = gray_program(frames)
         pieces: list[HostTracked] = []
         run, at = None, 0
         while at < count:
             if run is None and self._may_run(count - at):
                 run = self._run(at, count, size)
+                tally = tally.plus(run.tally)
                 at = self._take(run, at, pieces)
                 continue
             pieces.append(self._track_one(frames, at, size))
-            self.tally = self.tally.plus(one_by_one=1)
+            tally = tally.plus(Tally(one_by_one=1))
             at += 1
             if run is not None and at >= run.start + len(run.linked):
                 run = None
             elif run is not None and self._agrees(run, at):
                 at = self._take(run, at, pieces)
-        self.tally = self.tally.plus(frames=count)
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces), tally
 
     def _may_run(self, left: int) -> bool:
         several = self._segments.count > 1 and self._segments.longest > self._segments.burn_in
@@ -154,10 +198,10 @@ class ClipTracker:
         fits, seams = in_order(trail, length, run)
         fits, seams = jax.tree.map(lambda leaf: leaf[: count - at], (fits, seams))
         mended = int(np.sum(seams > _TOLERANCE))
-        self.tally = self.tally.plus(runs=1, seams=int(np.sum(seams > 0)), mended=mended)
+        tally = Tally(runs=1, seams=int(np.sum(seams > 0)), mended=mended)
         nowhere: Any = np.zeros(len(seams), bool)
         tracked = Tracked(fit=fits, success=fits.success, detected=nowhere)
-        return _Run(at, tracked, fits.success & (seams <= _TOLERANCE))
+        return _Run(at, tracked, fits.success & (seams <= _TOLERANCE), tally)
 
     def _take(self, run: _Run, at: int, pieces: list[HostTracked]) -> int:
         """Accepts the frames of a run from `at` on as far as they are linked."""
@@ -228,23 +272,3 @@ class ClipTracker:
             return False
         landmarks = np.asarray(self._state.fit.landmarks)
         return bool(mean_distance(landmarks, run.tracked.fit.landmarks[row]) <= _TOLERANCE)
-
-
-class ScanTracker:
-    """The same one frame after the other, each chunk in one program: the reference."""
-
-    def __init__(self, model: Model, config: Config):
-        self._model, self._config = model, config
-        self._state = first_track_state(model)
-        self.tally = Tally()
-
-    def track(
-        self, frames: UInt8[Array, "c h w 3"], count: int, size: Int[Array, "2"]
-    ) -> HostTracked:
-        """Tracks the first `count` frames of a chunk. Returns one row for each."""
-        valid = jnp.arange(frames.shape[0]) < count
-        self._state, tracked = track_chunk(
-            self._model, self._state, frames, valid, size, self._config
-        )
-        self.tally = self.tally.plus(frames=count, one_by_one=count)
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], tracked)

@@ -11,14 +11,15 @@ from ..io import check_camera
 from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
 from ..types import Camera
-from ._clip import Frame, analyze_image
+from ._checks import AnyImage, refuse_tracers
+from ._image import analyze_image
 from ._programs import Extras
 from ._results import Analysis
 
 
 def analyze_images(
     model: Model,
-    images: Sequence[str | Path | Frame],
+    images: Sequence[str | Path | AnyImage],
     *,
     camera: Camera | None = None,
     config: Config | None = None,
@@ -41,14 +42,16 @@ def analyze_images(
         For each image, in order, what `analyze_image` gives, or what it would have raised.
     Raises:
         ValueError: `workers` is below 1.
+        TypeError: it is traced by jax.jit or another transformation.
     """
+    refuse_tracers("analyze_images", model, images, camera)
     if workers is not None and workers < 1:
         raise ValueError(f"workers: expected at least 1, got {workers}: leave it out for all cores")
     camera = check_camera(camera)
     config = default_config(model, static_action_units=True) if config is None else config
     model = prepare_model(model, config)
 
-    def analyze(image: str | Path | Frame) -> Analysis | Exception:
+    def analyze(image: str | Path | AnyImage) -> Analysis | Exception:
         try:
             return analyze_image(model, image, camera=camera, config=config, extras=extras)
         except Exception as error:  # of this image alone

@@ -1,81 +1,94 @@
 """Results of a whole clip or image, on the host."""
 
+import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
-from ..output import OPENFACE_UNITS, CsvKind, Table, UnitNames, to_dataframe
+from ..output import FIELDS, OPENFACE_UNITS, CsvKind, Table, UnitNames, to_dataframe
+from ..output import read_csv as read_table
 from ..output import write_csv as write_table
 
 if TYPE_CHECKING:
     import pandas as pd  # loaded by `to_dataframe`: 40 MB that few clips need
 
+_WORDS = {"video": "clip of one face", "multi_face": "clip of several faces", "image": "image"}
+_SHOWN = 5  # rows of the HTML table
+_STYLE = 'style="text-align: right"'
 
-class Analysis(eqx.Module):
-    """Every face of every frame, one row each, as NumPy arrays.
 
-    Coordinate frames and units are those of `jaxface.types`.
+class Analysis(Table):
+    """Every face of every frame, one row each, as NumPy arrays: the fields of `Table`, and these.
+
+    Coordinate frames and units are those of `jaxface.types`. `len` counts the rows; an index, a
+    slice or a mask gives some of them, as in `analysis[analysis.success]`.
     """
 
-    kind: CsvKind = eqx.field(static=True)  # video: one face; multi_face; image
-    frame: Int[np.ndarray, " n"]  # from 1
-    face_id: Int[np.ndarray, " n"]  # from 0
-    timestamp: Float[np.ndarray, " n"]  # s
-    confidence: Float[np.ndarray, " n"]  # 0 to 1
-    success: Bool[np.ndarray, " n"]
-    gaze: Float[np.ndarray, "n 2 3"]  # unit vectors, image-left eye first; 0 without success
-    gaze_angle: Float[np.ndarray, "n 2"]  # rad, to the right and down
-    eye_landmarks: Float[np.ndarray, "n 56 2"]  # px, 28 of the image-left eye first
-    eye_landmarks_3d: Float[np.ndarray, "n 56 3"]  # mm
-    head_pose: Float[np.ndarray, "n 6"]  # Tx Ty Tz mm, Rx Ry Rz rad
-    landmarks: Float[np.ndarray, "n 68 2"]  # px
-    landmarks_3d: Float[np.ndarray, "n 68 3"]  # mm
-    scale: Float[np.ndarray, " n"]  # px per mm
-    rotation: Float[np.ndarray, "n 3"]  # rad
-    translation: Float[np.ndarray, "n 2"]  # px
-    local: Float[np.ndarray, "n m"]  # shape coefficients, mm
-    au_intensity: Float[np.ndarray, "n u"]  # 0 to 5, columns `units.intensity`
-    au_presence: Float[np.ndarray, "n c"]  # 0 or 1, columns `units.presence`
-    fhog: Float[np.ndarray, "n 4464"] | None = None
-    aligned: UInt8[np.ndarray, "n s s 3"] | None = None  # RGB
-    units: UnitNames = eqx.field(static=True, default=OPENFACE_UNITS)  # that the model knows
+    kind: CsvKind = eqx.field(static=True, kw_only=True)  # video: one face; multi_face; image
+    fhog: Float[np.ndarray, "n 4464"] | None = eqx.field(default=None, kw_only=True)
+    aligned: UInt8[np.ndarray, "n s s 3"] | None = eqx.field(default=None, kw_only=True)  # RGB
+    # Columns of `au_intensity` and `au_presence`: the units that the model knows.
+    units: UnitNames = eqx.field(static=True, default=OPENFACE_UNITS, kw_only=True)
 
     def table(self) -> Table:
         """The columns that OpenFace's CSV holds."""
-        return Table(**{name: getattr(self, name) for name in Table._fields})
+        return Table(**{name: getattr(self, name) for name in FIELDS})
 
     def to_dataframe(self) -> "pd.DataFrame":
         """The same as `write_csv`, with OpenFace's column names and full precision."""
-        return to_dataframe(self.table(), kind=self.kind, units=self.units)
+        return to_dataframe(self, kind=self.kind, units=self.units)
+
+    def __repr__(self) -> str:
+        return f"<Analysis: {_summary(self)}>"
+
+    def _repr_html_(self) -> str:
+        """Summary and first rows, as notebooks show them."""
+        head, rows = _first_rows(self)
+        cells = "".join(f"<th {_STYLE}>{html.escape(name)}</th>" for name in head)
+        lines = [f"<tr>{cells}</tr>"]
+        for row in rows:
+            cells = "".join(f"<td {_STYLE}>{html.escape(cell)}</td>" for cell in row)
+            lines.append(f"<tr>{cells}</tr>")
+        if len(self) > _SHOWN:
+            lines.append(f'<tr><td colspan="{len(head)}">and {len(self) - _SHOWN} more</td></tr>')
+        title = f"<p><b>Analysis</b>: {html.escape(_summary(self))}</p>"
+        return f"<div>{title}<table>{''.join(lines)}</table></div>"
 
 
-def empty_table(modes: int, units: UnitNames) -> Table:
-    """A table without rows.
+def _summary(analysis: Analysis) -> str:
+    rows, faces = len(analysis), int(analysis.success.sum())
+    units = len({*analysis.units.intensity, *analysis.units.presence})
+    extras = [name for name in ("fhog", "aligned") if getattr(analysis, name) is not None]
+    parts = [
+        f"{_WORDS[analysis.kind]}, {rows} row{'s' * (rows != 1)}, {faces} with a face",
+        f"{analysis.landmarks.shape[1]} landmarks, {units} action units",
+        *([f"with {' and '.join(extras)}"] if extras else []),
+    ]
+    return "; ".join(parts)
 
-    Args:
-        modes: number of shape coefficients.
-        units: action units with columns.
-    """
-    shapes = {
-        "gaze": (2, 3),
-        "gaze_angle": (2,),
-        "eye_landmarks": (56, 2),
-        "eye_landmarks_3d": (56, 3),
-        "head_pose": (6,),
-        "landmarks": (68, 2),
-        "landmarks_3d": (68, 3),
-        "rotation": (3,),
-        "translation": (2,),
-        "local": (modes,),
-        "au_intensity": (len(units.intensity),),
-        "au_presence": (len(units.presence),),
-    }
-    return Table(
-        **{name: np.zeros((0, *shapes.get(name, ())), np.float32) for name in Table._fields}
-    )
+
+def _first_rows(analysis: Analysis) -> tuple[list[str], list[list[str]]]:
+    """Names and cells of the columns that a reader looks at first."""
+    head = ["frame", "time [s]", "face", "success", "confidence"]
+    turned = analysis.head_pose.shape[1] > 0
+    head += ["pitch, yaw, roll [deg]", "distance [mm]"] if turned else []
+    head += ["strongest action units"] if analysis.au_intensity.shape[1] else []
+    rows = []
+    for row in analysis[:_SHOWN]:
+        cells = [str(row.frame[0]), f"{row.timestamp[0]:.3f}", str(row.face_id[0])]
+        cells += ["yes" if row.success[0] else "no", f"{row.confidence[0]:.2f}"]
+        if turned:
+            angles = ", ".join(f"{angle:.0f}" for angle in np.degrees(row.head_pose[0, 3:]))
+            cells += [angles, f"{row.head_pose[0, 2]:.0f}"]
+        if row.au_intensity.shape[1]:
+            strongest = np.argsort(-row.au_intensity[0], kind="stable")[:3]
+            named = ((row.units.intensity[i], row.au_intensity[0, i]) for i in strongest)
+            cells.append(", ".join(f"{name} {value:.1f}" for name, value in named if value > 0))
+        rows.append(cells)
+    return head, rows
 
 
 def write_csv(path: str | Path, analysis: Analysis) -> Path:
@@ -91,4 +104,26 @@ def write_csv(path: str | Path, analysis: Analysis) -> Path:
     Reference:
         Specification 03, E.4.
     """
-    return write_table(path, analysis.table(), kind=analysis.kind, units=analysis.units)
+    return write_table(path, analysis, kind=analysis.kind, units=analysis.units)
+
+
+def read_csv(path: str | Path) -> Analysis:
+    """Reads a CSV of `write_csv` or of OpenFace: `write_csv` writes the same bytes from it again.
+
+    Groups of columns that OpenFace leaves out on request may be missing: gaze with the eyes, pose,
+    landmarks in two or three dimensions, shape parameters, action units. Their arrays then have no
+    width, as (n, 0, 2), and `scale` is NaN.
+
+    Args:
+        path: the file.
+    Returns:
+        Its rows, as precise as they are printed. Where OpenFace prints no frame, time or
+        success, for images, these are 1, 0 and true.
+    Raises:
+        InputError: the file is missing, damaged, or no such CSV; it names line and column.
+    Reference:
+        Specification 03, E.4.
+    """
+    table, kind, units = read_table(path)
+    columns = {name: getattr(table, name) for name in FIELDS}
+    return Analysis(**columns, kind=kind, units=units)

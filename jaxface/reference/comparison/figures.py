@@ -71,8 +71,7 @@ class Subject:
 
 def pick(golden: Table, rows: slice | Int[np.ndarray, " n"] | Bool[np.ndarray, " m"]) -> Table:
     """Some rows of a run."""
-    columns = {name: c for name, c in golden._asdict().items() if c is not None}
-    return golden._replace(**{name: column[rows] for name, column in columns.items()})
+    return golden[rows]
 
 
 def landmark_errors(found: Analysis, golden: Table) -> Float[np.ndarray, "n 68"]:
