@@ -304,7 +304,7 @@ def test_what_only_training_needs_is_imported_on_demand():
 
 def test_the_package_loads_nothing_by_itself():
     """So that `jaxface --help` needs no JAX."""
-    assert _roots(_loaded(("jaxface",))) <= {"importlib", "warnings", "typing"}
+    assert _roots(_loaded(("jaxface",))) <= {"importlib", "lazy_loader", "warnings", "typing"}
 
 
 def test_the_reference_stands_alone():

@@ -32,7 +32,7 @@ _VERSIONS = {
     "numpy": np.__version__,
 }
 # The core imports these too, but no trace depends on them: annotations, model files.
-_UNTRACED = ("jaxtyping", "platformdirs", "safetensors")
+_UNTRACED = ("jaxtyping", "lazy_loader", "platformdirs", "safetensors")
 _KNOWN = {_PACKAGE, *_VERSIONS, *_UNTRACED, "builtins", *sys.stdlib_module_names}
 
 
