@@ -7,6 +7,8 @@ from ._geometry import euler_to_matrix as euler_to_matrix
 from ._geometry import matrix_to_euler as matrix_to_euler
 from ._geometry import project_pinhole as project_pinhole
 from ._geometry import rotate as rotate
+from ._geometry import similarity_matrix as similarity_matrix
+from ._geometry import similarity_sums as similarity_sums
 from ._geometry import small_product as small_product
 from ._linalg import invert_spd as invert_spd
 from ._linalg import solve_spd as solve_spd
@@ -16,8 +18,9 @@ from ._select import select as select
 from ._sums import lane_product as lane_product
 from ._sums import sequential_product as sequential_product
 from ._warp import affine_cells as affine_cells
+from ._warp import blend as blend
 from ._warp import blend_taps as blend_taps
+from ._warp import cell_fraction as cell_fraction
 from ._warp import pad_border as pad_border
-from ._warp import rounded_product as rounded_product
 from ._warp import sample_cells as sample_cells
 from ._warp import sample_taps as sample_taps

@@ -6,7 +6,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ...ops import euler_to_matrix, matrix_to_euler, small_product, solve_spd
+from ...ops import (
+    euler_to_matrix,
+    matrix_to_euler,
+    similarity_matrix,
+    similarity_sums,
+    small_product,
+    solve_spd,
+)
 from ...types import FivePoints, PDMParameters
 from .._pdm import PDM, project, rigid_jacobian, update_parameters
 
@@ -70,17 +77,15 @@ def _upright(
     """
     apart = are_apart(points)
     away = jnp.where(apart, points - jnp.mean(points, axis=0), shape[:, :2])
-    square = jnp.sum(shape[:, :2] ** 2)
-    a = jnp.sum(shape[:, :2] * away) / square
-    b = jnp.sum(shape[:, 0] * away[:, 1] - shape[:, 1] * away[:, 0]) / square
+    cosine, sine, square, _ = similarity_sums(shape[:, :2], away)
+    a, b = cosine / square, sine / square
     like = a * a + b * b > _TINY
     a, b = jnp.where(like, a, 1), jnp.where(like, b, 0)
     zoom = a * a + b * b
     cosine, sine = a / jnp.sqrt(zoom), b / jnp.sqrt(zoom)
     zero, one = jnp.zeros_like(a), jnp.ones_like(a)
     tilt = jnp.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one]).reshape(3, 3)
-    flat = jnp.stack([a, -b, b, a]).reshape(2, 2)
-    return small_product(away, flat) / zoom, tilt
+    return small_product(away, similarity_matrix(a, b)) / zoom, tilt
 
 
 def _turn(shape: Float[Array, "5 3"], points: Float[Array, "5 2"]) -> Float[Array, "3"]:
