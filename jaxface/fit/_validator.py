@@ -212,11 +212,11 @@ def _convolve(
     product = jnp.dot(flat, bands, precision=_HIGHEST)
     product = product.reshape(faces, len(starts), rows, -1, step).transpose(0, 3, 2, 1, 4)
     last = columns - step * (len(starts) - 1)
-    pieces = [
+    parts = [
         product[..., :-1, :].reshape(faces, len(bias), rows, -1),
         product[..., -1, -last:],
     ]
-    return jnp.concatenate(pieces, axis=-1) + bias[:, None, None]
+    return jnp.concatenate(parts, axis=-1) + bias[:, None, None]
 
 
 def _pool(maps: Float[Array, "b c h w"]) -> Float[Array, "b c p q"]:

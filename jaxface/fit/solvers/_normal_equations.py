@@ -152,10 +152,7 @@ def _levers(parameters: PDMParameters) -> Float[Array, "2 6 4"]:
 def _sums(
     modes: Modes, shape: Float[Array, "3 n"], residual: Float[Array, "2 n"]
 ) -> Float[Array, "6 n"]:
-    """One column per landmark, times its weight: X, Y, Z, 1 and the two residuals.
-
-    Every sum over the landmarks that a step needs is a product with these rows.
-    """
+    """Weighted (X, Y, Z, 1) and residuals, the rows that everything is summed with."""
     return jnp.concatenate([shape, jnp.ones_like(shape[:1]), residual]) * modes.weights
 
 
