@@ -31,8 +31,8 @@ _VERSIONS = {
     "equinox": eqx.__version__,
     "numpy": np.__version__,
 }
-# The core imports these too, but no trace depends on them: annotations, model files.
-_UNTRACED = ("jaxtyping", "platformdirs", "safetensors")
+# The core imports these too, but no trace depends on them: annotations, model files, bars.
+_UNTRACED = ("jaxtyping", "lazy_loader", "platformdirs", "safetensors", "tqdm")
 _KNOWN = {_PACKAGE, *_VERSIONS, *_UNTRACED, "builtins", *sys.stdlib_module_names}
 
 
