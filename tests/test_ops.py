@@ -12,7 +12,7 @@ from jaxface.ops import (
     affine_cells,
     blend,
     double,
-    lane_product,
+    interleaved_product,
     pad_border,
     sample_cells,
     select,
@@ -300,13 +300,13 @@ def test_products_in_openblas_order_are_products(terms):
     expected = singles[0].astype(np.float64) @ singles[1].astype(np.float64)
     for found in (
         jax.jit(sequential_product)(*singles),
-        jax.jit(jax.vmap(lane_product, (0, None)))(*singles),
+        jax.jit(jax.vmap(interleaved_product, (0, None)))(*singles),
     ):
         np.testing.assert_allclose(found, expected, rtol=0, atol=_SUM_TOL * terms)
 
 
 @pytest.mark.skipif(METAL_JAX, reason="JAX 0.5 and older round otherwise, by a last bit")
-def test_lane_product_adds_in_openblas_order():
+def test_interleaved_product_adds_in_openblas_order():
     """Sixteen sums in sequence, then in pairs; each product is fused with its sum."""
     rng = np.random.default_rng(6)
     weights, terms = (rng.normal(size=s).astype(np.float32) for s in ((72 * 16,), (72 * 16, 40)))
@@ -318,7 +318,7 @@ def test_lane_product_adds_in_openblas_order():
     while len(lanes) > 1:
         lanes = lanes[::2] + lanes[1::2]
     for options in ({}, compiler_options()):
-        found = jax.jit(lane_product, compiler_options=options)(weights, terms)
+        found = jax.jit(interleaved_product, compiler_options=options)(weights, terms)
         assert np.mean(found == lanes[0]) > _SAME
 
 

@@ -33,8 +33,8 @@ def single(value: Single) -> Pair:
 def exact_sum(a: Single, b: Single) -> Pair:
     """a + b without error (Knuth's two-sum)."""
     high = a + b
-    part = high - a
-    return high, (a - (high - part)) + (b - part)
+    added = high - a  # what of b came in
+    return high, (a - (high - added)) + (b - added)
 
 
 def normalise(high: Single, low: Single) -> Pair:
@@ -110,7 +110,7 @@ def quotient(a: Pair, count: Single | np.float32) -> Single:
 def total(values: Pair, bound: float) -> Pair:
     """Sum over the first axis of at most 256 numbers.
 
-    Each number is cut at two places, the same for all, so that the sums of the upper two parts
+    Each number is cut at two places, the same for all, so that the sums of the upper two pieces
     are exact.
 
     Args:

@@ -18,9 +18,9 @@ from ...types import FivePoints, PDMParameters
 from .._pdm import PDM, project, rigid_jacobian, update_parameters
 
 PointGroups = tuple[tuple[int, ...], ...]  # landmarks whose mean each of the five points is
-_NOISE = np.float32(6)  # mm: of a point, that of an unknown shape included
+_NOISE = np.float32(6)  # mm: how far a point may be off, also because the shape is not known
 _SPREAD = np.radians([15, 35]).astype(np.float32)  # of the pitch and the yaw of heads, rad
-_LIMIT = np.radians([30, 60, 30]).astype(np.float32)  # of the angles that are believed
+_LIMIT = np.radians([30, 60, 30]).astype(np.float32)  # larger angles are not believed, rad
 _STEPS = 6
 _SMALLEST = np.float32(0.005)  # px per mm: a face of a single pixel, in which no fit succeeds
 _TINY = np.float32(1e-6)
@@ -73,7 +73,7 @@ def _upright(
 ) -> tuple[Float[Array, "5 2"], Float[Array, "3 3"]]:
     """The points in mm as if the head were upright, and the rotation in the picture that tilts it.
 
-    Follows from the similarity that brings the shape, seen from the front, nearest to the points.
+    Both come from the similarity that brings the shape, seen from the front, nearest to the points.
     """
     apart = are_apart(points)
     away = jnp.where(apart, points - jnp.mean(points, axis=0), shape[:, :2])
@@ -91,7 +91,7 @@ def _upright(
 def _turn(shape: Float[Array, "5 3"], points: Float[Array, "5 2"]) -> Float[Array, "3"]:
     """Euler angles of the head at which the shape's points are nearest to the given ones, mm.
 
-    Gauss-Newton steps with normal priors on pitch and yaw, which five points tell but vaguely.
+    It takes Gauss-Newton steps. Pitch and yaw have normal priors, as five points tell them vaguely.
     """
     precision = np.zeros(6, np.float32)
     precision[1:3] = 1 / _SPREAD**2
