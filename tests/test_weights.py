@@ -171,7 +171,9 @@ def test_edits_survive_where_a_model_is_prepared_again(model):
     edited = eqx.tree_at(lambda c: c.main.experts[0].bias, bare, replace_fn=lambda b: b + 1)
     found = jaxface.prepare_model(dataclasses.replace(model, clnf=edited)).clnf.main.experts[0]
     assert isinstance(found, PreparedCCNFExperts)
-    np.testing.assert_array_equal(found.bias, bare.main.experts[0].bias + 1)
+    before = bare.main.experts[0]
+    assert isinstance(before, CCNFExperts)
+    np.testing.assert_array_equal(found.bias, before.bias + 1)
 
 
 def test_inverses_and_their_derivatives():

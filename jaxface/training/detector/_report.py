@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from ...detect import MTCNN, AbstractDetector, DetectConfig, detect_faces
+from ...detect import AbstractDetector, DetectConfig, detect_faces
 from ...models import read_module
 from ...types import Detections
 from ..data import load_tools
@@ -137,7 +137,7 @@ CONDITIONS: dict[str, Spoil] = {
 
 
 @eqx.filter_jit
-def _detect(mtcnn: MTCNN, canvas: jnp.ndarray, size: jnp.ndarray, config: DetectConfig):
+def _detect(mtcnn: AbstractDetector, canvas: jnp.ndarray, size: jnp.ndarray, config: DetectConfig):
     return detect_faces(mtcnn, canvas, size=size, config=config)
 
 
