@@ -33,9 +33,9 @@ from .solvers import (
 
 Lanes = TypeVar("Lanes")  # a pytree whose leaves have one row per face
 
-_TOO_SMALL = np.float32(0.25)  # px per mm: the fit ends, a face of less than about 30 px
-_SMALL = np.float32(0.30)  # px per mm: the likelihood is taken already here
-_PART_SCALE = np.float32(0.9)  # of a part's patch scale: parts are fitted from this size on
+_TOO_SMALL = 0.25  # px per mm: the fit ends, a face of less than about 30 px
+_SMALL = 0.30  # px per mm: the likelihood is taken already here
+_PART_SCALE = 0.9  # of a part's patch scale: parts are fitted from this size on
 
 
 class Alignment(NamedTuple):
@@ -191,7 +191,7 @@ def run_lanes(wanted: Bool[Array, " b"], run: Callable[[Lanes], Lanes], lanes: L
 
 
 def _is_one_of(phases: Int[Array, " b"], wanted: list[Phase]) -> Bool[Array, " b"]:
-    return jnp.any(phases[:, None] == np.asarray(wanted, np.int32), axis=1)
+    return jnp.any(phases.astype(jnp.int32)[:, None] == np.asarray(wanted, np.int32)[None], axis=1)
 
 
 def plan_scales(
@@ -267,7 +267,8 @@ def _fit_part(
 
 def _is_run(group: PartGroup, main_scale: Float[Array, " b"]) -> Bool[Array, " b"]:
     """Whether faces are large enough for the parts of a group to be fitted."""
-    return main_scale > _PART_SCALE * np.float32(group.model.experts[0].scale)
+    share, scale = np.asarray([_PART_SCALE, group.model.experts[0].scale], main_scale.dtype)
+    return main_scale > share * scale
 
 
 def _fit_parts(
@@ -355,7 +356,7 @@ def _finish_fit(
         landmarks=landmarks,
         likelihood=fit.likelihood,
         confidence=confidence,
-        success=confidence > np.float32(config.validation_boundary),
+        success=confidence > np.asarray(np.float32(config.validation_boundary), confidence.dtype),
         view=fit.view,
         parts=parts,
     )

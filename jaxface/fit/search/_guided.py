@@ -20,9 +20,9 @@ from ._regressor import ShapeRegressor, regress_parameters
 
 # Pitch, yaw and roll of heads, degrees, in place of what five points suggest, where there are none.
 _UNKNOWN = ((0, 0, 0), (0, 12, 0), (0, -12, 0), (0, 38, 0), (0, -38, 0), (20, 0, 0), (-20, 0, 0))
-_YAWS = np.radians([0, 25, -25, 50, -50]).astype(np.float32)  # at the tilt of five points
+_YAWS = np.radians([0, 25, -25, 50, -50])  # at the tilt of five points
 POSE_STARTS = len(_UNKNOWN)  # beside the guess; more find no more faces
-_CERTAINTY = np.float32(0.2)  # weight of the confidence beside the likelihood
+_CERTAINTY = 0.2  # weight of the confidence beside the likelihood
 _COMPLETED = 2  # candidates that are fitted to the end; more choose no better
 
 
@@ -82,7 +82,7 @@ class Guided(AbstractSearch):
     ) -> SearchState:
         memory: _Memory = state.memory
         count = memory.coarse.scores.shape[0]
-        row = made & (number < count) & (np.arange(count) == number)
+        row = made & (number < count) & (np.arange(count, dtype=np.int32) == number)
         coarse = Coarse(
             parameters=jax.tree.map(
                 lambda t, v: put_row(row, t, v), memory.coarse.parameters, fit.parameters

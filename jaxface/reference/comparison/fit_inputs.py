@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ...fit import CLNF, LandmarkModel, ResponseFrame, ScaleConfig
+from ...fit import AnyCLNF, LandmarkModel, ResponseFrame, ScaleConfig
 from ...types import PDMParameters
 from .. import pdm as reference
 from . import golden_fits
@@ -24,7 +24,7 @@ def read_stage(golden_dir: Path, name: str) -> Stage:
     return Stage(golden_dir, name)
 
 
-def models_of(clnf: CLNF) -> dict[str, LandmarkModel]:
+def models_of(clnf: AnyCLNF) -> dict[str, LandmarkModel]:
     """The landmark models by their names in the records."""
     return {"main": clnf.main, **{part.name: part.model for part in clnf.parts}}
 
