@@ -121,7 +121,7 @@ def _analyse(
 
 def _boundary(context: Context) -> float:
     """Confidence from which a fit is accepted."""
-    return jaxface.default_config(context.model).fit.validation_boundary
+    return context.model.clnf.config.validation_boundary
 
 
 def _mean(values: np.ndarray) -> float:

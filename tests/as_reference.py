@@ -26,6 +26,7 @@ def make_pdm(module: PDM) -> pdm.PDM:
 
 
 def make_experts(module: AbstractPatchExperts) -> experts.Experts:
+    assert isinstance(module, CCNFExperts | SVRExperts | CENExperts)
     confidence = float64(module.confidence)
     common = (module.scale, float64(module.centres), np.asarray(module.visible))
     if isinstance(module, CCNFExperts):

@@ -15,7 +15,7 @@ import jaxface
 from jaxface import Analysis, Camera, Extras, Model
 from jaxface.cli import main
 from jaxface.io import default_camera, read_image, read_video
-from jaxface.output import draw_face, read_hog, rows_of
+from jaxface.output import draw_face, read_hog
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = ROOT / "bench" / "data" / "talking_head.mp4"
@@ -83,8 +83,7 @@ def test_still_with_hog_and_aligned_faces(inputs, faces, tmp_path):
 def _assert_drawn(path: Path, frame: np.ndarray, found: Analysis, rows: np.ndarray) -> None:
     """The pixels of a picture's landmarks are those of the rows drawn over the frame."""
     camera, expected = default_camera(height=SIZE[1], width=SIZE[0]), frame
-    for row, kept in zip(rows_of(found.table()), rows, strict=True):
-        expected = draw_face(expected, row, camera, text=False) if kept else expected
+    expected = draw_face(expected, found[rows].table(), camera, text=False)
     x, y = np.rint(found.landmarks[rows].reshape(-1, 2)).astype(int).T
     drawn = read_image(path)
     np.testing.assert_array_equal(drawn[y, x], expected[y, x])

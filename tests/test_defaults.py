@@ -14,6 +14,7 @@ import pytest
 
 import jaxface
 from jaxface import Analysis, Model
+from jaxface.output import Table
 
 from .head_clip import CLIP, camera, read_frames
 
@@ -147,7 +148,8 @@ def test_several_faces(model):
 
 def _assert_same(ours: Analysis, explicit: Analysis) -> None:
     assert isinstance(ours, Analysis) and ours.success.any()
-    for name in ours.table()._fields:
+    for field in dataclasses.fields(Table):
+        name = field.name
         np.testing.assert_array_equal(getattr(ours, name), getattr(explicit, name), name)
 
 

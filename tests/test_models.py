@@ -12,12 +12,20 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from jaxface.detect import OPENFACE_FRAME
+from jaxface.detect import MTCNN, OPENFACE_FRAME
 from jaxface.fit import strip_clnf
-from jaxface.models import Model, ModelFileError, installed_models, load_model, save_model
+from jaxface.models import (
+    Model,
+    ModelFileError,
+    installed_models,
+    load_model,
+    save_model,
+    shipped_dir,
+)
 from jaxface.models.openface import KINDS, import_models, read_model
 
 LANDMARK = "lib/local/LandmarkDetector/model"
+DATA = Path(__file__).resolve().parent / "data"
 AU = "lib/local/FaceAnalyser/AU_predictors"
 
 
@@ -161,9 +169,28 @@ def test_damaged_manifest_is_refused(cache: Path, change: dict, message: str) ->
 def test_files_without_a_landmark_frame_hold_openfaces_detector(cache: Path) -> None:
     path = cache / "openface.json"
     manifest = json.loads(path.read_text())
+    manifest["format"] = 2
     del manifest["structure"]["fields"]["detector"]["fields"]["landmark_frame"]
     path.write_text(json.dumps(manifest))
-    assert load_model("openface").detector.landmark_frame == OPENFACE_FRAME
+    detector = load_model("openface").detector
+    assert isinstance(detector, MTCNN) and detector.landmark_frame == OPENFACE_FRAME
+
+
+def test_files_of_format_2_are_read_as_those_of_today(tmp_path: Path) -> None:
+    """Settings, search and scheme, which such files do not hold, are those of `base` now."""
+    shipped = shipped_dir() / "base.safetensors"
+    today = json.loads(shipped.with_suffix(".json").read_text())
+    old = json.loads((DATA / "base-format-2.json").read_text())
+    assert old["format"] == 2 and "search" not in old["structure"]["fields"]["clnf"]["fields"]
+    old["sha256"] = today["sha256"]  # of whatever is shipped
+    shutil.copy(shipped, tmp_path / "base.safetensors")
+    (tmp_path / "base.json").write_text(json.dumps(old))
+    found, wanted = load_model(tmp_path / "base.safetensors"), load_model("base")
+    assert found.config == wanted.config and found.clnf.wild == wanted.clnf.wild
+    assert found.clnf.scheme == wanted.clnf.scheme
+    assert jax.tree.structure(found) == jax.tree.structure(wanted)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_unreadable_manifest_is_refused(cache: Path) -> None:

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface.detect import Conv, Dense, MaxPool
-from jaxface.fit import CCNFExperts, CENExperts, LandmarkModel, SVRExperts
+from jaxface.detect import MTCNN, Conv, Dense, MaxPool
+from jaxface.fit import CCNFExperts, CENExperts, LandmarkModel, OneRound, SVRExperts, TwoRounds
 from jaxface.models import Model
 from jaxface.models.openface import read_model
 
@@ -112,7 +112,7 @@ def test_views_and_visibility(kind: str, request: pytest.FixtureRequest) -> None
 def test_ccnf_experts(clnf: Model) -> None:
     inner, left, right = clnf.clnf.parts
     for experts in (*ccnf_experts(clnf.clnf.main), *ccnf_experts(inner.model)):
-        assert experts.component_windows == (7, 9, 11, 15) and experts.banks == {}
+        assert experts.component_windows == (7, 9, 11, 15)
         assert experts.weights.shape[2:] == (7, 11, 11) and experts.beta.shape[2] == 3
         visible = np.asarray(experts.visible)
         for leaf in (experts.weights, experts.bias, experts.alpha, experts.beta):
@@ -211,8 +211,8 @@ def test_cen_mirroring(ceclm: Model) -> None:
 
 
 def test_early_termination(ceclm: Model, clnf: Model) -> None:
-    early = ceclm.clnf.early_termination
-    assert early is not None and clnf.clnf.early_termination is None
+    early = ceclm.clnf.search
+    assert isinstance(early, TwoRounds) and clnf.clnf.search == OneRound()
     wanted = np.array([1.0, 1.005, 1.054, 0.976, 0.976, 1.054, 1.005], np.float32)
     assert np.array_equal(early.weights, wanted)
     assert np.array_equal(
@@ -225,6 +225,7 @@ def test_early_termination(ceclm: Model, clnf: Model) -> None:
 @pytest.mark.parametrize("kind", ["clnf", "ceclm"])
 def test_validator(kind: str, request: pytest.FixtureRequest) -> None:
     validator = request.getfixturevalue(kind).clnf.validator
+    warp = validator.warp
     shapes = [weight.shape[1:] for weight in validator.weights]
     conv = ("conv", "relu", "pool")
     if kind == "clnf":
@@ -234,27 +235,27 @@ def test_validator(kind: str, request: pytest.FixtureRequest) -> None:
         assert validator.layers == (*conv, *conv, *conv, "fc", "relu", "fc")
         assert shapes == [(20, 1, 5, 5), (50, 20, 5, 5), (20, 50, 3, 3), (50, 500), (20, 50)]
     np.testing.assert_allclose(
-        validator.centres[:, 1], np.deg2rad(VALIDATOR_YAWS), rtol=0, atol=_ATOL_FLOAT32
+        warp.centres[:, 1], np.deg2rad(VALIDATOR_YAWS), rtol=0, atol=_ATOL_FLOAT32
     )
-    mask = np.asarray(validator.mask)
+    mask = np.asarray(warp.mask)
     assert mask.sum(axis=(1, 2)).tolist() == [2642, 2469, 1665, 1491, 2494, 1690, 1536]
-    used = [len(set(ids[ids >= 0])) for ids in np.asarray(validator.triangle_id)]
+    used = [len(set(ids[ids >= 0])) for ids in np.asarray(warp.triangle_id)]
     assert all(n <= t for n, t in zip(used, (97, 97, 36, 31, 97, 36, 31), strict=True))
-    real = np.asarray(validator.triangles).any(axis=2).sum(axis=1)
+    real = np.asarray(warp.triangles).any(axis=2).sum(axis=1)
     assert real.tolist() == [97, 97, 36, 31, 97, 36, 31]
     wanted = [-29.7639874, -35.5128631, -36.6428175, -30.9064786]
     wanted += [-20.8033608, -12.6375463, -15.6121915]
-    assert np.array_equal(validator.min_x, np.array(wanted, np.float32))
-    assert np.array_equal(validator.min_y, np.full(7, -25.1298743, np.float32))
-    assert np.array_equal(np.asarray(validator.triangle_id) >= 0, mask)
-    assert not np.asarray(validator.mean)[~mask].any()
-    assert (np.asarray(validator.std)[~mask] == 1).all() and (np.asarray(validator.std) > 0).all()
+    assert np.array_equal(warp.min_x, np.array(wanted, np.float32))
+    assert np.array_equal(warp.min_y, np.full(7, -25.1298743, np.float32))
+    assert np.array_equal(np.asarray(warp.triangle_id) >= 0, mask)
+    assert not np.asarray(warp.mean)[~mask].any()
+    assert (np.asarray(warp.std)[~mask] == 1).all() and (np.asarray(warp.std) > 0).all()
 
 
 def test_validator_images_are_upright(clnf: Model) -> None:
     """The frontal mean face is mirror-symmetric in x but not in y, so it was not transposed."""
-    mean = np.asarray(clnf.clnf.validator.mean[0])
-    mask = np.asarray(clnf.clnf.validator.mask[0])
+    mean = np.asarray(clnf.clnf.validator.warp.mean[0])
+    mask = np.asarray(clnf.clnf.validator.warp.mask[0])
     rows, cols = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     face = mean[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     inside = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
@@ -269,6 +270,7 @@ def test_validator_images_are_upright(clnf: Model) -> None:
 
 def test_mtcnn(clnf: Model) -> None:
     nets = clnf.detector
+    assert isinstance(nets, MTCNN)
     kinds = [[type(layer).__name__ for layer in net.layers] for net in (nets.pnet, nets.rnet)]
     assert kinds[0] == "Conv PReLU MaxPool Conv PReLU Conv PReLU Dense".split()
     assert kinds[1] == (
@@ -297,6 +299,7 @@ def test_mtcnn_weights_by_hand(clnf: Model, model_dir: Path) -> None:
     data = (model_dir / name).read_bytes()
     start = 4 + 4 + 8 + 4 * 10  # layers, type, inputs and outputs, biases
     record = 12 + 4 * 9
+    assert isinstance(clnf.detector, MTCNN)
     first = clnf.detector.pnet.layers[0]
     assert isinstance(first, Conv)
     for channel, output in ((0, 0), (0, 3), (2, 7)):

@@ -1,4 +1,4 @@
-"""Where searches of our own models start: poses from five points, and from the box alone."""
+"""Where guided searches start: poses from five points, and from the box alone."""
 
 import functools
 
@@ -10,20 +10,21 @@ import pytest
 import jaxface
 from jaxface.fit import PDM, shape_2d
 from jaxface.fit.search import (
-    OWN_STARTS,
+    POSE_STARTS,
     are_apart,
     five_points,
-    own_starts,
+    guided_starts,
     parameters_from_points,
     rotations_from_points,
 )
 from jaxface.ops import euler_to_matrix
-from jaxface.types import PDMParameters
+from jaxface.types import MULTI_PIE_68, PDMParameters
 
 # Degrees. Priors pull yaw and pitch towards upright: of 50 degrees of yaw 44 to 47 are found.
 _YAW, _PITCH, _TILT = 8.0, 6.0, 3.0
 _PLACED = 1e-3  # px of positions up to 600; float32
-_rotations = jax.jit(rotations_from_points)
+_GROUPS = MULTI_PIE_68.five_points
+_rotations = jax.jit(lambda pdm, *points: rotations_from_points(pdm, _GROUPS, *points))
 _BOX = jnp.asarray([300.0, 200, 420, 330])
 
 
@@ -39,7 +40,7 @@ def _head(pitch: float, yaw: float, tilt: float) -> jax.Array:
 
 
 def _points(pdm: PDM, rotation: jax.Array, scale: float = 1.6) -> jax.Array:
-    return scale * five_points(pdm.mean_shape) @ rotation[:2].T + jnp.asarray([350.0, 260])
+    return scale * five_points(pdm.mean_shape, _GROUPS) @ rotation[:2].T + jnp.asarray([350.0, 260])
 
 
 @pytest.mark.parametrize("tilt", [-100, -60, -30, 0, 30, 60, 100])
@@ -59,7 +60,7 @@ def test_points_tell_the_pose(pdm, yaw, tilt):
 
 def test_given_yaws_keep_the_tilt_of_the_points(pdm):
     yaws = jnp.radians(jnp.asarray([-40.0, 0, 40]))
-    found = rotations_from_points(pdm, _points(pdm, _head(0, 0, 60)), yaws)
+    found = rotations_from_points(pdm, _GROUPS, _points(pdm, _head(0, 0, 60)), yaws)
     for yaw, rotation in zip((-40, 0, 40), found[1:], strict=True):
         np.testing.assert_allclose(euler_to_matrix(rotation), _head(0, yaw, 60), atol=1e-3)
 
@@ -72,14 +73,14 @@ def test_the_mean_shape_is_placed_on_its_points(pdm):
         translation=jnp.asarray([350.0, 260]),
         local=jnp.zeros_like(pdm.eigenvalues),
     )
-    points = five_points(shape_2d(pdm, wanted))
-    found = parameters_from_points(pdm, points, rotation)
+    points = five_points(shape_2d(pdm, wanted), _GROUPS)
+    found = parameters_from_points(pdm, _GROUPS, points, rotation)
     np.testing.assert_allclose(shape_2d(pdm, found), shape_2d(pdm, wanted), atol=_PLACED)
 
 
 @functools.partial(jax.jit, static_argnames="count")
-def _starts(pdm: PDM, points: jax.Array, count: int = OWN_STARTS) -> PDMParameters:
-    return own_starts(pdm, _BOX, points, count)
+def _starts(pdm: PDM, points: jax.Array, count: int = POSE_STARTS) -> PDMParameters:
+    return guided_starts(pdm, _GROUPS, _BOX, points, count)
 
 
 def test_the_first_start_is_the_likeliest(pdm):
@@ -97,7 +98,7 @@ def test_the_first_start_is_the_likeliest(pdm):
 def test_starts_without_points_turn_both_ways(pdm):
     """Up to a pitch of 20 degrees or a yaw of 50 an upright head is near one of them."""
     starts = _starts(pdm, jnp.zeros((5, 2)))
-    assert starts.rotation.shape == (OWN_STARTS, 3)
+    assert starts.rotation.shape == (POSE_STARTS, 3)
     turns = jax.vmap(euler_to_matrix)(starts.rotation)
     heads = [_head(0, yaw, 0) for yaw in range(-50, 51, 10)]
     heads += [_head(pitch, 0, 0) for pitch in range(-20, 21, 10)]

@@ -8,6 +8,7 @@ import functools
 import numpy as np
 import pytest
 
+from jaxface.fit import strip_clnf
 from jaxface.models.openface import read_model
 from jaxface.reference import clnf, pdm, response_maps, rlms, validator
 from jaxface.reference.comparison import golden_fits
@@ -39,7 +40,8 @@ _DETECTION = 0.25
 
 @functools.cache
 def _load(model_dir, kind, cen_dir=None):
-    model = read_model(model_dir, kind, cen_dir=cen_dir, allow_modified=cen_dir is not None).clnf
+    model = read_model(model_dir, kind, cen_dir=cen_dir, allow_modified=cen_dir is not None)
+    model = strip_clnf(model.clnf)
     return make_model(model.main), make_parts(model), make_views(model.validator)
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxface.detect import MTCNN, Conv, Dense, MaxPool, Net, PReLU
+from jaxface.detect import MTCNN, AbstractDetector, Conv, Dense, MaxPool, Net, PReLU
 from jaxface.models.openface import read_model
 from jaxface.reference import mtcnn as reference
 
@@ -38,7 +38,8 @@ def make_net(net: Net) -> reference.Net:
     return layers
 
 
-def make_detector(mtcnn: MTCNN) -> reference.MTCNN:
+def make_detector(mtcnn: AbstractDetector) -> reference.MTCNN:
+    assert isinstance(mtcnn, MTCNN)
     nets = (make_net(net) for net in (mtcnn.pnet, mtcnn.rnet, mtcnn.onet))
     return reference.MTCNN(*nets, landmark_frame=mtcnn.landmark_frame)
 

@@ -20,8 +20,9 @@ from jaxface.fit import (
     shape_2d,
     square_around,
 )
-from jaxface.fit.search import own_starts
+from jaxface.fit.search import guided_starts
 from jaxface.reference.comparison import talking_head
+from jaxface.types import MULTI_PIE_68
 
 _FLOAT = 1e-5  # float32 sums of a few hundred terms of order 1
 _GREY = 1e-4  # of pictures of deviation 1, whose taps are float32 places; measured 1.7e-5
@@ -96,7 +97,7 @@ def test_a_damaged_pixel_spoils_nothing_else():
 def test_a_bad_box_gives_finite_parameters(model, box):
     gray = jnp.full((64, 64), 90.0)
     found = regress_parameters(
-        *(model.clnf.regressor, model.clnf.main.pdm, gray),
+        *(model.clnf.search.regressor, model.clnf.main.pdm, gray),
         *(jnp.asarray(box, jnp.float32), jnp.asarray(gray.shape)),
     )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
@@ -154,20 +155,21 @@ def faces() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_the_shipped_model_guesses(model, faces):
-    clnf = model.clnf
+    clnf, regressor = model.clnf, model.clnf.search.regressor
     for gray, landmarks in faces:
         size = jnp.asarray(gray.shape)
-        guess = regress_parameters(clnf.regressor, clnf.main.pdm, gray, _box(landmarks), size)
+        guess = regress_parameters(regressor, clnf.main.pdm, gray, _box(landmarks), size)
         away = np.linalg.norm(shape_2d(clnf.reported, guess) - landmarks, axis=1)
         eyes = np.linalg.norm(landmarks[36] - landmarks[45])
         assert 100 * away.mean() / eyes < _GUESSED
 
 
 def test_mapped_guesses_equal_the_loop(model, faces):
+    regressor = model.clnf.search.regressor
     clnf, size = model.clnf, jnp.asarray(faces[0][0].shape)
 
     def guess(gray, box):
-        return regress_parameters(clnf.regressor, clnf.main.pdm, gray, box, size)
+        return regress_parameters(regressor, clnf.main.pdm, gray, box, size)
 
     grays, boxes = jnp.stack([g for g, _ in faces]), jnp.stack([_box(p) for _, p in faces])
     mapped = jax.vmap(guess)(grays, boxes)
@@ -179,11 +181,12 @@ def test_mapped_guesses_equal_the_loop(model, faces):
 
 
 def test_derivatives_by_the_picture(model, faces):
+    regressor = model.clnf.search.regressor
     clnf, (gray, landmarks) = model.clnf, faces[0]
 
     def place(gray):
         size = jnp.asarray(gray.shape)
-        guess = regress_parameters(clnf.regressor, clnf.main.pdm, gray, _box(landmarks), size)
+        guess = regress_parameters(regressor, clnf.main.pdm, gray, _box(landmarks), size)
         return shape_2d(clnf.main.pdm, guess)[30, 0]
 
     gray = jnp.asarray(gray, jnp.float32)
@@ -200,7 +203,7 @@ def test_the_guess_is_the_first_start(model):
     outputs = jnp.zeros(POSE_OUTPUTS + pdm.eigenvalues.shape[0])
     guess = parameters_from_outputs(pdm, outputs, *square_around(box))
     guess = dataclasses.replace(guess, scale=jnp.float32(0.7))
-    starts = own_starts(pdm, box, jnp.zeros((5, 2)), 3, guess)
-    others = own_starts(pdm, box, jnp.zeros((5, 2)), 2)
+    starts = guided_starts(pdm, MULTI_PIE_68.five_points, box, jnp.zeros((5, 2)), 3, guess)
+    others = guided_starts(pdm, MULTI_PIE_68.five_points, box, jnp.zeros((5, 2)), 2)
     assert starts.scale[0] == jnp.float32(0.7)
     np.testing.assert_array_equal(starts.rotation[1:], others.rotation)

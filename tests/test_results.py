@@ -12,8 +12,7 @@ import pytest
 import jaxface
 from jaxface import Analysis, InputError
 from jaxface.output import FIELDS, CsvKind, UnitNames, column_names
-
-from .golden_csv import csv_kind, read_highprec
+from jaxface.reference.comparison.golden_runs import csv_kind, read_highprec
 
 _FEW = UnitNames(("AU06", "AU12"), ("AU12", "AU28", "AU45"))
 

@@ -251,7 +251,7 @@ def test_wrong_rates(model, fps):
 
 @pytest.mark.parametrize("fx", (np.nan, 0.0, -500.0))
 def test_wrong_cameras(model, fx):
-    camera = jaxface.Camera(*map(np.float32, (fx, 500, 320, 240)))
+    camera = jaxface.Camera(*(np.array(value, np.float32) for value in (fx, 500, 320, 240)))
     image = _image(9, np.uint8)
     message = r"^camera.fx: expected a positive focal length in px, got"
     with pytest.raises(ValueError, match=message):

@@ -19,7 +19,7 @@ import pytest
 from jax.sharding import Mesh
 
 import jaxface
-from jaxface.detect import DetectConfig, Net, detect_faces
+from jaxface.detect import MTCNN, DetectConfig, Net, detect_faces
 from jaxface.fit import Phase
 from jaxface.io import read_video
 from jaxface.ops import to_gray
@@ -101,6 +101,7 @@ def test_donated_arguments_are_given_up(maybe_cached: Path):
     function, _ = store(donated=(0,))
     parameters, camera = arguments()
     check(function(parameters, camera, "double"), 2)
+    assert isinstance(camera.fx, jax.Array)
     assert parameters.local.is_deleted() and not camera.fx.is_deleted()
 
 
@@ -293,6 +294,7 @@ def test_a_redefined_network_finds_the_face(cache: Path):
     model = jaxface.load_model("base")
     frame = next(iter(read_video(CLIP)))
     for accepts in (False, True):
+        assert isinstance(model.detector, MTCNN)
         refiner = define_net(accepts)(model.detector.rnet)
         changed = eqx.tree_at(lambda m: m.detector.rnet, model, refiner)
         assert len(jaxface.analyze_image(changed, frame).confidence) == accepts

@@ -177,7 +177,7 @@ def test_half_precision_is_for_what_is_large():
     halved = in_half_precision(model)
     kept = halved.clnf.main.pdm
     assert kept.components.dtype == kept.mean_shape.dtype == jnp.float32
-    assert halved.clnf.validator.alpha.dtype == jnp.float32
+    assert halved.clnf.validator.warp.alpha.dtype == jnp.float32
     for before, after in zip(jax.tree.leaves(model), jax.tree.leaves(halved), strict=True):
         # The shipped weights are in half precision already, so nothing is lost.
         assert np.array_equal(before, after.astype(before.dtype))

@@ -13,6 +13,7 @@ from jaxface.fit import (
     PDM,
     FitConfig,
     LandmarkModel,
+    OneRound,
     prepare_clnf,
     project,
     response_maps,
@@ -60,6 +61,7 @@ from jaxface.training.landmarks import (
 )
 from jaxface.training.loop import load_state, replacing, save_state, write_arrays
 from jaxface.training.render import MIRRORED_IRIS, MIRRORED_LIDS, Pictures
+from jaxface.types import MULTI_PIE_68
 
 _FLOAT = 1e-4  # float32 sums over at most a thousand terms of order 1
 _FLIP = np.array([-1, 1, 1], np.float32)
@@ -228,8 +230,8 @@ def test_the_fit_sees_the_maps_that_were_trained(pdm):
         main=LandmarkModel(pdm, (assembled,)),
         parts=(),
         validator=blank_validator(pdm, triangles, ValidatorConfig()),
-        early_termination=None,
-        triangles=jnp.asarray(triangles),
+        search=OneRound(),
+        scheme=MULTI_PIE_68,
     )
     config = FitConfig(windows_init=(7,), windows_track=(7,))
     experts = prepare_clnf(clnf, config).main.experts[0]
@@ -370,7 +372,7 @@ def test_the_frontal_frame_is_an_affine_picture_of_the_mean_shape(pdm):
     gray = jnp.asarray(np.tile(np.arange(200, dtype=np.float32), (200, 1)))
     size = jnp.array([200, 200])
     padded = jnp.pad(gray, 1)
-    warp = jax.jit(lambda at: warp_to_mean_shape(blank, padded, at, jnp.asarray(0), size=size))
+    warp = jax.jit(lambda at: warp_to_mean_shape(blank.warp, padded, at, jnp.asarray(0), size=size))
     warped, inside = warp(jnp.asarray(mean + 100))
     mask = frames.triangle_id[0] >= 0
     assert bool(inside) and mask.mean() > 0.3

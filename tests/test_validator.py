@@ -1,13 +1,19 @@
 """The validator against OpenFace's warped faces, logits and certainties, and the reference."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface.fit import normalise_face, run_validator, validate_landmarks, warp_to_mean_shape
+from jaxface.fit import (
+    PreparedValidator,
+    Validator,
+    normalise_face,
+    run_validator,
+    strip_clnf,
+    validate_landmarks,
+    warp_to_mean_shape,
+)
 from jaxface.ops import pad_border
 from jaxface.reference import validator as reference
 from jaxface.reference.comparison.fit_inputs import (
@@ -33,8 +39,8 @@ _FACE = {"openface_model": STAGES, "openface_ceclm": CEN_STAGES}
 
 
 @jax.jit
-def _warp(validator, gray, landmarks, view, *, size):
-    return warp_to_mean_shape(validator, pad_border(gray), landmarks, view, size=size)
+def _warp(warp, gray, landmarks, view, *, size):
+    return warp_to_mean_shape(warp, pad_border(gray), landmarks, view, size=size)
 
 
 _normalise = jax.jit(normalise_face)
@@ -68,11 +74,11 @@ def _final(stage: Stage, prefix: str) -> tuple[np.ndarray, PDMParameters]:
 
 
 def test_a_validator_that_was_not_prepared_gives_the_same(openface_model):
-    validator = openface_model.validator
-    assert len(validator.bands) == validator.layers.count("conv")
-    face = jax.random.normal(jax.random.key(1), validator.mask.shape[1:])
-    for view in range(len(validator.centres)):
-        found = _network(dataclasses.replace(validator, bands=()), face, view)
+    validator, raw = openface_model.validator, strip_clnf(openface_model).validator
+    assert isinstance(validator, PreparedValidator) and isinstance(raw, Validator)
+    face = jax.random.normal(jax.random.key(1), validator.warp.mask.shape[1:])
+    for view in range(len(validator.warp.centres)):
+        found = _network(raw, face, view)
         np.testing.assert_array_equal(found, _network(validator, face, view))
 
 
@@ -80,8 +86,8 @@ def test_golden_warps(checks):
     for validator, gray, size, stage, prefix in checks:
         view = int(stage.number(f"{prefix}validator_view"))
         landmarks, _ = _final(stage, prefix)
-        found, inside = _warp(validator, gray, landmarks, view, size=size)
-        golden = np.where(validator.mask[view], stage.arrays[f"{prefix}validator_warped"], 0)
+        found, inside = _warp(validator.warp, gray, landmarks, view, size=size)
+        golden = np.where(validator.warp.mask[view], stage.arrays[f"{prefix}validator_warped"], 0)
         apart = np.abs(np.asarray(found) - golden)
         assert inside and golden.max() > 50
         assert (apart > _WARPED).sum() <= _FLIPPED_PIXELS and apart.max() < _FLIPPED, prefix
@@ -90,8 +96,8 @@ def test_golden_warps(checks):
 def test_golden_normalisation(checks):
     for validator, _, _, stage, prefix in checks:
         view = int(stage.number(f"{prefix}validator_view"))
-        warped = np.where(validator.mask[view], stage.arrays[f"{prefix}validator_warped"], 0)
-        found = _normalise(validator, warped, view)
+        warped = np.where(validator.warp.mask[view], stage.arrays[f"{prefix}validator_warped"], 0)
+        found = _normalise(validator.warp, warped, view)
         golden = stage.arrays[f"{prefix}validator_cnn_input"]
         assert error(found, golden) < _NORMALISED * np.abs(golden).max(), prefix
 
@@ -128,16 +134,16 @@ def test_all_views_match_the_reference(openface_model, golden_dir, degrees):
     gray, size = put_on_canvas(stage)
     landmarks = stage.points("face0_chosen_landmarks") + np.array([-230, 100], np.float32)
     assert landmarks.min() < 0
-    views = make_views(openface_model.validator)
+    views = make_views(strip_clnf(openface_model).validator)
     rotation = np.array([0, np.deg2rad(degrees), 0])
     index = reference.nearest_view(views, rotation)
     np.testing.assert_allclose(views[index].centre[1], rotation[1], atol=1e-6)
-    warped, _ = _warp(openface_model.validator, gray, landmarks, index, size=size)
+    warped, _ = _warp(openface_model.validator.warp, gray, landmarks, index, size=size)
     expected = reference.warp(views[index], stage.gray, landmarks.astype(float))
     assert expected is not None
     apart = np.abs(np.asarray(warped) - expected)
     assert (apart > _WARPED).sum() <= _FLIPPED_PIXELS
-    face = _normalise(openface_model.validator, expected.astype(np.float32), index)
+    face = _normalise(openface_model.validator.warp, expected.astype(np.float32), index)
     exact = reference.normalise(views[index], expected)
     assert error(face, exact) < _NORMALISED * np.abs(exact).max()
     logits = _network(openface_model.validator, face, index)
@@ -167,8 +173,8 @@ def test_padding_of_the_picture_does_not_count(openface_model, golden_dir):
     assert landmarks[:, 1].max() > size[0]
     dirty = jnp.where(jnp.arange(gray.shape[0])[:, None] >= size[0], 200, gray)
     for view in (0, 6):
-        clean_face, _ = _warp(openface_model.validator, gray, landmarks, view, size=size)
-        dirty_face, _ = _warp(openface_model.validator, dirty, landmarks, view, size=size)
+        clean_face, _ = _warp(openface_model.validator.warp, gray, landmarks, view, size=size)
+        dirty_face, _ = _warp(openface_model.validator.warp, dirty, landmarks, view, size=size)
         np.testing.assert_array_equal(clean_face, dirty_face)
 
 

@@ -63,7 +63,7 @@ def to_frame(model: LandmarkModel, record: ScaleRecord) -> ResponseFrame:
     """OpenFace's response maps; those of invisible landmarks are left over and set to 0."""
     experts = model.experts[record.index]
     visible = experts.visible[record.view]
-    confidence = experts.confidence[record.view]
+    confidence = experts.confidences(jnp.asarray(record.view))
     return ResponseFrame(
         responses=jnp.where(visible[:, None, None], record.responses, 0),
         landmarks=jnp.asarray(record.landmarks),

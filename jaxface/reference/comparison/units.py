@@ -35,7 +35,7 @@ def appearance(model: Model) -> Callable:
 
     def run(image, landmarks):
         refitted = fit_pdm_to_landmarks(pdm, landmarks)
-        face = align_face(image, landmarks, refitted, pdm, model.clnf.triangles)
+        face = align_face(image, landmarks, refitted, pdm, model.clnf.scheme)
         return face.image, geometry_descriptor(pdm, refitted)
 
     return run

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32
 
-from ...detect import MTCNN, DetectConfig, detect_faces
+from ...detect import MTCNN, AbstractDetector, DetectConfig, detect_faces
 from ...models import read_module
 from ...types import Detections
 from ..data import load_tools
@@ -142,7 +142,7 @@ def _detect(mtcnn: MTCNN, canvas: jnp.ndarray, size: jnp.ndarray, config: Detect
 
 
 def detect_in(
-    mtcnn: MTCNN, image: Picture, config: DetectConfig, canvas: tuple[int, int] = _CANVAS
+    mtcnn: AbstractDetector, image: Picture, config: DetectConfig, canvas: tuple[int, int] = _CANVAS
 ) -> Detections:
     """Faces of one picture, compiled once for all that fit on the canvas."""
     height, width = image.shape[:2]
@@ -180,7 +180,7 @@ def boxes_of(landmarks: Float32[np.ndarray, "f 68 2"]) -> Float32[np.ndarray, "f
 
 
 def score_detector(
-    mtcnn: MTCNN,
+    mtcnn: AbstractDetector,
     sources: Sources,
     spoil: Spoil,
     *,
