@@ -78,7 +78,7 @@ class DarkestBox(AbstractDetector):
 
 
 class DotExperts(AbstractPatchExperts):
-    """Scores a place by how dark the ground within three pixels of it is."""
+    """Scores a place by how much darker it is than the ground around it."""
 
     scale: float = eqx.field(static=True)
     centres: Float[Array, "v 3"]
@@ -96,14 +96,18 @@ class DotExperts(AbstractPatchExperts):
         window = areas.shape[-1] - SUPPORT + 1
         dark = jnp.clip((_LIGHT - areas) / (_LIGHT - _DARK), 0, 1)
         middle = SUPPORT // 2
-        near = [
-            dark[..., middle + i : middle + i + window, middle + j : middle + j + window]
-            for i in range(-3, 4)
-            for j in range(-3, 4)
-            if i * i + j * j <= 9
-        ]
-        mean = sum(near[1:], near[0]) / len(near)
-        return mean**4
+
+        def mean(closest: float, farthest: float) -> Array:
+            """Darkness between two distances from each place."""
+            offsets = [(i, j) for i in range(-5, 6) for j in range(-5, 6)]
+            kept = [(i, j) for i, j in offsets if closest <= np.hypot(i, j) <= farthest]
+            rows = [
+                dark[..., middle + i : middle + i + window, middle + j : middle + j + window]
+                for i, j in kept
+            ]
+            return sum(rows[1:], rows[0]) / len(rows)
+
+        return jnp.maximum(mean(0, 2) - mean(4, 5), 0) ** 2
 
     def confidences(self, view: Int[Array, ""]) -> Float[Array, " n"]:
         return self.visible[view].astype(self.centres.dtype)

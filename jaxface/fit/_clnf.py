@@ -202,7 +202,7 @@ def plan_scales(
     windows = config.windows_track if phase is Phase.TRACK else config.windows_init
     plan = [
         scale_config(config, patch_scales, i, window) if window else None
-        for i, window in enumerate(windows[: len(patch_scales)])
+        for i, window in enumerate((*windows, *[0] * len(patch_scales))[: len(patch_scales)])
     ]
     if phase is Phase.COARSE:
         plan[1:] = [None] * (len(plan) - 1)

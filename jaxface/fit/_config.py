@@ -21,8 +21,8 @@ class FitConfig:
     """Settings of the main model's fit (specification 02, D.1).
 
     The defaults are OpenFace's for CLNF; a model carries those that suit it in `CLNF.config`.
-    Windows are one per patch-expert scale, coarse to fine; 0 skips a scale, and entries beyond
-    the model's scales are ignored.
+    Windows are one per patch-expert scale, coarse to fine; 0 or none skips a scale, and entries
+    beyond the model's scales are ignored.
     """
 
     windows_init: tuple[int, ...] = (11, 9, 7, 5)  # first fit, and after a failure
