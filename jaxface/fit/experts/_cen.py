@@ -26,8 +26,8 @@ class CENExperts(AbstractPatchExperts):
     expert: Int[Array, "v n"]  # row of the tables below; 0 where invisible
     mirrored: Bool[Array, "v n"]  # run the expert on the flipped area and flip the map back
     confidence: Float[Array, "v n"]
-    weights: tuple[Float[Array, "e out in"], ...]
-    biases: tuple[Float[Array, "e out"], ...]
+    weights: tuple[Float[Array, "e _ _"], ...]  # e out in
+    biases: tuple[Float[Array, "e _"], ...]
 
     def prepare(self, windows: frozenset[int]) -> "CENExperts":
         return self
