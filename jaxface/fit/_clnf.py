@@ -102,7 +102,7 @@ def lane_frames(
 
     # Each pixel is used eleven times, and must not be sampled as often.
     areas = materialise(jax.vmap(look)(padded, aligned.landmarks, aligned.to_image))
-    return ResponseFrame(
+    return jax.vmap(ResponseFrame)(
         responses=experts.responses(areas, aligned.views),
         landmarks=aligned.landmarks,
         to_reference=aligned.to_reference,
@@ -262,7 +262,7 @@ def _fit_part(
         return fit_scales(model, padded, first, plans, phases, solver).parameters
 
     fitted = run_lanes(_is_run(group, main_scale), run, start)
-    return PartFit(parameters=fitted, landmarks=jax.vmap(lambda p: shape_2d(pdm, p))(fitted))
+    return jax.vmap(lambda p: PartFit(parameters=p, landmarks=shape_2d(pdm, p)))(fitted)
 
 
 def _is_run(group: PartGroup, main_scale: Float[Array, " b"]) -> Bool[Array, " b"]:
@@ -351,7 +351,7 @@ def _finish_fit(
     with jax.named_scope("validate"):
         certainty = validate_lanes(clnf.validator, padded, landmarks, parameters, size=size)
     confidence = jnp.where(fit.large_enough, certainty, 0)
-    return Fit(
+    return jax.vmap(Fit)(
         parameters=parameters,
         landmarks=landmarks,
         likelihood=fit.likelihood,

@@ -66,7 +66,7 @@ def affine_cells(
     return cells[0], cells[1]
 
 
-def pad_border(image: Float[Array, "*n h w"]) -> Float[Array, "*n h2 w2"]:
+def pad_border(image: Shaped[Array, "*n h w"]) -> Shaped[Array, "*n h2 w2"]:
     """The image with one pixel of 0 around it, as `sample_cells` takes it."""
     return jnp.pad(image, [(0, 0)] * (image.ndim - 2) + [(1, 1), (1, 1)])
 
