@@ -1,4 +1,4 @@
-"""Detector and analysis in float64, against references in float64 and results in float32.
+"""Detector, fit and analysis in float64, against references in float64 and results in float32.
 
 Strict promotion is on: a constant of float32 anywhere on the way would raise.
 """
@@ -12,7 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface import Camera, Model, PDMParameters, detect_faces, load_model, read_video
+from jaxface import (
+    Camera,
+    Model,
+    PDMParameters,
+    analyze_frame,
+    detect_faces,
+    fit_landmarks,
+    load_model,
+    read_video,
+    to_gray,
+    track_frame,
+)
 from jaxface.analyze import (
     align_face,
     alignment_matrix,
@@ -25,7 +36,9 @@ from jaxface.analyze import (
     predict_action_units,
     update_baseline,
 )
+from jaxface.fit import empty_fit
 from jaxface.reference import align, fhog, head_pose, medians
+from jaxface.track import start_track
 
 from .conftest import ROOT
 from .precision import double_precision
@@ -106,6 +119,40 @@ def test_detector(shipped: Model, model: Model, frame: np.ndarray):
         np.testing.assert_allclose(found.boxes, single.boxes, rtol=0, atol=_BOX)
         score = float(found.scores[0])
         assert score != float(np.float32(score))  # more digits than float32 has
+
+
+def _fit(model: Model, image, box):
+    return fit_landmarks(model.clnf, to_gray(image), box)
+
+
+def test_fit(shipped: Model, model: Model, frame: np.ndarray):
+    image = jnp.asarray(frame)
+    box = np.asarray(detect_faces(model.detector, image).boxes[0])
+    single = jax.jit(_fit)(shipped, image, jnp.asarray(box, jnp.float32))
+    for picture in (image, image.astype(jnp.float64)):
+        found = jax.jit(_fit)(model, picture, jnp.asarray(box))
+        assert_float64(found)
+        assert jax.tree.map(jnp.dtype, found.view.dtype) == jnp.int32
+        print('fit', np.abs(found.landmarks - single.landmarks).max(), found.confidence, single.confidence, float(found.likelihood - single.likelihood), np.abs(found.parameters.local-single.parameters.local).max())
+
+
+def test_tracking(shipped: Model, model: Model, frame: np.ndarray):
+    image = jnp.asarray(frame)
+    single = jax.jit(track_frame)(shipped, start_track(shipped.clnf), image)[1]
+    state, found = jax.jit(track_frame)(model, start_track(model.clnf), image)
+    assert_float64((state, found))
+    print('track', found.success, single.success, np.abs(found.fit.landmarks - single.fit.landmarks).max())
+
+
+def test_analysis_of_a_fit(shipped: Model, model: Model, frame: np.ndarray):
+    image = jnp.asarray(frame)
+    fit = jax.jit(_fit)(shipped, image, detect_faces(shipped.detector, image.astype(jnp.float32)).boxes[0])
+    single = jax.jit(analyze_frame)(shipped, image, fit, Camera(*map(jnp.float32, (500, 500, 320, 240))))
+    found = jax.jit(analyze_frame)(model, image, as_float64(fit), Camera(*map(jnp.float64, (500, 500, 320, 240))))
+    assert_float64(found)
+    for name in ('landmarks_3d', 'head_pose', 'aligned', 'fhog', 'geometry'):
+        print(name, np.abs(getattr(found, name) - getattr(single, name)).max())
+    print('gaze', np.abs(found.gaze.gaze - single.gaze.gaze).max(), np.abs(found.scores.intensity - single.scores.intensity).max())
 
 
 def test_no_face_has_the_type_of_faces(model: Model):
