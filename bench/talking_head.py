@@ -10,7 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxface.reference.comparison.talking_head import TRUTH, errors, read_columns
+from jaxface.reference.comparison.talking_head import errors, read_columns
+
+TRUTH = Path(__file__).resolve().parent / "data" / "talking_head.csv"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,8 @@ import importlib
 import warnings
 from typing import TYPE_CHECKING
 
+import lazy_loader
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from .run import analyze_image as analyze_image
     from .run import analyze_images as analyze_images
     from .run import analyze_video as analyze_video
+    from .run import compiler_options as compiler_options
     from .run import read_csv as read_csv
     from .run import write_csv as write_csv
     from .track import start_track as start_track
@@ -95,14 +98,14 @@ _HOMES = {
         "analyze_image",
         "analyze_images",
         "analyze_video",
+        "compiler_options",
         "read_csv",
         "write_csv",
     ),
     "track": ("start_track",),
     "types": ("Camera", "Detections", "Fit", "LandmarkScheme", "PDMParameters"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-__all__ = sorted(_HOME)
+_load, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_HOMES)
 
 
 def __getattr__(name: str) -> object:
@@ -111,10 +114,6 @@ def __getattr__(name: str) -> object:
             "jaxface.openface is now jaxface.models.openface", DeprecationWarning, stacklevel=2
         )
         return importlib.import_module(".models.openface", __name__)
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module 'jaxface' has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return _load(name)

@@ -43,4 +43,4 @@ class OutputError(OSError):
 
 
 class InputWarning(UserWarning):
-    """A file that could be read in part only."""
+    """A file of which only the beginning could be read."""

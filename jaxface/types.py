@@ -31,7 +31,7 @@ class Detections(eqx.Module):
     Entries where `valid` is false hold zeros.
     """
 
-    boxes: Float[Array, "f 4"]  # x0 y0 x1 y1, px; tight around the 68 landmarks
+    boxes: Float[Array, "f 4"]  # x0 y0 x1 y1, px; tight around the landmarks
     scores: Float[Array, " f"]  # 0 to 1
     points: Float[Array, "f 5 2"]  # eyes, nose, mouth corners, px
     valid: Bool[Array, " f"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jaxface.analyze import AlignConfig, align_face, alignment_matrix, face_mask, warp_to_aligned
 from jaxface.fit import PDM
 from jaxface.models.openface import read_model
+from jaxface.ops import affine_cells, pad_border, sample_cells
 from jaxface.reference import align as reference
 from jaxface.reference.comparison.golden_faces import STAGES, read_landmarks, read_stage
 from jaxface.types import PDMParameters
@@ -35,9 +36,10 @@ def stage(request, golden_dir, samples_dir):
     return read_stage(golden_dir, samples_dir, request.param)
 
 
-_align = jax.jit(align_face, static_argnames="config")
+_align = jax.jit(align_face, static_argnames=("scheme", "config"))
 _matrix = jax.jit(alignment_matrix, static_argnames="config")
-_mask = jax.jit(face_mask, static_argnames="config")
+_mask = jax.jit(face_mask, static_argnames=("scheme", "config"))
+_cells = jax.jit(affine_cells, static_argnums=(2, 3))
 _warp = jax.jit(warp_to_aligned, static_argnames="config")
 
 
@@ -66,7 +68,7 @@ def test_warp_equals_golden(stage):
 
 
 def test_mask_equals_golden(model, stage):
-    found = _mask(stage.landmarks, stage.matrix, model.clnf.triangles)
+    found = _mask(stage.landmarks, stage.matrix, model.clnf.scheme)
     np.testing.assert_array_equal(found, stage.mask)
 
 
@@ -76,7 +78,7 @@ def test_aligned_face_matches_golden(model, stage):
         stage.landmarks,
         make_parameters(stage.translation),
         model.analyser.pdm,
-        model.clnf.triangles,
+        model.clnf.scheme,
     )
     difference = np.abs(np.asarray(found.image) - stage.aligned)
     assert np.mean(difference > 1) <= _LEVEL_SHARE
@@ -108,7 +110,7 @@ def test_sequence_matches_golden(model, golden_dir, samples_dir):
             landmarks[i],
             make_parameters(translation),
             pdm,
-            model.clnf.triangles,
+            model.clnf.scheme,
         )
         difference = np.abs(np.asarray(found.image)[..., ::-1] - expected)
         worst = max(worst, float(np.mean(difference > 1)))
@@ -186,6 +188,31 @@ def test_warp_equals_reference(seed, scale, turn, offset):
     np.testing.assert_array_equal(found, reference.warp_affine(image, matrix, 40))
 
 
+def test_warp_samples_as_areas_do():
+    """`ops.sample_cells` wants a border, the warp has none: the same numbers but for rounding."""
+    image = np.random.default_rng(1).integers(0, 256, (50, 70), dtype=np.uint8)
+    # Float32 holds these, their inverses and all products, and the face lies half outside.
+    affine = (
+        ([[0, -2], [2, 0]], (5797 / 64, -1101 / 64)),
+        ([[0.5, 0], [0, 0.5]], (1957 / 64, -337 / 64)),
+        ([[-1, 0], [0, -1]], (3877 / 64, 2593 / 64)),
+    )
+    for linear, offset in affine:
+        matrix = np.column_stack([linear, offset]).astype(np.float32)
+        inverse = np.linalg.inv(linear).astype(np.float32)
+        cells = _cells(inverse, -inverse @ matrix[:, 2], 112, 112)
+        smooth = np.asarray(sample_cells(pad_border(jnp.asarray(image)), *cells))
+        assert 0 < np.mean(smooth > 0) < 1  # areas inside and outside
+        found = np.asarray(_warp(as_image(np.stack([image] * 3, axis=-1)), matrix))
+        np.testing.assert_array_equal(found[..., 1], np.floor(smooth + 0.5))
+
+
+def test_warp_of_bytes_is_that_of_floats(model, golden_dir, samples_dir):
+    stage = read_stage(golden_dir, samples_dir, "sample1")
+    assert stage.image.dtype == np.uint8
+    np.testing.assert_array_equal(_warp(jnp.asarray(stage.image), stage.matrix), stage.unmasked)
+
+
 def test_warp_keeps_large_offsets_exact():
     """Far from the origin float32 alone would move whole rows by 1/1024 px."""
     rng = np.random.default_rng(0)
@@ -206,9 +233,9 @@ def test_mask_matches_reference(model, face):
     landmarks = make_landmarks(pdm, *face)
     matrix = _matrix(landmarks, make_parameters(face[3]), pdm)
     config = AlignConfig(size=60, scale=0.4)
-    found = _mask(landmarks, matrix, model.clnf.triangles, config=config)
+    found = _mask(landmarks, matrix, model.clnf.scheme, config=config)
     expected = reference.face_mask(
-        landmarks, np.asarray(matrix), np.asarray(model.clnf.triangles), 60, 0.4
+        landmarks, np.asarray(matrix), np.array(model.clnf.scheme.triangles), 60, 0.4
     )
     # A pixel centre within float32 rounding of an edge may go either way.
     assert np.sum(np.asarray(found) != expected) <= 1
@@ -222,7 +249,7 @@ def test_config_sets_size_and_mask(model, golden_dir, samples_dir):
         stage.landmarks,
         make_parameters(stage.translation),
         model.analyser.pdm,
-        model.clnf.triangles,
+        model.clnf.scheme,
         config=config,
     )
     matrix = reference.alignment_matrix(
@@ -240,7 +267,7 @@ def test_coincident_landmarks_stay_finite(model):
         jnp.zeros((68, 2)),
         make_parameters((0.0, 0.0)),
         model.analyser.pdm,
-        model.clnf.triangles,
+        model.clnf.scheme,
     )
     assert jnp.isfinite(face.image).all()
 

@@ -106,6 +106,15 @@ def test_commands_to_paste_are_one_line():
         assert block[1].startswith("python3 -m venv .venv && .venv/bin/pip install ")
 
 
+def test_examples_of_extending_run():
+    """As one script, from top to bottom; what they state is asserted in them."""
+    text = (_ROOT / "jaxface" / "fit" / "EXTENDING.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^## ", text, re.MULTILINE)
+    assert len(blocks) == len(headings) + 1  # each section has one, and the top
+    exec(compile("\n".join(blocks), "EXTENDING.md", "exec"), {"__name__": "examples"})
+
+
 def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """The parsers that take options, in the order of the help."""
     nested = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]

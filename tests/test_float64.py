@@ -36,9 +36,9 @@ from jaxface.analyze import (
     predict_action_units,
     update_baseline,
 )
-from jaxface.fit import empty_fit
+from jaxface.pipeline import clip_frame, several_frame, start_clip, start_several
 from jaxface.reference import align, fhog, head_pose, medians
-from jaxface.track import start_track
+from jaxface.types import Fit
 
 from .conftest import ROOT
 from .precision import double_precision
@@ -49,6 +49,7 @@ _FRAME = 100
 _TOL = 1e-9  # px, mm, rad or units: what float64 leaves of values up to 1000; float32 leaves 1e-4
 _POSE = 1e-6  # mm and rad; 12 steps to a minimum, where the reference stops by its error
 
+_FACE = (214.9, 173.2, 422.2, 394.9)  # px; its box in that frame
 _ROTATION = np.array([0.1, -0.3, 0.05])  # rad
 
 
@@ -121,38 +122,48 @@ def test_detector(shipped: Model, model: Model, frame: np.ndarray):
         assert score != float(np.float32(score))  # more digits than float32 has
 
 
-def _fit(model: Model, image, box):
+@pytest.mark.parametrize("kind", [np.uint8, np.float64])
+def test_every_stage_gives_float64(model: Model, kind: type):
+    """What the fit and all that follows give, which is known before anything is compiled."""
+    image = jnp.zeros((240, 320, 3), kind)
+    camera = Camera(*map(jnp.float64, (500, 500, 160, 120)))
+    box = jnp.asarray([50.0, 50.0, 150.0, 150.0])
+    fit = jax.eval_shape(_fit, model, image, box)
+    clip, several = start_clip(model), start_several(model)
+    assert_float64(fit)
+    assert_float64((clip, several))
+    assert_float64(jax.eval_shape(analyze_frame, model, image, fit, camera))
+    assert_float64(jax.eval_shape(track_frame, model, clip.track, image))
+    assert_float64(jax.eval_shape(clip_frame, model, clip, image, camera))
+    assert_float64(jax.eval_shape(several_frame, model, several, image, camera))
+
+
+def _fit(model: Model, image: jax.Array, box: jax.Array) -> Fit:
     return fit_landmarks(model.clnf, to_gray(image), box)
 
 
-def test_fit(shipped: Model, model: Model, frame: np.ndarray):
-    image = jnp.asarray(frame)
-    box = np.asarray(detect_faces(model.detector, image).boxes[0])
-    single = jax.jit(_fit)(shipped, image, jnp.asarray(box, jnp.float32))
-    for picture in (image, image.astype(jnp.float64)):
-        found = jax.jit(_fit)(model, picture, jnp.asarray(box))
-        assert_float64(found)
-        assert jax.tree.map(jnp.dtype, found.view.dtype) == jnp.int32
-        print('fit', np.abs(found.landmarks - single.landmarks).max(), found.confidence, single.confidence, float(found.likelihood - single.likelihood), np.abs(found.parameters.local-single.parameters.local).max())
+def _fit_and_measure(model: Model, image: jax.Array, box: jax.Array, camera: Camera):
+    fit = _fit(model, image, box)
+    return fit, analyze_frame(model, image, fit, camera)
 
 
-def test_tracking(shipped: Model, model: Model, frame: np.ndarray):
-    image = jnp.asarray(frame)
-    single = jax.jit(track_frame)(shipped, start_track(shipped.clnf), image)[1]
-    state, found = jax.jit(track_frame)(model, start_track(model.clnf), image)
-    assert_float64((state, found))
-    print('track', found.success, single.success, np.abs(found.fit.landmarks - single.fit.landmarks).max())
-
-
-def test_analysis_of_a_fit(shipped: Model, model: Model, frame: np.ndarray):
-    image = jnp.asarray(frame)
-    fit = jax.jit(_fit)(shipped, image, detect_faces(shipped.detector, image.astype(jnp.float32)).boxes[0])
-    single = jax.jit(analyze_frame)(shipped, image, fit, Camera(*map(jnp.float32, (500, 500, 320, 240))))
-    found = jax.jit(analyze_frame)(model, image, as_float64(fit), Camera(*map(jnp.float64, (500, 500, 320, 240))))
-    assert_float64(found)
-    for name in ('landmarks_3d', 'head_pose', 'aligned', 'fhog', 'geometry'):
-        print(name, np.abs(getattr(found, name) - getattr(single, name)).max())
-    print('gaze', np.abs(found.gaze.gaze - single.gaze.gaze).max(), np.abs(found.scores.intensity - single.scores.intensity).max())
+def test_fit_and_analysis(shipped: Model, model: Model, frame: np.ndarray):
+    """The same face as in float32, but for what a fit in cells of 1/32 px makes of last bits."""
+    image, box = jnp.asarray(frame), _FACE
+    results = []
+    for variant, dtype in ((shipped, np.float32), (model, np.float64)):
+        camera = Camera(*(jnp.asarray(x, dtype) for x in (500, 500, 320, 240)))
+        inputs = variant, image, jnp.asarray(box, dtype), camera
+        results.append(jax.jit(_fit_and_measure)(*inputs))
+    single, double = (jax.tree.map(np.asarray, result) for result in results)
+    assert_float64(double)
+    print(
+        [
+            (float(np.abs(a.astype(float) - b.astype(float)).max()), a.shape)
+            for a, b in zip(jax.tree.leaves(single), jax.tree.leaves(double))
+        ],
+        double[0].confidence,
+    )
 
 
 def test_no_face_has_the_type_of_faces(model: Model):

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from jaxface.ops import (
     affine_cells,
+    blend,
     double,
-    lane_product,
+    interleaved_product,
     pad_border,
-    rounded_product,
     sample_cells,
     select,
     sequential_product,
+    similarity_matrix,
+    similarity_sums,
     solve_spd,
     to_gray,
 )
@@ -182,6 +184,58 @@ def test_samples_are_the_references(seed, angle, scale, centre):
     assert np.abs(_sample_exactly(image, matrix, 21) - expected).max() <= _SAMPLE_TOL
 
 
+def test_samples_of_bytes_are_those_of_floats():
+    rng = np.random.default_rng(7)
+    image = rng.integers(0, 256, (40, 60), np.uint8)
+    x, y = rng.integers(-200, 2100, (2, 500), dtype=np.int32)
+    found, expected = _sample(image, x, y), _sample(image.astype(np.float32), x, y)
+    assert found.dtype == expected.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_blend_is_bilinear_in_value_and_slope():
+    """On a + b x + c y + d x y, which bilinear interpolation gives back; eighths are exact."""
+    a, b, c, d = (np.float32(value) for value in (7, 3, -5, 2))
+    steps = np.arange(9, dtype=np.float32) / 8
+    x, y = (jnp.asarray(axis) for axis in np.meshgrid(steps, steps))
+
+    def at(x, y):
+        return a + b * x + c * y + d * x * y
+
+    def between(x, y):
+        zero, one = jnp.zeros_like(x), jnp.ones_like(x)
+        return blend((at(zero, zero), at(one, zero)), (at(zero, one), at(one, one)), x, y)
+
+    np.testing.assert_array_equal(between(x, y), at(x, y))
+    slopes = jax.grad(lambda x, y: jnp.sum(between(x, y)), argnums=(0, 1))(x, y)
+    np.testing.assert_array_equal(slopes[0], b + d * y)
+    np.testing.assert_array_equal(slopes[1], c + d * x)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=_seeds, turn=st.floats(-3.1, 3.1), zoom=st.floats(0.1, 10), mirror=st.booleans())
+def test_similarity_sums_give_the_best_rotation_and_scales(seed, turn, zoom, mirror):
+    """As the singular value decomposition does (Kabsch), mirrored targets included."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(20, 2))
+    turned = points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    target = zoom * turned * [-1 if mirror else 1, 1] + rng.normal(size=(20, 2)) * 0.1
+    points, target = (x - x.mean(axis=0) for x in (points, target))
+    left, weights, right = np.linalg.svd(target.T @ points)
+    flip = np.sign(np.linalg.det(left @ right))
+    rotation = left @ np.diag([1, flip]) @ right
+    singles = points.astype(np.float32), target.astype(np.float32)
+    cosine, sine, spread, target_spread = jax.jit(similarity_sums)(*singles)
+    norm = np.hypot(cosine, sine)
+    # Float32 rounds each sum by some 1e-7 of the spreads; a mirrored set has a shorter norm.
+    error = 1e-6 * np.sqrt(spread * target_spread)
+    np.testing.assert_allclose(norm, weights[0] + flip * weights[1], rtol=0, atol=error)
+    matrix = np.asarray(similarity_matrix(cosine / norm, sine / norm))
+    np.testing.assert_allclose(matrix, rotation, rtol=0, atol=1e-6 + error / norm)
+    radii = np.sqrt(np.sum(target**2) / np.sum(points**2))
+    np.testing.assert_allclose(np.sqrt(target_spread / spread), radii, rtol=1e-6)
+
+
 def test_sampling_survives_coordinates_that_are_not_finite():
     image = np.full((8, 8), 7, np.float32)
     for value in (np.nan, np.inf, -np.inf, 1e30):
@@ -190,14 +244,21 @@ def test_sampling_survives_coordinates_that_are_not_finite():
 
 
 @pytest.mark.parametrize("half", [6, 8, 9, 12, 12.5])
-def test_rounded_product_rounds_before_a_sum(half):
+def test_products_are_rounded_before_a_sum(half):
     """In a compiled sum, where XLA fuses products, in full vectors and in their tail alike."""
     rng = np.random.default_rng(3)
     values, x = rng.uniform(-9, 9, (2, 68)).astype(np.float32)
-    found = jax.jit(lambda v, x: x - rounded_product(half, v))(values, x)
-    np.testing.assert_array_equal(np.asarray(found), x - np.float32(half) * values)
-    slope = jax.grad(lambda v: rounded_product(half, v))(np.float32(0.7))
-    assert slope == half
+
+    def short(value):
+        return double.short_product(half, value)
+
+    def rounded(value):
+        return double.rounded_product(jnp.asarray(half, jnp.float32), value)
+
+    for product in (short, rounded):
+        found = jax.jit(lambda v, x, product=product: x - product(v))(values, x)
+        np.testing.assert_array_equal(np.asarray(found), x - np.float32(half) * values)
+        assert jax.grad(product)(np.float32(0.7)) == half
 
 
 def _spread(seed: int, *shape: int) -> np.ndarray:
@@ -222,6 +283,11 @@ def test_pairs_of_float32_keep_twice_the_digits():
     np.testing.assert_array_equal(fused, np.float32(a * b + c))
     square = jax.jit(lambda x: double.multiply(double.exact_product(x, x), (x, 0 * x)))(singles[0])
     np.testing.assert_allclose(_wide(square), a**3, rtol=_PAIR_TOL, atol=0)
+    inverse = jax.jit(lambda *x: double.reciprocal(double.exact_product(*x)))(*singles[:2])
+    np.testing.assert_allclose(_wide(inverse), 1 / (a * b), rtol=_PAIR_TOL, atol=0)
+    np.testing.assert_array_equal(inverse[0], np.float32(1 / (a * b)))
+    scaled = jax.jit(lambda x, y, z: double.multiply(double.exact_product(x, y), double.single(z)))
+    np.testing.assert_allclose(_wide(scaled(*singles)), a * b * c, rtol=_PAIR_TOL, atol=0)
     mean = jax.jit(lambda *x: double.quotient(double.exact_product(*x), np.float32(51)))
     np.testing.assert_array_equal(mean(*singles[:2]), np.float32(a * b / 51))
 
@@ -234,13 +300,13 @@ def test_products_in_openblas_order_are_products(terms):
     expected = singles[0].astype(np.float64) @ singles[1].astype(np.float64)
     for found in (
         jax.jit(sequential_product)(*singles),
-        jax.jit(jax.vmap(lane_product, (0, None)))(*singles),
+        jax.jit(jax.vmap(interleaved_product, (0, None)))(*singles),
     ):
         np.testing.assert_allclose(found, expected, rtol=0, atol=_SUM_TOL * terms)
 
 
 @pytest.mark.skipif(METAL_JAX, reason="JAX 0.5 and older round otherwise, by a last bit")
-def test_lane_product_adds_in_openblas_order():
+def test_interleaved_product_adds_in_openblas_order():
     """Sixteen sums in sequence, then in pairs; each product is fused with its sum."""
     rng = np.random.default_rng(6)
     weights, terms = (rng.normal(size=s).astype(np.float32) for s in ((72 * 16,), (72 * 16, 40)))
@@ -252,7 +318,7 @@ def test_lane_product_adds_in_openblas_order():
     while len(lanes) > 1:
         lanes = lanes[::2] + lanes[1::2]
     for options in ({}, compiler_options()):
-        found = jax.jit(lane_product, compiler_options=options)(weights, terms)
+        found = jax.jit(interleaved_product, compiler_options=options)(weights, terms)
         assert np.mean(found == lanes[0]) > _SAME
 
 

@@ -6,14 +6,21 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..fit import PDM
+from ..ops import (
+    blend,
+    cell_fraction,
+    double,
+    similarity_matrix,
+    similarity_sums,
+)
 from ..types import MULTI_PIE_68, Image, Landmarks, LandmarkScheme, PDMParameters
 
 _RAISE = 30 / 0.7  # mask points go up by this times the scale, px
 _WORD = 28  # pixels of a row kept in one integer
-_Double = tuple[Array, Array]  # value and the part that float32 cannot hold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,18 +110,14 @@ def alignment_matrix(
     target = config.scale * pdm.mean_shape[rigid, :2]
     source = source - jnp.mean(source, axis=0)[None]
     target = target - jnp.mean(target, axis=0)[None]
-    # In two dimensions the best proper rotation is the angle of these two sums: it is what the
-    # singular value decomposition gives after its test for a reflection.
-    cosine = jnp.sum(source * target)
-    sine = jnp.sum(source[:, 0] * target[:, 1] - source[:, 1] * target[:, 0])
+    cosine, sine, spread, target_spread = similarity_sums(source, target)
     length = cosine * cosine + sine * sine
-    spread = jnp.sum(source * source)
     valid = (length > 0) & (spread > 0)
-    ratio = jnp.sqrt(jnp.sum(target * target) / jnp.where(valid, spread, 1))
+    ratio = jnp.sqrt(target_spread / jnp.where(valid, spread, 1))
     factor = jnp.where(valid, ratio / jnp.sqrt(jnp.where(valid, length, 1)), 0)
     a = jnp.where(valid, cosine * factor, 1)
     b = jnp.where(valid, sine * factor, 0)
-    linear = jnp.stack([jnp.stack([a, -b]), jnp.stack([b, a])])
+    linear = similarity_matrix(a, b)
     moved = jnp.sum(linear * parameters.translation[None], axis=1)
     return jnp.concatenate([linear, (config.size // 2 - moved)[:, None]], axis=1)
 
@@ -143,23 +146,38 @@ def warp_to_aligned(
     """
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"image: expected shape (h, w, 3), got {image.shape}")
-    image = image.astype(matrix.dtype)
-    height, width, _ = image.shape
-    (px, py), (x, y) = _source_positions(matrix, config.size)
-    ix, iy = px >> 5, py >> 5
+    cells, positions = _source_positions(matrix, config.size)
     # Adding zero with a derivative leaves the value and passes the gradient.
-    fx = (px & 31).astype(image.dtype) + 32 * (x - lax.stop_gradient(x))
-    fy = (py & 31).astype(image.dtype) + 32 * (y - lax.stop_gradient(y))
+    fx, fy = (
+        cell_fraction(cell, matrix.dtype) + (position - lax.stop_gradient(position))
+        for cell, position in zip(cells, positions, strict=True)
+    )
+    top, bottom = _fetch_color(image, cells[0] >> 5, cells[1] >> 5, matrix.dtype)
+    smooth = blend(top, bottom, fx[..., None], fy[..., None])
+    return jnp.floor(smooth + 0.5) + (smooth - lax.stop_gradient(smooth))
+
+
+def _fetch_color(
+    image: Image | UInt8[Array, "h w 3"],
+    column: Int[Array, "s s"],
+    row: Int[Array, "s s"],
+    dtype: DTypeLike,
+) -> list[tuple[Float[Array, "s s 3"], Float[Array, "s s 3"]]]:
+    """The 2x2 pixels at and after (row, column), row by row; 0 outside the image.
+
+    `ops.sample_taps` wants a border of zeros. That pays for areas around each landmark, but a
+    border around a colour picture that is sampled once takes longer than the whole warp.
+    """
+    height, width, _ = image.shape
     pixels = image.reshape(height * width, 3)
-    total = jnp.zeros((config.size, config.size, 3), image.dtype)
-    for dy, wy in ((0, 32 - fy), (1, fy)):
-        for dx, wx in ((0, 32 - fx), (1, fx)):
-            row, column = iy + dy, ix + dx
-            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            index = jnp.where(inside, row * width + column, 0)
-            total = total + jnp.where(inside, wy * wx, 0)[..., None] * pixels[index]
-    smooth = total / 1024
-    return jnp.floor((total + 512) / 1024) + (smooth - lax.stop_gradient(smooth))
+
+    def fetch(right: int, down: int) -> Float[Array, "s s 3"]:
+        x, y = column + right, row + down
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        found = pixels[jnp.where(inside, y * width + x, 0)].astype(dtype)
+        return found * inside[..., None].astype(dtype)  # a select takes twice as long here
+
+    return [(fetch(0, down), fetch(1, down)) for down in range(2)]
 
 
 def face_mask(
@@ -232,22 +250,22 @@ def _source_positions(
     """Source x and y of each output pixel: in whole 1/32 px, and in px for derivatives."""
     (a, b, c), (d, e, f) = matrix
     # OpenCV inverts in double precision; a step of the grid is too small for float32.
-    determinant = _add(_product(a, e), _product(-b, d))
+    determinant = double.add(double.exact_product(a, e), double.exact_product(-b, d))
     adjugate = jnp.stack([jnp.stack([e, -b]), jnp.stack([-d, a])])
-    linear = _scale(_reciprocal(determinant), adjugate)
+    linear = _scale(double.reciprocal(determinant), adjugate)
     by_x, by_y = ((linear[0][:, k], linear[1][:, k]) for k in range(2))
-    offset = _add(_scale(by_x, -c), _scale(by_y, -f))
+    offset = double.add(_scale(by_x, -c), _scale(by_y, -f))
     by_x, by_y, offset = ((v[0][:, None], v[1][:, None]) for v in (by_x, by_y, offset))
     grid = jnp.arange(size, dtype=matrix.dtype)[None]
     columns = _round_1024(_scale(by_x, grid))
-    rows = _round_1024(_add(_scale(by_y, grid), offset)) + 16
+    rows = _round_1024(double.add(_scale(by_y, grid), offset)) + 16
     across, down = by_x[0] * grid, by_y[0] * grid + offset[0]
     fixed = [(rows[k][:, None] + columns[k][None, :]) >> 5 for k in range(2)]
     real = [down[k][:, None] + across[k][None, :] for k in range(2)]
     return (fixed[0], fixed[1]), (real[0], real[1])
 
 
-def _round_1024(value: _Double) -> Int[Array, "2 s"]:
+def _round_1024(value: double.Pair) -> Int[Array, "2 s"]:
     """Nearest whole number of 1/1024 px, half to even; clipped far outside any image."""
     high = jnp.clip(value[0] * 1024, -(2.0**29), 2.0**29)
     whole = jnp.round(high)
@@ -255,40 +273,5 @@ def _round_1024(value: _Double) -> Int[Array, "2 s"]:
     return whole.astype(jnp.int32) + rest.astype(jnp.int32)
 
 
-def _split(a: Array) -> _Double:
-    """Two halves of the mantissa, whose products are exact whether or not they are fused."""
-    info = jnp.finfo(a.dtype)
-    dropped = info.nmant // 2 + 1
-    bits = lax.bitcast_convert_type(a, jnp.dtype(f"int{info.bits}"))
-    high = lax.bitcast_convert_type((bits >> dropped) << dropped, a.dtype)
-    return high, a - high
-
-
-def _sum_exact(a: Array, b: Array) -> _Double:
-    total = a + b
-    shadow = total - a
-    return total, (a - (total - shadow)) + (b - shadow)
-
-
-def _product(a: Array, b: Array) -> _Double:
-    (ah, al), (bh, bl) = _split(a), _split(b)
-    total, error1 = _sum_exact(ah * bh, ah * bl)
-    total, error2 = _sum_exact(total, al * bh)
-    return _sum_exact(total, (error1 + error2) + al * bl)
-
-
-def _add(a: _Double, b: _Double) -> _Double:
-    total, error = _sum_exact(a[0], b[0])
-    return _sum_exact(total, error + (a[1] + b[1]))
-
-
-def _scale(a: _Double, b: Array) -> _Double:
-    total, error = _product(a[0], b)
-    return _sum_exact(total, error + a[1] * b)
-
-
-def _reciprocal(a: _Double) -> _Double:
-    guess = 1 / a[0]
-    product = _scale(a, guess)
-    left = (1 - product[0]) - product[1]
-    return _sum_exact(guess, guess * left)
+def _scale(a: double.Pair, factor: Float[Array, "..."]) -> double.Pair:
+    return double.multiply(a, double.single(factor))

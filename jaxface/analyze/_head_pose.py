@@ -47,7 +47,7 @@ def estimate_head_pose(
     """
     tracked = is_tracked(landmarks, parameters.scale)
     zero = jnp.zeros_like(camera.fx)
-    # An untracked lane solves a problem with a known answer, so that nothing there is NaN.
+    # Without a face it solves a problem with a known answer, so that nothing there is NaN.
     depth = camera.fx / jnp.where(tracked, parameters.scale, 1)
     ray = (parameters.translation - _centre(camera)) / jnp.stack([camera.fx, camera.fy])
     ray = jnp.where(tracked, ray, 0)

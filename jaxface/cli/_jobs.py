@@ -61,7 +61,7 @@ def _jobs(given: str, mode: Mode | None) -> list[Job]:
 
 def _job(given: str, kind: InputKind | None, mode: Mode) -> Job:
     path = Path(given)
-    # A folder may be given as "." or "frames/..", whose last part is no name.
+    # A folder may be given as "." or "frames/..", whose last piece is no name.
     name = path.resolve().name if kind is InputKind.FOLDER else path.stem
     return Job(path=path, given=given, name=name or "root", mode=mode, kind=kind)
 

@@ -15,13 +15,13 @@ SPREAD = 8  # pictures of a clip whose frames were not chosen
 
 
 def spread_frames(count: int) -> list[int]:
-    """Numbers, from 1, of up to eight frames in the middles of equal parts of a clip.
+    """Numbers, from 1, of up to eight frames in the middles of equal sections of a clip.
 
     Args:
         count: frames of the clip.
     """
-    parts = min(count, SPREAD)
-    return [1 + (2 * i + 1) * count // (2 * parts) for i in range(parts)]
+    sections = min(count, SPREAD)
+    return [1 + (2 * i + 1) * count // (2 * sections) for i in range(sections)]
 
 
 class Overlays:

@@ -121,14 +121,14 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     base = actions.add_parser(
         "base",
         help="train the whole model `base`",
-        description="Trains all parts that are not up to date and writes OUT/base.safetensors, "
+        description="Trains whatever is not up to date and writes OUT/base.safetensors, "
         "its manifest OUT/base.json, the report OUT/base-training.md and loss curves. Goes on "
         "where an interrupted run stopped.",
     )
     base.add_argument(
         "--work",
         metavar="DIR",
-        help="for parts and checkpoints (default: OUT/../build/train)",
+        help="for intermediate results and checkpoints (default: OUT/../build/train)",
     )
     data = actions.add_parser(
         "data",
@@ -138,14 +138,14 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     for name, what in _TRAINED:
         files = f"OUT/parts/{name.replace('-', '_')}*.safetensors"
-        part = actions.add_parser(
+        one = actions.add_parser(
             name,
             help=f"train {what}",
             description=f"Trains {what}: {files}, with figures as JSON and loss "
             "curves as OUT/*.png. Goes on where an interrupted run stopped.",
         )
-        _add_share(part)
-        _add_training_options(part)
+        _add_share(one)
+        _add_training_options(one)
     detector = actions.add_parser(
         "detector",
         help="train the face detector",

@@ -194,7 +194,7 @@ def _overlays(
         return Overlays(base, None, camera)
     if options.overlay:
         return Overlays(base, options.overlay, camera)
-    # Few files name no count, and decoding takes a small part of the time of an analysis.
+    # Few files name no count, and decoding takes little of the time of an analysis.
     count = sum(1 for _ in reader) if reader.count is None else reader.count
     return Overlays(base, spread_frames(count), camera)
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..ops import double, lane_product, sequential_product
+from ..ops import double, interleaved_product, sequential_product
 from ._nets import Conv, Dense, Net
 
 _LARGE = 10_000  # weights; OpenCV multiplies smaller matrices itself, in float64
@@ -41,6 +41,6 @@ def _convolve(conv: Conv, maps: Float[Array, "h w i"]) -> Float[Array, "h2 w2 o"
 def _connect(dense: Dense, maps: Float[Array, "*n"]) -> Float[Array, " o"]:
     values = maps.transpose(2, 1, 0).reshape(-1) if maps.ndim == 3 else maps
     if dense.weight.size >= _LARGE:
-        return lane_product(values, dense.weight.T) + dense.bias
+        return interleaved_product(values, dense.weight.T) + dense.bias
     total = double.total(double.exact_product(values[:, None], dense.weight.T), _BOUND)
     return double.add(total, (dense.bias, jnp.zeros_like(dense.bias)))[0]

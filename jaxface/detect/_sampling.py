@@ -1,7 +1,9 @@
 """Bilinear resizing with OpenCV's sample positions, as linear taps per axis.
 
 An output row or column is a weighted sum of two source rows or columns. The sizes may be traced:
-the positions are exact integer fractions. Reference: specification 01, 0.2 and A.9.
+the positions are exact integer fractions. The samplers of `ops` are for OpenCV's warps, whose
+positions are rounded to 1/32 px; those of its resize are not. Reference: specification 01, 0.2 and
+A.9.
 """
 
 import equinox as eqx

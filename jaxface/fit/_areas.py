@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from ..ops import affine_cells, pad_border, rounded_product, sample_cells
+from ..ops import affine_cells, double, pad_border, sample_cells, similarity_matrix
 from ..types import Gray, Landmarks, PDMParameters
 from ._pdm import PDM, shape_2d
 from ._similarity import similarity
@@ -65,13 +65,12 @@ def sample_areas(
 ) -> Float[Array, "n side side"]:
     """`areas_of_interest` of an image with its border."""
     side = window + SUPPORT - 1
-    half = (side - 1) / 2
     a, b = reference_to_image[0, 0], -reference_to_image[0, 1]
     # OpenFace rounds each product; a fused one moves areas across 1/32-px cells.
-    across, down = rounded_product(half, a), rounded_product(half, b)
+    half = (side - 1) / 2
+    across, down = double.short_product(half, a), double.short_product(half, b)
     x = landmarks[:, 0] - across + down
     y = landmarks[:, 1] - across - down
-    linear = jnp.stack([a, -b, b, a]).reshape(2, 2)
-    linear = jnp.broadcast_to(linear, (landmarks.shape[0], 2, 2))
+    linear = jnp.broadcast_to(similarity_matrix(a, b), (landmarks.shape[0], 2, 2))
     cells = affine_cells(linear, jnp.stack([x, y], axis=-1), side, side)
     return sample_cells(padded, *cells).astype(landmarks.dtype)

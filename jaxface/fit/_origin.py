@@ -1,4 +1,4 @@
-"""What a prepared model was made from, carried along without being part of its arrays."""
+"""What a prepared model was made from, carried along without being one of its arrays."""
 
 import dataclasses
 import hashlib

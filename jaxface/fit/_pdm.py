@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..ops import euler_to_matrix, lane_product, matrix_to_euler, small_product
+from ..ops import euler_to_matrix, interleaved_product, matrix_to_euler, small_product
 from ..types import Box, PDMParameters
 
 _HIGHEST = lax.Precision.HIGHEST
@@ -44,7 +44,7 @@ def shape_3d(pdm: PDM, local: Float[Array, " m"]) -> Float[Array, "n 3"]:
     if local.shape[0] <= _FEW:
         moved = jnp.einsum("m,mnd->nd", local, pdm.components, precision=_HIGHEST)
         return pdm.mean_shape + moved
-    return pdm.mean_shape + lane_product(local, pdm.components)
+    return pdm.mean_shape + interleaved_product(local, pdm.components)
 
 
 def _swap(points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:

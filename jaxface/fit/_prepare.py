@@ -1,4 +1,4 @@
-"""Host-side preparation of a landmark model for a configuration, and the way back."""
+"""Lays a landmark model out for a configuration, on the host, and gives the weights back."""
 
 import dataclasses
 
@@ -13,9 +13,9 @@ from ._origin import Origin
 def prepare_clnf(clnf: AnyCLNF, config: FitConfig | None = None) -> PreparedCLNF:
     """Lays weights out as the fit takes them, for the windows of a configuration.
 
-    `load_model` does it for the model's own configuration; others (`wild`) take a second. A model
-    that is not prepared can be fitted too: it lays out in every fit what it needs, which is slow,
-    and derivatives reach its weights.
+    `load_model` prepares a model for its own settings. Settings with other windows, as `wild`, need
+    another call, which takes a second. A model that is not prepared can be fitted too: every fit
+    then lays out what it needs, which is slow, but derivatives reach the weights.
 
     Args:
         clnf: any landmark model.

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..ops import double, materialise
+from ..ops import double, materialise, similarity_matrix, similarity_sums
 
 Points = Float[Array, "n 2"]
 Matrix = Float[Array, "2 2"]
@@ -48,17 +48,11 @@ def _similarity_jvp(primals, tangents):
 def _closed_form(points: Points, target: Points) -> tuple[Matrix, Matrix]:
     a = points - jnp.mean(points, axis=0, keepdims=True)
     b = target - jnp.mean(target, axis=0, keepdims=True)
-    cosine = jnp.sum(a * b)
-    sine = jnp.sum(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
+    cosine, sine, spread, target_spread = similarity_sums(a, b)
     norm = jnp.sqrt(cosine**2 + sine**2)
-    ratio = jnp.sqrt(jnp.sum(b * b) / jnp.sum(a * a))
-    cosine, sine = cosine / norm, sine / norm
-    turn = jnp.stack([cosine, -sine, sine, cosine]).reshape(2, 2)
+    ratio = jnp.sqrt(target_spread / spread)
+    turn = similarity_matrix(cosine / norm, sine / norm)
     return ratio * turn, turn.T / ratio
-
-
-def _single(value: Float[Array, "..."]) -> double.Pair:
-    return value, jnp.zeros_like(value)
 
 
 def _stored(values: Float[Array, "n 2 k"]) -> Float[Array, "n 2 k"]:
@@ -68,14 +62,14 @@ def _stored(values: Float[Array, "n 2 k"]) -> Float[Array, "n 2 k"]:
 def _unit(points: Float[Array, "n 2 k"]) -> tuple[Float[Array, "n 2 k"], Float[Array, " k"]]:
     """Points around their mean, divided by their RMS radius, and the radius; k sets of them."""
     count = jnp.asarray(points.shape[0], points.dtype)
-    mean = double.quotient(double.total(_single(points), 2.0**13), count)
+    mean = double.quotient(double.total(double.single(points), 2.0**13), count)
     centred = _stored(points - mean[None])
     squares = _stored(double.rounded_product(centred, centred))
-    squares = double.total(_single(squares), 2.0**24)
+    squares = double.total(double.single(squares), 2.0**24)
     square = double.add((squares[0][0], squares[1][0]), (squares[0][1], squares[1][1]))
     guess = jnp.sqrt(square[0] / count)
     power = double.multiply(
-        _single(guess), double.exact_product(guess, jnp.full_like(guess, count))
+        double.single(guess), double.exact_product(guess, jnp.full_like(guess, count))
     )
     rest = (square[0] - power[0]) + (square[1] - power[1])
     radius = guess + rest / (2 * count * guess)

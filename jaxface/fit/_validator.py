@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ..ops import blend_taps, pad_border, sample_taps
+from ..ops import blend_taps, cell_fraction, pad_border, sample_taps
 from ..types import Gray, Landmarks, PDMParameters
 
 _HIGHEST = lax.Precision.HIGHEST
@@ -150,7 +150,8 @@ def _sample_region(
     in_columns = (columns >= low[0]) & (columns < high[0])
     in_rows = (rows >= low[1]) & (rows < high[1])
     taps = jnp.where(in_rows[..., :, None] & in_columns[..., None, :], taps, 0)
-    return blend_taps(taps, cells[..., 0], cells[..., 1])
+    fractions = cell_fraction(cells, taps.dtype)
+    return blend_taps(taps, fractions[..., 0], fractions[..., 1])
 
 
 def normalise_face(

@@ -52,7 +52,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
             path, "an image", f"{size} bytes that cannot be decoded", "convert it to PNG or JPEG"
         )
     if not whole:
-        message = f"{path}: the file ends early; the missing part of the image is grey"
+        message = f"{path}: the file ends early; what is missing of the image is grey"
         warnings.warn(message, InputWarning, stacklevel=2)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 

@@ -137,7 +137,7 @@ def save_model(
 
 
 def write_module(module: eqx.Module, path: Path) -> None:
-    """Stores one Module, such as a trained part of a model, in one safetensors file.
+    """Stores one Module, such as a trained network of a model, in one safetensors file.
 
     Args:
         path: its folder must exist; an older file is replaced.

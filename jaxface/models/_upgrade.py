@@ -24,7 +24,7 @@ def upgrade(described: Any, read: ReadTensor) -> Any:
     """A description of format 3 from one of format 2.
 
     Args:
-        described: of a whole model or of any part of one.
+        described: of a whole model or of anything in one.
         read: gives a tensor of the file by its name.
     """
     if isinstance(described, list):

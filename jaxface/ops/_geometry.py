@@ -1,4 +1,4 @@
-"""Rotations (Euler, axis-angle, matrix) and the pinhole camera.
+"""Rotations (Euler, axis-angle, matrix), plane similarities and the pinhole camera.
 
 Euler angles are (pitch, yaw, roll), rad, and mean Rx @ Ry @ Rz. Every function keeps the
 dtype of its input and has finite derivatives for finite input.
@@ -107,6 +107,29 @@ def skew(vector: Float[Array, "3"]) -> Float[Array, "3 3"]:
     zero = jnp.zeros_like(x)
     rows = ((zero, -z, y), (z, zero, -x), (-y, x, zero))
     return jnp.stack([jnp.stack(row) for row in rows])
+
+
+def similarity_sums(
+    points: Float[Array, "n 2"], target: Float[Array, "n 2"]
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Sums over two centred point sets that give the similarity from one to the other.
+
+    The best proper rotation has the angle of the first two: in two dimensions that is what the
+    singular value decomposition gives after its test for a reflection (Kabsch 1976). The best
+    scale in least squares is their length over the third; the ratio of RMS radii is the root of
+    the fourth over the third.
+
+    Returns:
+        Sums of dot products, of cross products, of squares of `points`, of squares of `target`.
+    """
+    cosine = jnp.sum(points * target)
+    sine = jnp.sum(points[:, 0] * target[:, 1] - points[:, 1] * target[:, 0])
+    return cosine, sine, jnp.sum(points * points), jnp.sum(target * target)
+
+
+def similarity_matrix(a: Float[Array, ""], b: Float[Array, ""]) -> Float[Array, "2 2"]:
+    """The plane's turn by the angle of (a, b), times their length."""
+    return jnp.stack([a, -b, b, a]).reshape(2, 2)
 
 
 def rotate(matrix: Float[Array, "3 3"], points: Float[Array, "n 3"]) -> Float[Array, "n 3"]:

@@ -7,28 +7,28 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-_LANES = 16
+_RUNNING = 16  # sums that OpenBLAS keeps, each in sequence
 _COLUMNS = 64  # with as many, XLA's own product adds in sequence
 _MOST = 384  # terms that OpenBLAS adds before it goes back to memory
 
 
-def lane_product(weights: Float[Array, " n"], terms: Float[Array, "n ..."]) -> Float[Array, "..."]:
+def interleaved_product(
+    weights: Float[Array, " n"], terms: Float[Array, "n ..."]
+) -> Float[Array, "..."]:
     """weights @ terms as OpenBLAS has it for one row.
 
     Terms i, i + 16, i + 32.. are added in sequence, then those sums in pairs.
     """
-    fill = -weights.shape[0] % _LANES
+    fill = -weights.shape[0] % _RUNNING
     shape = terms.shape[1:]
-    weights = jnp.pad(weights, (0, fill)).reshape(-1, _LANES, *(1,) * len(shape))
-    terms = jnp.pad(terms, ((0, fill),) + ((0, 0),) * len(shape)).reshape(-1, _LANES, *shape)
+    weights = jnp.pad(weights, (0, fill)).reshape(-1, _RUNNING, *(1,) * len(shape))
+    terms = jnp.pad(terms, ((0, fill),) + ((0, 0),) * len(shape)).reshape(-1, _RUNNING, *shape)
     # A loop: what XLA makes of a sum has another order, or takes four times as long.
     zeros = jnp.zeros(terms.shape[1:], terms.dtype)
-    lanes = lax.fori_loop(
-        0, weights.shape[0], lambda i, lanes: lanes + weights[i] * terms[i], zeros
-    )
-    while lanes.shape[0] > 1:
-        lanes = lanes[::2] + lanes[1::2]
-    return lanes[0]
+    sums = lax.fori_loop(0, weights.shape[0], lambda i, sums: sums + weights[i] * terms[i], zeros)
+    while sums.shape[0] > 1:
+        sums = sums[::2] + sums[1::2]
+    return sums[0]
 
 
 def sequential_product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[Array, "m n"]:
@@ -45,11 +45,11 @@ def sequential_product(a: Float[Array, "m k"], b: Float[Array, "k n"]) -> Float[
     for column in range(0, b.shape[1], _COLUMNS):
         sums, start = None, 0
         for end in ends:
-            part = jnp.dot(
+            block = jnp.dot(
                 a[:, start:end],
                 b[start:end, column : column + _COLUMNS],
                 precision=lax.Precision.HIGHEST,
             )
-            sums, start = part if sums is None else sums + part, end
+            sums, start = block if sums is None else sums + block, end
         blocks.append(sums)
     return jnp.concatenate(blocks, axis=1)[:, :columns]

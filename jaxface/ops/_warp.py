@@ -3,9 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
-
-from .double import split
 
 _LIMIT = 2.0**20  # px; keeps coordinates times 1024 inside int32
 
@@ -15,19 +14,6 @@ def _split(value: Float[Array, "..."]) -> tuple[Int[Array, "..."], Float[Array, 
     scaled = jnp.clip(jnp.nan_to_num(value), -_LIMIT, _LIMIT) * 1024
     head = 2 * jnp.round(scaled / 2)
     return head.astype(jnp.int32), scaled - head
-
-
-def rounded_product(factor: float, value: Float[Array, "..."]) -> Float[Array, "..."]:
-    """factor * value rounded to float32 before anything else happens to it.
-
-    Compilers fuse a product with the sum that follows, which then rounds once and not twice. Here
-    the product is a sum of two exact ones, so that fusion changes nothing.
-
-    Args:
-        factor: a number of at most 12 significant bits.
-    """
-    head, tail = split(value)
-    return factor * head + factor * tail
 
 
 def _rounded(head: Int[Array, "..."], rest: Float[Array, "..."]) -> Int[Array, "..."]:
@@ -76,6 +62,9 @@ def sample_cells(
 ) -> Float[Array, "..."]:
     """Bilinear samples at 1/32-px cells; each tap outside the image counts as 0.
 
+    The face detector resizes with samplers of its own (`detect/_sampling.py`), because OpenCV's
+    resize has positions that are quotients, not cells, and rounds between its two axes.
+
     Args:
         padded: one channel with its border, see `pad_border`; integral values make the result
             exact in float32.
@@ -88,7 +77,13 @@ def sample_cells(
     column, row = x >> 5, y >> 5
     taps = sample_taps(padded, column, row)
     inside = (column >= -1) & (column < width) & (row >= -1) & (row < height)
-    return jnp.where(inside, blend_taps(taps, x, y), 0)
+    blended = blend_taps(taps, cell_fraction(x, taps.dtype), cell_fraction(y, taps.dtype))
+    return jnp.where(inside, blended, 0)
+
+
+def cell_fraction(cells: Int[Array, "..."], dtype: DTypeLike) -> Float[Array, "..."]:
+    """How far 1/32-px cells are past their pixel, px."""
+    return (cells & 31).astype(dtype) / 32
 
 
 def sample_taps(
@@ -111,11 +106,26 @@ def sample_taps(
 
 
 def blend_taps(
-    taps: Float[Array, "... 2 2"], x: Int[Array, "..."], y: Int[Array, "..."]
+    taps: Float[Array, "... 2 2"], fx: Float[Array, "..."], fy: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Bilinear mean of 2x2 pixels at 1/32-px cells."""
-    fx = (x & 31).astype(taps.dtype) / 32
-    fy = (y & 31).astype(taps.dtype) / 32
-    top = taps[..., 0, 0] * (1 - fx) + taps[..., 0, 1] * fx
-    bottom = taps[..., 1, 0] * (1 - fx) + taps[..., 1, 1] * fx
-    return top * (1 - fy) + bottom * fy
+    """`blend` of taps in one array."""
+    top, bottom = taps[..., 0, :], taps[..., 1, :]
+    return blend((top[..., 0], top[..., 1]), (bottom[..., 0], bottom[..., 1]), fx, fy)
+
+
+def blend(
+    top: tuple[Float[Array, "*n"], Float[Array, "*n"]],
+    bottom: tuple[Float[Array, "*n"], Float[Array, "*n"]],
+    fx: Float[Array, "*#n"],
+    fy: Float[Array, "*#n"],
+) -> Float[Array, "*n"]:
+    """Bilinear mean of 2x2 pixels.
+
+    Args:
+        top: left and right pixel.
+        bottom: those below.
+        fx, fy: how far right and down of the first pixel, px; from 0 to 1.
+    """
+    upper = top[0] * (1 - fx) + top[1] * fx
+    lower = bottom[0] * (1 - fx) + bottom[1] * fx
+    return upper * (1 - fy) + lower * fy

@@ -25,11 +25,16 @@ def split(value: Single) -> Pair:
     return head, value - head
 
 
+def single(value: Single) -> Pair:
+    """The pair of one number."""
+    return value, jnp.zeros_like(value)
+
+
 def exact_sum(a: Single, b: Single) -> Pair:
     """a + b without error (Knuth's two-sum)."""
     high = a + b
-    part = high - a
-    return high, (a - (high - part)) + (b - part)
+    added = high - a  # what of b came in
+    return high, (a - (high - added)) + (b - added)
 
 
 def normalise(high: Single, low: Single) -> Pair:
@@ -48,13 +53,25 @@ def exact_product(a: Single, b: Single) -> Pair:
 
 
 def rounded_product(a: Single, b: Single) -> Single:
-    """a * b rounded to float32 before anything else happens to it."""
+    """a * b rounded to float32 before anything else happens to it.
+
+    Compilers fuse a product with the sum that follows, which then rounds once and not twice.
+    """
     return exact_product(a, b)[0]
+
+
+def short_product(factor: float, value: Single) -> Single:
+    """`rounded_product` by a number of at most 12 significant bits, in fewer operations.
+
+    The product is a sum of two exact ones, so that fusion changes nothing.
+    """
+    head, tail = split(value)
+    return factor * head + factor * tail
 
 
 def fused_product(a: Single, b: Single, c: Single) -> Single:
     """a * b + c rounded once, as processors do that have the instruction."""
-    return add(exact_product(a, b), (c, jnp.zeros_like(c)))[0]
+    return add(exact_product(a, b), single(c))[0]
 
 
 def add(a: Pair, b: Pair) -> Pair:
@@ -76,6 +93,13 @@ def multiply(a: Pair, b: Pair) -> Pair:
     return normalise(high, low + (a[0] * b[1] + a[1] * b[0]))
 
 
+def reciprocal(a: Pair) -> Pair:
+    """1 / a, by one of Newton's steps from float32's."""
+    guess = 1 / a[0]
+    product = multiply(a, single(guess))
+    return normalise(guess, guess * ((1 - product[0]) - product[1]))
+
+
 def quotient(a: Pair, count: Single | np.float32) -> Single:
     """a divided by integers below 4096, rounded to float32."""
     guess = a[0] / count
@@ -86,7 +110,7 @@ def quotient(a: Pair, count: Single | np.float32) -> Single:
 def total(values: Pair, bound: float) -> Pair:
     """Sum over the first axis of at most 256 numbers.
 
-    Each number is cut at two places, the same for all, so that the sums of the upper two parts
+    Each number is cut at two places, the same for all, so that the sums of the upper two pieces
     are exact.
 
     Args:

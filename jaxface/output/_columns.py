@@ -226,7 +226,7 @@ def to_values(table: Table, groups: tuple[Group, ...]) -> Float[np.ndarray, "n c
         float64 in column order. All but the timestamp and the action units are exact float32
         values, as OpenFace's.
     """
-    parts = [np.zeros((len(table), 0))]
+    blocks = [np.zeros((len(table), 0))]
     for group in groups:
         if not group.names:
             continue
@@ -236,8 +236,8 @@ def to_values(table: Table, groups: tuple[Group, ...]) -> Float[np.ndarray, "n c
         values = np.asarray(values, np.float64)
         if group.planar:
             values = np.swapaxes(values, 1, 2)
-        parts.append(values.reshape(len(table), len(group.names)))
-    return np.concatenate(parts, axis=1)
+        blocks.append(values.reshape(len(table), len(group.names)))
+    return np.concatenate(blocks, axis=1)
 
 
 def from_values(values: Float[np.ndarray, "n columns"], groups: tuple[Group, ...]) -> Table:

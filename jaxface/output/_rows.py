@@ -91,10 +91,10 @@ def join_tables(tables: Iterable[Table]) -> Table:
     Raises:
         ValueError: no table, or columns that differ.
     """
-    parts = list(tables)
-    if not parts:
+    pieces = list(tables)
+    if not pieces:
         raise ValueError("tables: expected at least one, got none")
-    columns = {name: [getattr(part, name) for part in parts] for name in FIELDS}
+    columns = {name: [getattr(piece, name) for piece in pieces] for name in FIELDS}
     for name, found in columns.items():
         shapes = {column.shape[1:] for column in found}
         if len(shapes) > 1:

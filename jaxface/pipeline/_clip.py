@@ -25,7 +25,7 @@ from ..track import Tracked, TrackState, start_track, track_landmarks
 from ..types import Box, Camera, FivePoints, Image
 from ._frame import ClipFace, Face, analyze_frame, check_image
 
-_STORED = 3000  # successful frames that the second pass over a clip covers (spec. 03, C.5)
+_STORED = 3000  # successful frames that the second pass over a clip covers (specification 03, C.5)
 
 
 class Person(eqx.Module):

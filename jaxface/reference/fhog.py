@@ -88,11 +88,11 @@ def extract_fhog(image, cell=8):
             for k, block in enumerate(BLOCKS):
                 total = sum(energy[r + dr, c + dc] for dr, dc in block)
                 limit = 0.2 * math.sqrt(total + 1e-4)
-                signed_part = np.minimum(inner[r, c], limit) * 0.1 / limit
-                unsigned_part = np.minimum(unsigned[r, c], limit) * 0.1 / limit
-                out[y, x, :18] += signed_part
-                out[y, x, 18:27] += unsigned_part
-                out[y, x, 27 + k] = 2 * 0.2357 * signed_part.sum()
+                full_turn = np.minimum(inner[r, c], limit) * 0.1 / limit
+                half_turn = np.minimum(unsigned[r, c], limit) * 0.1 / limit
+                out[y, x, :18] += full_turn
+                out[y, x, 18:27] += half_turn
+                out[y, x, 27 + k] = 2 * 0.2357 * full_turn.sum()
     return out
 
 

@@ -202,10 +202,10 @@ def propose(maps: Floats, scale: float, threshold: float) -> Candidates:
     return Candidates(np.array(boxes, np.float32).reshape(-1, 4), scores[rows, cols], corrections)
 
 
-def concatenate(parts: list[Candidates]) -> Candidates:
-    boxes = [np.zeros((0, 4), np.float32)] + [part.boxes for part in parts]
-    scores = [np.zeros(0, np.float32)] + [part.scores for part in parts]
-    corrections = [np.zeros((0, 4), np.float32)] + [part.corrections for part in parts]
+def concatenate(groups: list[Candidates]) -> Candidates:
+    boxes = [np.zeros((0, 4), np.float32)] + [group.boxes for group in groups]
+    scores = [np.zeros(0, np.float32)] + [group.scores for group in groups]
+    corrections = [np.zeros((0, 4), np.float32)] + [group.corrections for group in groups]
     return Candidates(np.concatenate(boxes), np.concatenate(scores), np.concatenate(corrections))
 
 

@@ -93,13 +93,13 @@ def analyze_batch(
         except Exception as error:  # of this clip alone
             results[number] = error
     clips.sort(key=lambda clip: clip[1].canvas)
-    lanes = _Lanes(model, config, extras, devices)
-    for number, result in lanes.run(clips):
+    followed = _Devices(model, config, extras, devices)
+    for number, result in followed.run(clips):
         results[number] = result
     return results
 
 
-class _Lane:
+class _Followed:
     """The clip that a device follows."""
 
     def __init__(self, number: int, clip: Clip):
@@ -108,13 +108,13 @@ class _Lane:
         self.batches: list[FaceBatch] = []
 
 
-class _Lanes:
+class _Devices:
     """Takes clips through the devices, a chunk of each at a time."""
 
     def __init__(self, model: Model, config: Config, extras: Extras, devices: Sequence[_Device]):
         self._config, self._extras = config, extras
         self._mesh = Mesh(np.array(devices), (_AXIS,))
-        self._lanes: list[_Lane | None] = [None] * len(devices)
+        self._followed: list[_Followed | None] = [None] * len(devices)
         arrays, static = eqx.partition(jax.tree.map(jnp.asarray, model), eqx.is_array)
         state = ClipState(track=first_track_state(model), person=start_person(model))
         states = jax.tree.map(lambda leaf: np.stack([leaf] * len(devices)), state)
@@ -129,7 +129,7 @@ class _Lanes:
         waiting = iter(clips)
         while True:
             work: dict[int, Chunk] = {}
-            for place in range(len(self._lanes)):
+            for place in range(len(self._followed)):
                 chunk = yield from self._next_chunk(place, waiting)
                 if chunk is not None:
                     work[place] = chunk
@@ -151,70 +151,72 @@ class _Lanes:
     ) -> Generator[_Result, None, Chunk | None]:
         """The next frames of a device, of its clip or of a new one; yields clips that ended."""
         while True:
-            lane = self._lanes[place]
-            if lane is None:
+            followed = self._followed[place]
+            if followed is None:
                 if (clip := next(waiting, None)) is None:
                     return None
-                lane = self._lanes[place] = _Lane(*clip)
+                followed = self._followed[place] = _Followed(*clip)
             try:
-                chunk = next(lane.chunks, None)
+                chunk = next(followed.chunks, None)
                 if chunk is not None:
                     return chunk
-                result = self._finish(place, lane)
+                result = self._finish(place, followed)
             except Exception as error:  # of this clip alone
                 result = error
-            self._lanes[place] = None
-            yield lane.number, result
+            self._followed[place] = None
+            yield followed.number, result
 
-    def _finish(self, place: int, lane: _Lane) -> Analysis:
-        batches = lane.batches
+    def _finish(self, place: int, followed: _Followed) -> Analysis:
+        batches = followed.batches
         if batches:
             person = jax.tree.map(lambda leaf: np.asarray(leaf[place]), self._states.person)
-            batches = [*batches[:-1], end_history(lane.clip, batches[-1], person)]
-        return collect_clip(lane.clip, batches)
+            batches = [*batches[:-1], end_history(followed.clip, batches[-1], person)]
+        return collect_clip(followed.clip, batches)
 
     def _analyze(self, work: dict[int, Chunk]) -> None:
         """Analyses one chunk on each of some devices; the frames have one canvas."""
-        count = len(self._lanes)
+        count = len(self._followed)
         padded = {place: pad_to_canvas(chunk.frames) for place, chunk in work.items()}
         some = next(iter(work))
         frames = np.zeros((count, *padded[some][0].shape), np.uint8)
         valid = np.zeros((count, len(work[some].frames)), bool)
         sizes = np.full((count, 2), padded[some][1], np.int32)
         fresh = np.zeros(count, bool)
-        cameras: list[Camera] = [lens_of(self._lane(some).clip, work[some])] * count
+        cameras: list[Camera] = [lens_of(self._at(some).clip, work[some])] * count
         for place, chunk in work.items():
             frames[place], sizes[place] = padded[place]
-            valid[place], fresh[place] = chunk.valid, not self._lane(place).batches
-            cameras[place] = lens_of(self._lane(place).clip, chunk)
+            valid[place], fresh[place] = chunk.valid, not self._at(place).batches
+            cameras[place] = lens_of(self._at(place).clip, chunk)
         camera = jax.tree.map(lambda *leaves: np.stack(leaves), *cameras)
         inputs = self._put((fresh, frames, valid, sizes, camera), _EACH)
         faces = self._call(*inputs)
         for place, chunk in work.items():
             mine = jax.tree.map(lambda leaf, p=place, v=chunk.valid: leaf[p][v], faces)
-            lane = self._lane(place)
+            followed = self._at(place)
             measured = MeasuredChunk(mine, chunk.indices[chunk.valid])
-            lane.batches.append(to_rows(lane.clip, measured))
+            followed.batches.append(to_rows(followed.clip, measured))
 
     def _call(self, fresh: Array, frames: Array, valid: Array, sizes: Array, camera: Camera) -> Any:
         """Faces on the host, by device and frame."""
         mesh, model, config, states = self._mesh, self._model, self._config, self._states
-        track, tracked = track_lanes(mesh, model, states.track, fresh, frames, valid, sizes, config)
-        person, faces = measure_lanes(
+        track, tracked = track_on_each(
+            mesh, model, states.track, fresh, frames, valid, sizes, config
+        )
+        person, faces = measure_on_each(
             *(mesh, model, states.person, fresh, frames, valid, tracked, camera, config),
             self._extras,
         )
         self._states = ClipState(track=track, person=person)
         return jax.tree.map(np.asarray, faces)
 
-    def _lane(self, place: int) -> _Lane:
-        lane = self._lanes[place]
-        assert lane is not None  # only lanes with a chunk are asked for
-        return lane
+    def _at(self, place: int) -> _Followed:
+        followed = self._followed[place]
+        assert followed is not None  # only devices with a chunk are asked for
+        return followed
 
 
 @compiled
-def track_lanes(
+def track_on_each(
     mesh: Mesh,
     model: Model,
     states: TrackState,
@@ -234,7 +236,7 @@ def track_lanes(
 
 
 @compiled
-def measure_lanes(
+def measure_on_each(
     mesh: Mesh,
     model: Model,
     persons: Person,
@@ -259,16 +261,16 @@ def measure_lanes(
     return _on_each(mesh, measure, model, persons, fresh, frames, valid, tracked, camera)
 
 
-def _on_each(mesh: Mesh, function: Callable, model: Model, *lanes: Any) -> Any:
-    """Calls a function on each device with its row of `lanes`; no device waits for another."""
+def _on_each(mesh: Mesh, function: Callable, model: Model, *states: Any) -> Any:
+    """Calls a function on each device with its row of `states`; no device waits for another."""
     arrays, static = eqx.partition(model, eqx.is_array)
 
-    def local(arrays: Model, *lanes: Any) -> Any:
-        mine = jax.tree.map(lambda leaf: leaf[0], lanes)
+    def local(arrays: Model, *states: Any) -> Any:
+        mine = jax.tree.map(lambda leaf: leaf[0], states)
         result = function(eqx.combine(arrays, static), *mine)
         return jax.tree.map(lambda leaf: leaf[None], result)
 
-    return _shard_map(local, mesh, (_ALL, *[_EACH] * len(lanes)))(arrays, *lanes)
+    return _shard_map(local, mesh, (_ALL, *[_EACH] * len(states)))(arrays, *states)
 
 
 def _shard_map(function: Callable, mesh: Mesh, inputs: tuple[PartitionSpec, ...]) -> Callable:

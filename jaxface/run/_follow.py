@@ -35,7 +35,7 @@ from ._programs import (
 
 _TOLERANCE = 0.1  # px, mean over the landmarks, between two segments; the fit's noise is 0.02
 _FEWEST = 30  # frames; shorter runs cost more than they save
-_LANES = 2  # segments that one thread of a CPU steps together
+_PER_THREAD = 2  # segments that one thread of a CPU steps together
 _CHUNK_BYTES = 160 << 20  # of the frames that are tracked at once
 
 HostTracked = Any  # a Tracked whose arrays are NumPy's, where its fields are annotated with JAX's
@@ -96,7 +96,7 @@ def segments_for(height: int, width: int) -> SegmentConfig:
         width: px.
     """
     on_cpu = jax.default_backend() == "cpu"
-    count, most = (_LANES * _threads(), 20) if on_cpu else (32, 8)
+    count, most = (_PER_THREAD * _threads(), 20) if on_cpu else (32, 8)
     burn_in = SegmentConfig(count=count, longest=most).burn_in
     longest = (_CHUNK_BYTES // (3 * height * width) - burn_in) // count
     return SegmentConfig(count=count, longest=int(np.clip(longest, 1, most)))

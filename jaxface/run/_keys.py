@@ -24,15 +24,15 @@ _ROOT = Path(__file__).resolve().parents[1]  # of the package
 _PACKAGE = __name__.partition(".")[0]
 _NOT_TRACED = ("cli", "io", "output", "reference", "training")  # no program calls these
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
-# The core calls these at trace time; NumPy makes the constants that become part of a program.
+# The core calls these at trace time; NumPy makes the constants that go into a program.
 _VERSIONS = {
     "jax": jax.__version__,
     "jaxlib": jaxlib.version.__version__,
     "equinox": eqx.__version__,
     "numpy": np.__version__,
 }
-# The core imports these too, but no trace depends on them: annotations, model files.
-_UNTRACED = ("jaxtyping", "platformdirs", "safetensors")
+# The core imports these too, but no trace depends on them: annotations, model files, bars.
+_UNTRACED = ("jaxtyping", "lazy_loader", "platformdirs", "safetensors", "tqdm")
 _KNOWN = {_PACKAGE, *_VERSIONS, *_UNTRACED, "builtins", *sys.stdlib_module_names}
 
 
@@ -67,8 +67,8 @@ def program_key(function: object, args: tuple[object, ...]) -> str | None:
     if len(arrays) != sum(map(is_array, jax.tree.leaves(args))) or _is_patched():
         return None
     shapes = [(array.shape, np.dtype(array.dtype).name) for array in arrays]
-    parts = (*_VERSIONS.items(), jax.default_backend(), _SOURCES, *called, shapes, settings())
-    return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:32]
+    named = (*_VERSIONS.items(), jax.default_backend(), _SOURCES, *called, shapes, settings())
+    return hashlib.sha256("\n".join(map(repr, named)).encode()).hexdigest()[:32]
 
 
 def _name(value: Any, arrays: list[Any]) -> str:
@@ -89,7 +89,7 @@ def _name(value: Any, arrays: list[Any]) -> str:
     if kind is frozenset:
         return f"frozenset({sorted(_name(item, arrays) for item in value)})"
     if kind is dict:
-        return f"dict({_names((part for item in value.items() for part in item), arrays)})"
+        return f"dict({_names((member for item in value.items() for member in item), arrays)})"
     if isinstance(value, np.dtype):
         return f"dtype({value!r})"
     if kind is Mesh:
@@ -102,8 +102,8 @@ def _name(value: Any, arrays: list[Any]) -> str:
         raise _Foreign
     if getattr(kind, "in_no_program", False):
         return kind.__qualname__
-    parts = (getattr(value, field) for field in _fields(value))
-    return f"{kind.__module__}:{kind.__qualname__}({_names(parts, arrays)})"
+    members = (getattr(value, field) for field in _fields(value))
+    return f"{kind.__module__}:{kind.__qualname__}({_names(members, arrays)})"
 
 
 def _names(values: Iterable[object], arrays: list[Any]) -> str:
@@ -127,15 +127,15 @@ def is_own(thing: Any) -> bool:
     if not isinstance(module, str) or not isinstance(name, str) or not is_core(module):
         return False
     found: Any = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)  # of a local one, "<locals>" is not found
+    for step in name.split("."):
+        found = getattr(found, step, None)  # of a local one, "<locals>" is not found
     return found is thing or getattr(found, "__wrapped__", None) is thing
 
 
 def is_core(module: str) -> bool:
     """Whether a module, by name, is one that programs are traced from."""
     package, *rest = module.split(".")
-    return package == _PACKAGE and rest[:1] not in [[part] for part in _NOT_TRACED]
+    return package == _PACKAGE and rest[:1] not in [[name] for name in _NOT_TRACED]
 
 
 def _is_patched() -> bool:

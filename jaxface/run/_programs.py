@@ -59,8 +59,16 @@ class Extras(NamedTuple):
 
 @functools.cache
 def compiler_options() -> dict[str, str | bool]:
-    """XLA's newer code generator for CPUs takes 1.8 GB and 43 s of CPU to compile a tracked frame;
-    the older one takes 0.9 GB and 25 s, for code of the same speed."""
+    """The options that the package's own programs are compiled with, for `jax.jit`.
+
+    XLA's newer code generator for CPUs takes 1.8 GB and 43 s of CPU to compile a tracked frame; the
+    older one takes 0.9 GB and 25 s, for code of the same speed. Functions of your own give the
+    package's results to the last bit only with the same options:
+    `jax.jit(function, compiler_options=jaxface.compiler_options())`.
+
+    Returns:
+        Names and values; none where the device or this JAX has no such option.
+    """
     options: dict[str, str | bool] = {"xla_cpu_use_fusion_emitters": False}
     if jax.default_backend() != "cpu":
         return {}

@@ -62,12 +62,12 @@ def _summary(analysis: Analysis) -> str:
     rows, faces = len(analysis), int(analysis.success.sum())
     units = len({*analysis.units.intensity, *analysis.units.presence})
     extras = [name for name in ("fhog", "aligned") if getattr(analysis, name) is not None]
-    parts = [
+    phrases = [
         f"{_WORDS[analysis.kind]}, {rows} row{'s' * (rows != 1)}, {faces} with a face",
         f"{analysis.landmarks.shape[1]} landmarks, {units} action units",
         *([f"with {' and '.join(extras)}"] if extras else []),
     ]
-    return "; ".join(parts)
+    return "; ".join(phrases)
 
 
 def _first_rows(analysis: Analysis) -> tuple[list[str], list[list[str]]]:

@@ -123,16 +123,16 @@ class StoredFunction:
 
     def _in_memory(self, arrays: tuple, statics: tuple, compile_as: Callable) -> _Program:
         """A program whose results may be anything; tracing it tells what they are made of."""
-        parts: list[Any] = []
+        made_of: list[Any] = []
 
         def take_apart(result: Any) -> list[Any]:
             leaves, tree = jax.tree.flatten(result)
             places = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
-            parts[:] = tree, places, [None if is_array(leaf) else leaf for leaf in leaves]
+            made_of[:] = tree, places, [None if is_array(leaf) else leaf for leaf in leaves]
             return [leaves[i] for i in places]
 
         def rebuild(arrays: list[Any]) -> Any:
-            tree, places, others = parts
+            tree, places, others = made_of
             leaves = list(others)
             for i, array in zip(places, arrays, strict=True):
                 leaves[i] = array

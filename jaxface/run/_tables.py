@@ -12,7 +12,7 @@ from ..fit import reported_pdm
 from ..models import Model
 from ..output import FIELDS, CsvKind, Layout, Table, UnitNames, empty_table, join_tables
 from ..pipeline import Config
-from ..types import MULTI_PIE_68, Camera
+from ..types import Camera
 from ._follow import Tally
 from ._results import Analysis
 
@@ -102,11 +102,9 @@ def unit_names(model: Model, config: Config) -> UnitNames:
 def no_faces(model: Model, config: Config) -> FaceBatch:
     """A batch without rows, with the columns of a model."""
     pdm = reported_pdm(model.clnf)
-    eyes = () if MULTI_PIE_68.eyes is None else MULTI_PIE_68.eyes.parts
-    points = [len(part.model.pdm.mean_shape) for part in model.clnf.parts if part.name in eyes]
     layout = Layout(
-        eye_landmarks=sum(points),
-        eye_landmarks_3d=sum(points),
+        eye_landmarks=model.clnf.scheme.eye_count,
+        eye_landmarks_3d=model.clnf.scheme.eye_count,
         landmarks=len(pdm.mean_shape),
         landmarks_3d=len(pdm.mean_shape),
         modes=len(pdm.eigenvalues),

@@ -105,7 +105,7 @@ def trace_bank(
     *,
     coupled: bool,
 ) -> Bank:
-    """The bank of one view as part of a program, so that derivatives reach the weights.
+    """The bank of one view, computed inside a program so that derivatives reach the weights.
 
     Equal to `build_banks` up to the rounding of the covariance, which is made in float64 there.
     """

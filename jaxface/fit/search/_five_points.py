@@ -6,14 +6,21 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ...ops import euler_to_matrix, matrix_to_euler, small_product, solve_spd
+from ...ops import (
+    euler_to_matrix,
+    matrix_to_euler,
+    similarity_matrix,
+    similarity_sums,
+    small_product,
+    solve_spd,
+)
 from ...types import FivePoints, PDMParameters
 from .._pdm import PDM, project, rigid_jacobian, update_parameters
 
 PointGroups = tuple[tuple[int, ...], ...]  # landmarks whose mean each of the five points is
-_NOISE = 6.0  # mm: of a point, that of an unknown shape included
+_NOISE = 6.0  # mm: how far a point may be off, also because the shape is not known
 _SPREAD = np.radians([15, 35])  # of the pitch and the yaw of heads, rad
-_LIMIT = np.radians([30, 60, 30])  # of the angles that are believed
+_LIMIT = np.radians([30, 60, 30])  # larger angles are not believed, rad
 _STEPS = 6
 _SMALLEST = 0.005  # px per mm: a face of a single pixel, in which no fit succeeds
 _TINY = 1e-6
@@ -67,27 +74,25 @@ def _upright(
 ) -> tuple[Float[Array, "5 2"], Float[Array, "3 3"]]:
     """The points in mm as if the head were upright, and the rotation in the picture that tilts it.
 
-    Follows from the similarity that brings the shape, seen from the front, nearest to the points.
+    Both come from the similarity that brings the shape, seen from the front, nearest to the points.
     """
     apart = are_apart(points)
     away = jnp.where(apart, points - jnp.mean(points, axis=0, keepdims=True), shape[:, :2])
-    square = jnp.sum(shape[:, :2] ** 2)
-    a = jnp.sum(shape[:, :2] * away) / square
-    b = jnp.sum(shape[:, 0] * away[:, 1] - shape[:, 1] * away[:, 0]) / square
+    cosine, sine, square, _ = similarity_sums(shape[:, :2], away)
+    a, b = cosine / square, sine / square
     like = a * a + b * b > _TINY
     a, b = jnp.where(like, a, 1), jnp.where(like, b, 0)
     zoom = a * a + b * b
     cosine, sine = a / jnp.sqrt(zoom), b / jnp.sqrt(zoom)
     zero, one = jnp.zeros_like(a), jnp.ones_like(a)
     tilt = jnp.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one]).reshape(3, 3)
-    flat = jnp.stack([a, -b, b, a]).reshape(2, 2)
-    return small_product(away, flat) / zoom, tilt
+    return small_product(away, similarity_matrix(a, b)) / zoom, tilt
 
 
 def _turn(shape: Float[Array, "5 3"], points: Float[Array, "5 2"]) -> Float[Array, "3"]:
     """Euler angles of the head at which the shape's points are nearest to the given ones, mm.
 
-    Gauss-Newton steps with normal priors on pitch and yaw, which five points tell but vaguely.
+    It takes Gauss-Newton steps. Pitch and yaw have normal priors, as five points tell them vaguely.
     """
     precision = np.zeros(6, points.dtype)
     precision[1:3] = 1 / _SPREAD.astype(points.dtype) ** 2

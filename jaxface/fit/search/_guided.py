@@ -18,12 +18,13 @@ from ._base import AbstractSearch, Coarse, SearchStart, SearchState, no_coarse, 
 from ._five_points import PointGroups, are_apart, parameters_from_points, rotations_from_points
 from ._regressor import ShapeRegressor, regress_parameters
 
-# Pitch, yaw and roll of heads, degrees, in place of what five points suggest, where there are none.
+# Where the detector gave no points, a search starts from these pitches, yaws and rolls, degrees.
 _UNKNOWN = ((0, 0, 0), (0, 12, 0), (0, -12, 0), (0, 38, 0), (0, -38, 0), (20, 0, 0), (-20, 0, 0))
-_YAWS = np.radians([0, 25, -25, 50, -50])  # at the tilt of five points
-POSE_STARTS = len(_UNKNOWN)  # beside the guess; more find no more faces
+# Where it did, heads are tilted as the points are, and turned by these yaws.
+_YAWS = np.radians([0, 25, -25, 50, -50])
+POSE_STARTS = len(_UNKNOWN)  # beside the guess; more of them find no more faces
 _CERTAINTY = 0.2  # weight of the confidence beside the likelihood
-_COMPLETED = 2  # candidates that are fitted to the end; more choose no better
+_COMPLETED = 2  # candidates that are fitted to the end; with more the choice gets no better
 
 
 class _Memory(eqx.Module):
@@ -113,13 +114,14 @@ def guided_starts(
     count: int,
     guess: PDMParameters | None = None,
 ) -> PDMParameters:
-    """The first starts, of at most `POSE_STARTS` and the guess; the likeliest one leads.
+    """Where the attempts start: the guess, then `POSE_STARTS` poses, the likeliest first.
 
     Args:
         groups: landmarks whose means the five points are.
         box: face box, px.
         points: of the face, px. Where they coincide there are none.
-        guess: of a `ShapeRegressor`.
+        count: of the starts that are given, from the first on.
+        guess: what a `ShapeRegressor` made of the picture.
     """
     first = _in_box(pdm, box, jnp.asarray(np.radians(_UNKNOWN), box.dtype))
     if groups:

@@ -35,7 +35,7 @@ class ShapeRegressor(eqx.Module):
 def regress_parameters(
     regressor: ShapeRegressor, pdm: PDM, gray: Gray, box: Box, size: Int[Array, "2"]
 ) -> PDMParameters:
-    """Where a face's landmarks are about.
+    """Guesses pose and shape of a face from the whole of it.
 
     Args:
         pdm: that the regressor was trained for.
@@ -76,10 +76,13 @@ def cut_square(
 def _taps(
     middle: Float[Array, ""], half: Float[Array, ""], length: int, size: Int[Array, ""]
 ) -> tuple[Float[Array, "48 n"], Float[Array, " 48"]]:
-    """Weights of one axis's pixels in the picture's, and which of these are in the image.
+    """How much each pixel of the image adds, along one axis, to each of the network's picture.
 
-    Each is a mean under a triangle as wide as the pixels are apart, so that reduced faces do not
-    alias.
+    A pixel of the picture is a mean of the image under a triangle as wide as its pixels are apart,
+    so that faces that are reduced do not alias.
+
+    Returns:
+        The weights, and 1 for those pixels of the picture that lie in the image.
     """
     step = 2 * half / REGRESSOR_SIDE
     dtype, end = middle.dtype, size.astype(middle.dtype)

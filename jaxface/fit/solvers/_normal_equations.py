@@ -1,8 +1,11 @@
 """Gauss-Newton steps of a PDM, without its Jacobian.
 
-The pose columns of the Jacobian are linear in the 3-D point and the shape columns are fixed modes
-under a rotation, so J'WJ and J'Wr follow from a few small sums over landmarks and from products
-of modes that stay the same through a fit. That is a fifth of the arithmetic, in large products.
+A step solves (J'WJ) x = J'Wr, where J is the Jacobian of the landmarks by the parameters, W weighs
+the landmarks and r is how far each shall move. J itself is never computed. Its columns for the pose
+are linear in the landmark's 3-D point, and its columns for the shape are fixed modes that are
+turned by one rotation. So both products follow from a few small sums over the landmarks, and from
+products of modes, which stay the same through a fit. That takes a fifth of the arithmetic, and most
+of it is in large matrix products, which run fast.
 """
 
 import equinox as eqx
@@ -84,7 +87,7 @@ def pose_step(
         residual: where the landmarks shall move, px; finite, also where the weight is 0.
     """
     sums = _sums(modes, shape, residual)
-    pose, gradient = _pose_part(_levers(parameters), sums, shape)
+    pose, gradient = _pose_block(_levers(parameters), sums, shape)
     return solve_spd(pose, gradient)
 
 
@@ -113,11 +116,11 @@ def normal_equations(
     parameters: PDMParameters,
     residual: Float[Array, "2 n"],
 ) -> NormalEquations:
-    """Sums of the Jacobian's products over the landmarks (specification 02, B.4 and D.3)."""
+    """J'WJ and J'Wr of pose and shape (specification 02, B.4 and D.3)."""
     size = modes.eigenvalues.shape[0]
     levers = _levers(parameters)
     sums = _sums(modes, shape, residual)
-    pose, pose_gradient = _pose_part(levers, sums, shape)
+    pose, pose_gradient = _pose_block(levers, sums, shape)
     rotation = parameters.scale * euler_to_matrix(parameters.rotation)[:2]
     along = jnp.dot(sums, modes.by_landmark, precision=_HIGHEST).reshape(-1, 3, size)
     turned = jnp.sum(rotation[:, None, :, None] * along[None, :4], axis=2)  # 2 4 m
@@ -133,7 +136,11 @@ def normal_equations(
 
 
 def _levers(parameters: PDMParameters) -> Float[Array, "2 6 4"]:
-    """What the pose columns of the Jacobian are in (X, Y, Z, 1) of a landmark, for x and y."""
+    """The pose columns of the Jacobian as linear maps of a landmark's (X, Y, Z, 1).
+
+    `levers[axis, column] @ (X, Y, Z, 1)` is how far the landmark's image moves along x or y (axis 0
+    or 1), in px, when the pose parameter of that column grows: scale, three angles, t_x, t_y.
+    """
     rows = euler_to_matrix(parameters.rotation)[:2]
     # The derivative by omega is the cross product of the point with the row of the rotation.
     cross = CROSS.transpose(1, 2, 0).astype(rows.dtype)[None]
@@ -150,9 +157,19 @@ def _sums(
     return jnp.concatenate([shape, jnp.ones_like(shape[:1]), residual]) * modes.weights[None]
 
 
-def _pose_part(
+def _pose_block(
     levers: Float[Array, "2 6 4"], sums: Float[Array, "6 n"], shape: Float[Array, "3 n"]
 ) -> tuple[Float[Array, "6 6"], Float[Array, "6"]]:
+    """J'WJ and J'Wr of the pose alone.
+
+    A column of J is a row of levers times (X, Y, Z, 1), so both follow from the sums of products
+    of two such coordinates, and of a coordinate and a residual, over all landmarks.
+
+    Args:
+        levers: see `_levers`.
+        sums: see `_sums`.
+        shape: landmarks in the head frame, mm.
+    """
     points = jnp.concatenate([shape, jnp.ones_like(shape[:1])])
     moments = jnp.dot(sums, points.T, precision=_HIGHEST)  # 6 4
     moved = jnp.sum(levers[:, :, :, None] * moments[None, None, :4], axis=2)  # 2 6 4

@@ -116,13 +116,13 @@ def _read_ccnf_patch(reader: BinaryReader, what: str, visible: bool, components:
         reader.expect(0, f"{what}: end of an invisible landmark")
         return patch
     for k in range(neurons):
-        part = f"{what}, neuron {k}"
-        reader.expect(2, f"{part}: word")
-        reader.expect(0, f"{part}: type")
-        norm = reader.number(f"{part}: norm")
-        patch["bias"][k] = reader.number(f"{part}: bias")
-        patch["alpha"][k] = reader.number(f"{part}: alpha")
-        weights = reader.matrix(f"{part}: weights", types=(5,), shape=(_SUPPORT, _SUPPORT))
+        where = f"{what}, neuron {k}"
+        reader.expect(2, f"{where}: word")
+        reader.expect(0, f"{where}: type")
+        norm = reader.number(f"{where}: norm")
+        patch["bias"][k] = reader.number(f"{where}: bias")
+        patch["alpha"][k] = reader.number(f"{where}: alpha")
+        weights = reader.matrix(f"{where}: weights", types=(5,), shape=(_SUPPORT, _SUPPORT))
         # OpenFace multiplies in float64 and rounds once.
         patch["weights"][k] = norm * weights.astype(np.float64)
     for b in range(components):
@@ -150,12 +150,12 @@ def read_svr(source: Source, path: PurePosixPath, landmarks: int) -> SVRExperts:
         reader.expect(_SUPPORT, f"{what}: height")
         reader.expect(2, f"{what}: number of modalities")
         for modality in range(2):
-            part = f"{what}, modality {modality}"
-            reader.expect(2, f"{part}: word")
-            reader.expect(modality, f"{part}: type")
-            numbers[v, i, modality] = reader.numbers(3, part)
+            where = f"{what}, modality {modality}"
+            reader.expect(2, f"{where}: word")
+            reader.expect(modality, f"{where}: type")
+            numbers[v, i, modality] = reader.numbers(3, where)
             shape = (_SUPPORT, _SUPPORT)
-            weights[v, i, modality] = reader.matrix(part, types=(5,), shape=shape).T
+            weights[v, i, modality] = reader.matrix(where, types=(5,), shape=shape).T
     reader.finish()
     shown = visible[:, :, None]
     return SVRExperts(
@@ -224,10 +224,10 @@ def _read_cen_patch(reader: BinaryReader, what: str) -> tuple[list[CENLayer], fl
     reader.expect(_SUPPORT, f"{what}: height")
     layers, inputs = [], _SUPPORT**2 + 1
     for index in range(reader.count(f"{what}: number of layers", most=20)):
-        part = f"{what}, layer {index}"
-        activation = _ACTIVATIONS.get(reader.int32(f"{part}: activation"), "none")
-        bias = reader.matrix(f"{part}: biases", types=_FLOAT, shape=(None, None)).ravel()
-        weight = reader.matrix(f"{part}: weights", types=_FLOAT, shape=(bias.size, inputs))
+        where = f"{what}, layer {index}"
+        activation = _ACTIVATIONS.get(reader.int32(f"{where}: activation"), "none")
+        bias = reader.matrix(f"{where}: biases", types=_FLOAT, shape=(None, None)).ravel()
+        weight = reader.matrix(f"{where}: weights", types=_FLOAT, shape=(bias.size, inputs))
         layers.append((activation, weight.astype(np.float32), bias.astype(np.float32)))
         inputs = bias.size
     if layers and inputs != 1:
@@ -240,7 +240,7 @@ def _resolve_mirrors(
 ) -> tuple[Int[Array, "v n"], Bool[Array, "v n"]]:
     """Which expert serves each landmark, -1 for none, and whether it sees a flipped patch.
 
-    In the frontal view an own expert serves its landmark and, flipped, the mirror partner, in the
+    In the frontal view an expert serves its landmark and, flipped, the mirror partner, in the
     order of the landmarks; in other views a landmark without one takes it from the mirrored view.
 
     Reference:

@@ -185,19 +185,19 @@ def _read_validator_net(
     names, weights, biases = [], [], []
     channels, side, flat = 1, _SIDE, False
     for i in range(reader.count(f"{what}: number of layers", most=100)):
-        part = f"{what}: layer {i}"
-        kind = reader.int32(f"{part}: type")
+        where = f"{what}: layer {i}"
+        kind = reader.int32(f"{where}: type")
         name = {0: "conv", 1: "pool", 2: "fc", 3: "relu"}.get(kind)
         if name is None:
-            raise fail(reader.path, f"{part}: expected type 0 to 3, found {kind}")
+            raise fail(reader.path, f"{where}: expected type 0 to 3, found {kind}")
         names.append(name)
         if name == "pool":
             side = (side + 1) // 2
         if name in ("conv", "fc"):
-            weight, bias = (_read_conv if name == "conv" else _read_dense)(reader, part)
+            weight, bias = (_read_conv if name == "conv" else _read_dense)(reader, where)
             if name == "fc":
                 channels, side, flat = (channels if flat else channels * side**2), 1, True
-            channels = _follow(reader, part, channels, weight.shape)
+            channels = _follow(reader, where, channels, weight.shape)
             side -= weight.shape[2] - 1 if name == "conv" else 0
             weights.append(weight)
             biases.append(bias)

@@ -28,8 +28,8 @@ def read_highprec(folder: Path) -> tuple[Table, list[list[str]]]:
     key, body, units = values[:, :keys], values[:, keys:-35], values[:, -35:]
     body = body.astype(np.float32)
     sizes = (6, 2, 112, 168, 6, 136, 204, 1, 3, 2, 34)
-    parts = np.split(body, np.cumsum(sizes)[:-1], axis=1)
-    gaze, angle, eye, eye_3d, pose, face, face_3d, scale, rotation, translation, local = parts
+    blocks = np.split(body, np.cumsum(sizes)[:-1], axis=1)
+    gaze, angle, eye, eye_3d, pose, face, face_3d, scale, rotation, translation, local = blocks
 
     def points(planar: np.ndarray, axes: int) -> np.ndarray:
         return np.swapaxes(planar.reshape(count, axes, -1), 1, 2)

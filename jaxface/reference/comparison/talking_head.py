@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-DATA = Path(__file__).resolve().parents[2] / "bench" / "data"
+DATA = Path(__file__).resolve().parents[3] / "bench" / "data"  # where jaxface runs from a checkout
 CLIP, TRUTH = DATA / "talking_head.mp4", DATA / "talking_head.csv"
 _OUTER_EYES = (36, 45)
 _VARIES = 0.1  # intensity; standard deviation from which a unit has a correlation
