@@ -1,4 +1,4 @@
-"""Detector and analysis in float64, against references in float64 and results in float32.
+"""Detector, fit and analysis in float64, against references in float64 and results in float32.
 
 Strict promotion is on: a constant of float32 anywhere on the way would raise.
 """
@@ -12,7 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxface import Camera, Model, PDMParameters, detect_faces, load_model, read_video
+from jaxface import (
+    Camera,
+    Model,
+    PDMParameters,
+    analyze_frame,
+    detect_faces,
+    fit_landmarks,
+    load_model,
+    read_video,
+    to_gray,
+    track_frame,
+)
 from jaxface.analyze import (
     align_face,
     alignment_matrix,
@@ -25,7 +36,9 @@ from jaxface.analyze import (
     predict_action_units,
     update_baseline,
 )
+from jaxface.pipeline import clip_frame, several_frame, start_clip, start_several
 from jaxface.reference import align, fhog, head_pose, medians
+from jaxface.types import Fit
 
 from .conftest import ROOT
 from .precision import double_precision
@@ -36,6 +49,7 @@ _FRAME = 100
 _TOL = 1e-9  # px, mm, rad or units: what float64 leaves of values up to 1000; float32 leaves 1e-4
 _POSE = 1e-6  # mm and rad; 12 steps to a minimum, where the reference stops by its error
 
+_FACE = (214.9, 173.2, 422.2, 394.9)  # px; its box in that frame
 _ROTATION = np.array([0.1, -0.3, 0.05])  # rad
 
 
@@ -106,6 +120,50 @@ def test_detector(shipped: Model, model: Model, frame: np.ndarray):
         np.testing.assert_allclose(found.boxes, single.boxes, rtol=0, atol=_BOX)
         score = float(found.scores[0])
         assert score != float(np.float32(score))  # more digits than float32 has
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float64])
+def test_every_stage_gives_float64(model: Model, kind: type):
+    """What the fit and all that follows give, which is known before anything is compiled."""
+    image = jnp.zeros((240, 320, 3), kind)
+    camera = Camera(*map(jnp.float64, (500, 500, 160, 120)))
+    box = jnp.asarray([50.0, 50.0, 150.0, 150.0])
+    fit = jax.eval_shape(_fit, model, image, box)
+    clip, several = start_clip(model), start_several(model)
+    assert_float64(fit)
+    assert_float64((clip, several))
+    assert_float64(jax.eval_shape(analyze_frame, model, image, fit, camera))
+    assert_float64(jax.eval_shape(track_frame, model, clip.track, image))
+    assert_float64(jax.eval_shape(clip_frame, model, clip, image, camera))
+    assert_float64(jax.eval_shape(several_frame, model, several, image, camera))
+
+
+def _fit(model: Model, image: jax.Array, box: jax.Array) -> Fit:
+    return fit_landmarks(model.clnf, to_gray(image), box)
+
+
+def _fit_and_measure(model: Model, image: jax.Array, box: jax.Array, camera: Camera):
+    fit = _fit(model, image, box)
+    return fit, analyze_frame(model, image, fit, camera)
+
+
+def test_fit_and_analysis(shipped: Model, model: Model, frame: np.ndarray):
+    """The same face as in float32, but for what a fit in cells of 1/32 px makes of last bits."""
+    image, box = jnp.asarray(frame), _FACE
+    results = []
+    for variant, dtype in ((shipped, np.float32), (model, np.float64)):
+        camera = Camera(*(jnp.asarray(x, dtype) for x in (500, 500, 320, 240)))
+        inputs = variant, image, jnp.asarray(box, dtype), camera
+        results.append(jax.jit(_fit_and_measure)(*inputs))
+    single, double = (jax.tree.map(np.asarray, result) for result in results)
+    assert_float64(double)
+    print(
+        [
+            (float(np.abs(a.astype(float) - b.astype(float)).max()), a.shape)
+            for a, b in zip(jax.tree.leaves(single), jax.tree.leaves(double))
+        ],
+        double[0].confidence,
+    )
 
 
 def test_no_face_has_the_type_of_faces(model: Model):

@@ -122,7 +122,7 @@ def _automatic_jacobian(pdm: PDM, p: PDMParameters):
         )
         shape = shape_3d(pdm, p.local + delta[6:])
         flat = jnp.matmul(shape, turn[:2].T, precision=jax.lax.Precision.HIGHEST)
-        return (p.scale + delta[0]) * flat + p.translation + delta[4:6]
+        return (p.scale + delta[0]) * flat + p.translation[None] + delta[4:6][None]
 
     return jax.jacfwd(moved)(jnp.zeros(6 + p.local.shape[0]))
 

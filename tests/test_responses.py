@@ -139,7 +139,7 @@ def test_svr_responses_match_the_reference(openface_clm, index, window, view):
     found = np.asarray(jax.jit(response_maps)(experts, areas, view))
     visible = np.asarray(experts.visible[view])
     assert not found[~visible].any()
-    for i in np.flatnonzero(visible)[::5]:
+    for i in map(int, np.flatnonzero(visible)[::5]):
         expected = plain.response(areas[i].astype(float), view, i)
         assert error(found[i], expected) < _RESPONSE, i
         assert 0 < expected.max() <= 1

@@ -170,7 +170,7 @@ def test_padding_of_the_picture_does_not_count(openface_model, golden_dir):
     stage = read_stage(golden_dir, "sample1")
     gray, size = put_on_canvas(stage)
     landmarks = stage.points("face0_chosen_landmarks") + np.array([0, 180], np.float32)
-    assert landmarks[:, 1].max() > size[0]
+    assert landmarks[:, 1].max() > int(size[0])
     dirty = jnp.where(jnp.arange(gray.shape[0])[:, None] >= size[0], 200, gray)
     for view in (0, 6):
         clean_face, _ = _warp(openface_model.validator.warp, gray, landmarks, view, size=size)

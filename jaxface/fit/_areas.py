@@ -12,7 +12,7 @@ from .experts import SUPPORT, AbstractPatchExperts
 
 def nearest_view(experts: AbstractPatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:
     """View whose centre is nearest to the head's Euler angles (specification 02, C.1)."""
-    return jnp.argmin(jnp.sum((experts.centres - rotation) ** 2, axis=-1))
+    return jnp.argmin(jnp.sum((experts.centres - rotation[None]) ** 2, axis=-1))
 
 
 def align_to_reference(
@@ -73,4 +73,4 @@ def sample_areas(
     y = landmarks[:, 1] - across - down
     linear = jnp.broadcast_to(similarity_matrix(a, b), (landmarks.shape[0], 2, 2))
     cells = affine_cells(linear, jnp.stack([x, y], axis=-1), side, side)
-    return sample_cells(padded, *cells)
+    return sample_cells(padded, *cells).astype(landmarks.dtype)

@@ -33,9 +33,9 @@ from .solvers import (
 
 Lanes = TypeVar("Lanes")  # a pytree whose leaves have one row per face
 
-_TOO_SMALL = np.float32(0.25)  # px per mm: the fit ends, a face of less than about 30 px
-_SMALL = np.float32(0.30)  # px per mm: the likelihood is taken already here
-_PART_SCALE = np.float32(0.9)  # of a part's patch scale: parts are fitted from this size on
+_TOO_SMALL = 0.25  # px per mm: the fit ends, a face of less than about 30 px
+_SMALL = 0.30  # px per mm: the likelihood is taken already here
+_PART_SCALE = 0.9  # of a part's patch scale: parts are fitted from this size on
 
 
 class Alignment(NamedTuple):
@@ -102,7 +102,7 @@ def lane_frames(
 
     # Each pixel is used eleven times, and must not be sampled as often.
     areas = materialise(jax.vmap(look)(padded, aligned.landmarks, aligned.to_image))
-    return ResponseFrame(
+    return jax.vmap(ResponseFrame)(
         responses=experts.responses(areas, aligned.views),
         landmarks=aligned.landmarks,
         to_reference=aligned.to_reference,
@@ -191,7 +191,7 @@ def run_lanes(wanted: Bool[Array, " b"], run: Callable[[Lanes], Lanes], lanes: L
 
 
 def _is_one_of(phases: Int[Array, " b"], wanted: list[Phase]) -> Bool[Array, " b"]:
-    return jnp.any(phases[:, None] == np.asarray(wanted, np.int32), axis=1)
+    return jnp.any(phases.astype(jnp.int32)[:, None] == np.asarray(wanted, np.int32)[None], axis=1)
 
 
 def plan_scales(
@@ -262,12 +262,13 @@ def _fit_part(
         return fit_scales(model, padded, first, plans, phases, solver).parameters
 
     fitted = run_lanes(_is_run(group, main_scale), run, start)
-    return PartFit(parameters=fitted, landmarks=jax.vmap(lambda p: shape_2d(pdm, p))(fitted))
+    return jax.vmap(lambda p: PartFit(parameters=p, landmarks=shape_2d(pdm, p)))(fitted)
 
 
 def _is_run(group: PartGroup, main_scale: Float[Array, " b"]) -> Bool[Array, " b"]:
     """Whether faces are large enough for the parts of a group to be fitted."""
-    return main_scale > _PART_SCALE * np.float32(group.model.experts[0].scale)
+    share, scale = np.asarray([_PART_SCALE, group.model.experts[0].scale], main_scale.dtype)
+    return main_scale > share * scale
 
 
 def _fit_parts(
@@ -350,12 +351,12 @@ def _finish_fit(
     with jax.named_scope("validate"):
         certainty = validate_lanes(clnf.validator, padded, landmarks, parameters, size=size)
     confidence = jnp.where(fit.large_enough, certainty, 0)
-    return Fit(
+    return jax.vmap(Fit)(
         parameters=parameters,
         landmarks=landmarks,
         likelihood=fit.likelihood,
         confidence=confidence,
-        success=confidence > np.float32(config.validation_boundary),
+        success=confidence > np.asarray(np.float32(config.validation_boundary), confidence.dtype),
         view=fit.view,
         parts=parts,
     )

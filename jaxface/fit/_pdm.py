@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ..ops import euler_to_matrix, interleaved_product, matrix_to_euler, small_product
 from ..types import Box, PDMParameters
@@ -12,7 +12,7 @@ from ..types import Box, PDMParameters
 _HIGHEST = lax.Precision.HIGHEST
 _FEW = 16  # modes
 # CROSS[d, k, e] is the sign of a[d] * b[e] in component k of the cross product of a and b.
-CROSS = np.zeros((3, 3, 3), np.float32)
+CROSS = np.zeros((3, 3, 3), np.int8)
 for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
     CROSS[_i, _k, _j], CROSS[_j, _k, _i] = 1, -1
 
@@ -57,7 +57,7 @@ def project(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Float[Arra
     rows = euler_to_matrix(parameters.rotation)[:2]
     # OpenFace's compiler adds the products in this order.
     turned = small_product(_swap(shape), _swap(rows).T)
-    return parameters.scale * turned + parameters.translation
+    return parameters.scale * turned + parameters.translation[None]
 
 
 def shape_2d(pdm: PDM, parameters: PDMParameters) -> Float[Array, "n 2"]:
@@ -66,7 +66,7 @@ def shape_2d(pdm: PDM, parameters: PDMParameters) -> Float[Array, "n 2"]:
 
 
 def extents(
-    points: Float[Array, "n 2"], present: Array | None = None
+    points: Float[Array, "n 2"], present: Bool[Array, " n"] | None = None
 ) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
     """Smallest and largest x and y of the present points."""
     if present is None:
@@ -124,9 +124,10 @@ def rigid_jacobian(shape: Float[Array, "n 3"], parameters: PDMParameters) -> Flo
     """
     rows = euler_to_matrix(parameters.rotation)[:2]
     # The derivative by omega is the cross product of the point with the row of the rotation.
-    turned = parameters.scale * jnp.sum(rows[:, None] * CROSS[:, None], axis=-1)  # d a k
+    cross = CROSS.astype(rows.dtype)[:, None]
+    turned = parameters.scale * jnp.sum(rows[None, :, None] * cross, axis=-1)  # d a k
     by_shape = jnp.concatenate([rows.T[..., None], turned], axis=-1)
-    moved = jnp.sum(shape[:, :, None, None] * by_shape, axis=1)
+    moved = jnp.sum(shape[:, :, None, None] * by_shape[None], axis=1)
     shift = jnp.broadcast_to(jnp.eye(2, dtype=shape.dtype), (shape.shape[0], 2, 2))
     return jnp.concatenate([moved, shift], axis=-1)
 
@@ -149,7 +150,7 @@ def update_parameters(parameters: PDMParameters, delta: Float[Array, " k"]) -> P
         Specification 02, B.5.
     """
     omega = delta[1:4]
-    cross = jnp.sum(omega[:, None, None] * CROSS, axis=0)
+    cross = jnp.sum(omega[:, None, None] * CROSS.astype(omega.dtype), axis=0)
     cosine = lax.rsqrt(1 + jnp.sum(omega * omega))
     square = small_product(cross, cross)
     step = jnp.eye(3, dtype=delta.dtype) + cosine * cross + cosine**2 / (1 + cosine) * square

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -11,7 +10,7 @@ from ..types import Landmarks, PDMParameters
 from ._pdm import PDM, extents, shape_2d, update_parameters
 from .solvers import full_step, lay_out_modes, project_rows
 
-_DAMPING = np.float32(0.75)
+_DAMPING = 0.75
 _MISSES = 3  # the fit ends at the third step that does not improve by 0.1 %
 # OpenFace allows 1000; real and wrong starts alike end within 17 (specification 02, B.7).
 _MAX_STEPS = 40
@@ -57,10 +56,10 @@ def _fit(
     pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"], misses: Int[Array, ""]
 ) -> PDMParameters:
     modes = lay_out_modes(pdm, present.astype(landmarks.dtype))
-    target = jnp.where(present, landmarks.T, 0)
+    target = jnp.where(present[None], landmarks.T, 0)
 
     def residual(shape, parameters):
-        return jnp.where(present, target - project_rows(shape, parameters), 0)
+        return jnp.where(present[None], target - project_rows(shape, parameters), 0)
 
     def running(carry):
         return (carry[2] < _MISSES) & (carry[3] < _MAX_STEPS)
@@ -72,7 +71,7 @@ def _fit(
         delta = _DAMPING * full_step(modes, shape, parameters, away, 1 / pdm.eigenvalues)
         parameters = update_parameters(parameters, delta)
         current = _length(residual(shape, parameters))
-        misses = misses + (np.float32(0.999) * previous < current)
+        misses = misses + (0.999 * previous < current).astype(misses.dtype)
         return parameters, current, misses, steps + 1
 
     start = _start(pdm, landmarks, present)

@@ -16,7 +16,7 @@ from ..ops import double, materialise, similarity_matrix, similarity_sums
 Points = Float[Array, "n 2"]
 Matrix = Float[Array, "2 2"]
 
-_NEGLIGIBLE = np.float32(2.0**-22)  # cosine between two columns that counts as orthogonal
+_NEGLIGIBLE = 2.0**-22  # cosine between two columns that counts as orthogonal
 _ROTATIONS = 2  # of the golden matrices none needs a third
 
 
@@ -46,8 +46,8 @@ def _similarity_jvp(primals, tangents):
 
 
 def _closed_form(points: Points, target: Points) -> tuple[Matrix, Matrix]:
-    a = points - jnp.mean(points, axis=0)
-    b = target - jnp.mean(target, axis=0)
+    a = points - jnp.mean(points, axis=0, keepdims=True)
+    b = target - jnp.mean(target, axis=0, keepdims=True)
     cosine, sine, spread, target_spread = similarity_sums(a, b)
     norm = jnp.sqrt(cosine**2 + sine**2)
     ratio = jnp.sqrt(target_spread / spread)
@@ -61,8 +61,9 @@ def _stored(values: Float[Array, "n 2 k"]) -> Float[Array, "n 2 k"]:
 
 def _unit(points: Float[Array, "n 2 k"]) -> tuple[Float[Array, "n 2 k"], Float[Array, " k"]]:
     """Points around their mean, divided by their RMS radius, and the radius; k sets of them."""
-    count = np.float32(points.shape[0])
-    centred = _stored(points - double.quotient(double.total(double.single(points), 2.0**13), count))
+    count = jnp.asarray(points.shape[0], points.dtype)
+    mean = double.quotient(double.total(double.single(points), 2.0**13), count)
+    centred = _stored(points - mean[None])
     squares = _stored(double.rounded_product(centred, centred))
     squares = double.total(double.single(squares), 2.0**24)
     square = double.add((squares[0][0], squares[1][0]), (squares[0][1], squares[1][1]))
@@ -72,7 +73,7 @@ def _unit(points: Float[Array, "n 2 k"]) -> tuple[Float[Array, "n 2 k"], Float[A
     )
     rest = (square[0] - power[0]) + (square[1] - power[1])
     radius = guess + rest / (2 * count * guess)
-    return double.rounded_product(centred, 1 / radius), radius
+    return double.rounded_product(centred, (1 / radius)[None, None]), radius
 
 
 def _nearest_rotation(covariance: Matrix) -> Matrix:
@@ -118,7 +119,7 @@ def _jacobi_rotation(rows: Float[Array, "2 4"]) -> Float[Array, "2 4"]:
     smaller = sides[0] / (2 * length * larger)
     larger, smaller = _improve(larger, smaller, (sides, rests), length)
     turn = jnp.where(sign < 0, jnp.stack([smaller, larger]), jnp.stack([larger, smaller]))
-    turned = double.rounded_product(turn[:, None, None], rows)
+    turned = double.rounded_product(turn[:, None, None], rows[None])
     turned = jnp.stack([turned[0, 0] + turned[1, 1], turned[0, 1] - turned[1, 0]])
     orthogonal = jnp.abs(high[0]) <= _NEGLIGIBLE * jnp.sqrt(high[1]) * jnp.sqrt(high[2])
     return jnp.where(orthogonal, rows, turned)
@@ -129,7 +130,7 @@ def _improve(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The larger of the two rounded to float32, and the other made to fit its rounded value."""
     high, low = double.exact_product(jnp.stack([c, s, c]), jnp.stack([c, s, s]))
-    signs = np.array([1, -1], np.float32)
+    signs = np.array([1, -1], c.dtype)
     both = double.add((high[0], low[0]), (high[1] * signs, low[1] * signs))
     excess = (both[0][0] - 1) + both[1][0]
     doubled = jnp.stack([both[0][1], 2 * high[2]]), jnp.stack([both[1][1], 2 * low[2]])

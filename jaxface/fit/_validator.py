@@ -14,7 +14,7 @@ from ..types import Gray, Landmarks, PDMParameters
 
 _HIGHEST = lax.Precision.HIGHEST
 _SIDE = 60  # px of the warped face
-_MARGIN = np.float32(3)  # px around the landmarks
+_MARGIN = 3.0  # px around the landmarks
 _STRIP = 13  # columns of a map that one product gives; more waste arithmetic on zeros
 
 
@@ -120,18 +120,19 @@ def warp_to_mean_shape(
     limit = (size[::-1] - 1).astype(landmarks.dtype)
     low, high = jnp.maximum(low, 0), jnp.minimum(high, limit)
     inside = jnp.all(high - low > 1)
-    corners = (landmarks - low)[warp.triangles[view]]  # t 3 2
+    corners = (landmarks - low[None])[warp.triangles[view]]  # t 3 2
     alpha, beta = warp.alpha[view][..., None], warp.beta[view][..., None]
     first = corners[:, :1]
     edges = (corners[:, 1:2] - first) * alpha + (corners[:, 2:] - first) * beta
     affine = edges.at[:, 0].add(first[:, 0])  # t 3 2: constant, by x, by y
     local = affine[jnp.maximum(warp.triangle_id[view], 0)]
-    steps = np.arange(_SIDE, dtype=np.float32)
+    steps = np.arange(_SIDE, dtype=warp.min_x.dtype)
     x = (steps + warp.min_x[view])[None, :, None]
     y = (steps + warp.min_y[view])[:, None, None]
     position = local[:, :, 0] + local[:, :, 1] * x + local[:, :, 2] * y
     cells = jnp.round(jnp.clip(32 * position, -(2.0**30), 2.0**30)).astype(jnp.int32)
     warped = _sample_region(padded, cells, low.astype(jnp.int32), high.astype(jnp.int32))
+    warped = warped.astype(landmarks.dtype)  # of bytes it is exact in float32
     return jnp.where(warp.mask[view], warped, 0), inside
 
 
@@ -142,9 +143,9 @@ def _sample_region(
     high: Int[Array, "2"],
 ) -> Float[Array, "60 60"]:
     """Samples of the region [low, high) alone: taps outside it count as 0."""
-    pixel = (cells >> 5) + low
+    pixel = (cells >> 5) + low[None, None]
     taps = sample_taps(padded, pixel[..., 0], pixel[..., 1])
-    pair = np.arange(2)
+    pair = np.arange(2, dtype=np.int32)[None, None]
     columns, rows = (pixel[..., axis, None] + pair for axis in range(2))
     in_columns = (columns >= low[0]) & (columns < high[0])
     in_rows = (rows >= low[1]) & (rows < high[1])
@@ -217,7 +218,7 @@ def _convolve(
         product[..., :-1, :].reshape(faces, len(bias), rows, -1),
         product[..., -1, -last:],
     ]
-    return jnp.concatenate(parts, axis=-1) + bias[:, None, None]
+    return jnp.concatenate(parts, axis=-1) + bias[None, :, None, None]
 
 
 def _pool(maps: Float[Array, "b c h w"]) -> Float[Array, "b c p q"]:
@@ -248,7 +249,7 @@ def run_validator(
         else:
             matrix, bias = next(parameters)
             flat = maps.swapaxes(-1, -2).reshape(maps.shape[0], -1) if maps.ndim == 4 else maps
-            maps = jnp.dot(flat, matrix.T, precision=_HIGHEST) + bias
+            maps = jnp.dot(flat, matrix.T, precision=_HIGHEST) + bias[None]
     return maps
 
 
@@ -285,7 +286,7 @@ def validate_lanes(
     size: Int[Array, "2"],
 ) -> Float[Array, " b"]:
     """`validate_landmarks` of several faces, each in an image of its own with a border."""
-    away = parameters.rotation[:, None] - validator.warp.centres
+    away = parameters.rotation[:, None] - validator.warp.centres[None]
     views = jnp.argmin(jnp.sum(away**2, axis=-1), axis=-1)
 
     def prepare(padded, landmarks, view):
@@ -306,5 +307,5 @@ def validate_lanes(
     start = jnp.zeros((faces.shape[0], bins), faces.dtype)
     logits, _ = lax.scan(judge, start, jnp.arange(len(validator.warp.centres)))
     # Rounded once from float64, as class 5 of 20 must give exactly float32(0.725).
-    certainties = np.asarray(1 - (np.arange(bins) + 0.5) / bins, np.float32)
+    certainties = np.asarray(1 - (np.arange(bins) + 0.5) / bins, np.float32).astype(faces.dtype)
     return jnp.where(inside, jnp.asarray(certainties)[jnp.argmax(logits, axis=-1)], 0)

@@ -38,14 +38,16 @@ def affine_cells(
     Reference:
         Specification 02, C.3 (cv::warpAffine with WARP_INVERSE_MAP, 4.x).
     """
-    u, v = np.arange(width, dtype=np.int32), np.arange(height, dtype=np.int32)
+    lead = (None,) * (linear.ndim - 2)
+    u = np.arange(width, dtype=np.int32)[lead]
+    v = np.arange(height, dtype=np.int32)[lead]
     cells = []
     for axis in range(2):
         head_u, rest_u = _split(linear[..., axis, 0, None])
         head_v, rest_v = _split(linear[..., axis, 1, None])
         head_0, rest_0 = _split(offset[..., axis, None])
-        along = _rounded(head_u * u, rest_u * u.astype(np.float32))
-        down = _rounded(head_v * v + head_0, rest_v * v.astype(np.float32) + rest_0) + 16
+        along = _rounded(head_u * u, rest_u * u.astype(rest_u.dtype))
+        down = _rounded(head_v * v + head_0, rest_v * v.astype(rest_v.dtype) + rest_0) + 16
         cells.append((down[..., :, None] + along[..., None, :]) >> 5)
     return cells[0], cells[1]
 

@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, UInt8
 
@@ -85,7 +86,10 @@ def start_person(model: Model) -> Person:
     pdm = analyser.pdm
     units = max(len(heads.intensity.names) for heads in (analyser.video, analyser.image))
     return Person(
-        baseline=init_baseline(geometry_size=pdm.mean_shape.size + pdm.eigenvalues.size),
+        baseline=init_baseline(
+            geometry_size=pdm.mean_shape.size + pdm.eigenvalues.size,
+            dtype=np.dtype(pdm.mean_shape.dtype),
+        ),
         online=init_online_correction(units),
         accepted=jnp.zeros((), jnp.int32),
     )
@@ -192,7 +196,7 @@ def adapt_to_person(
     """
     config = complete_config(model, config)
     units = model.analyser.image if config.static_action_units else model.analyser.video
-    accepted = person.accepted + face.accepted
+    accepted = person.accepted + face.accepted.astype(jnp.int32)
     baseline, scores, online = person.baseline, face.scores, person.online
     if not config.static_action_units:
         baseline = update_baseline(baseline, face.fhog, face.geometry, face.accepted)

@@ -3,7 +3,6 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, UInt8
 
@@ -183,5 +182,5 @@ def single_image(face: Face, model: Model) -> ClipFace:
         Specification 03, C.7.
     """
     presence = label_presence(model.analyser.image.presence, face.scores.presence)
-    intensity = jnp.clip(face.scores.intensity, 0, np.float32(5))
+    intensity = jnp.clip(face.scores.intensity, 0, 5)
     return ClipFace(face=face, intensity=intensity, presence=presence)

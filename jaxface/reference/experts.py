@@ -61,7 +61,7 @@ class SVR(Experts):
 @dataclasses.dataclass(frozen=True)
 class CEN(Experts):
     activations: tuple[str, ...]
-    expert: NDArray[np.int_]  # (v, n), row of the layers' tables
+    expert: NDArray[np.integer]  # (v, n), row of the layers' tables
     mirrored: Bools  # (v, n)
     layers: list[tuple[Floats, Floats]]  # weights (e out in), biases (e out)
 

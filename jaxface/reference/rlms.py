@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from . import pdm as models
 
 Floats = NDArray[np.floating]
+Number = float | np.floating
 Bools = NDArray[np.bool_]
 
 GRID = np.float32(0.1)
@@ -37,7 +38,7 @@ class Scale:
     to_image: Floats
 
 
-def mean_shift(response: Floats, dx: float, dy: float, sigma: float) -> tuple[float, float]:
+def mean_shift(response: Floats, dx: Number, dy: Number, sigma: float) -> tuple[Number, Number]:
     """Shift of one landmark at (dx, dy) in its map, in cells: specification 02, D.4.
 
     The kernel's centre snaps to the 0.1 grid; the position that is subtracted does not.

@@ -199,8 +199,12 @@ class _RunTracker:
         fits, seams = jax.tree.map(lambda leaf: leaf[: count - at], (fits, seams))
         mended = int(np.sum(seams > _TOLERANCE))
         tally = Tally(runs=1, seams=int(np.sum(seams > 0)), mended=mended)
-        nowhere: Any = np.zeros(len(seams), bool)
-        tracked = Tracked(fit=fits, success=fits.success, detected=nowhere)
+        no = jnp.zeros((), bool)
+        tracked: HostTracked = eqx.tree_at(
+            lambda t: (t.fit, t.success, t.detected),
+            Tracked(fit=fit, success=no, detected=~no),
+            (fits, fits.success, np.zeros(len(seams), bool)),
+        )
         return _Run(at, tracked, fits.success & (seams <= _TOLERANCE), tally)
 
     def _take(self, run: _Run, at: int, pieces: list[HostTracked]) -> int:

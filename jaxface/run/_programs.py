@@ -85,14 +85,16 @@ def compiled(function: Callable, *, donated: tuple[int, ...] = ()) -> StoredFunc
 
 
 @compiled
-def detect_program(model: Model, image: Image, size: Int[Array, "2"], config: Config) -> Detections:
+def detect_program(
+    model: Model, image: Image | UInt8[Array, "h w 3"], size: Int[Array, "2"], config: Config
+) -> Detections:
     return detect_faces(model.detector, image.astype(jnp.float32), size=size, config=config.detect)
 
 
 @compiled
 def analyze_box(
     model: Model,
-    image: Image,
+    image: Image | UInt8[Array, "h w 3"],
     box: Box,
     points: FivePoints,
     camera: Camera,

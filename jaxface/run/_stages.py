@@ -141,7 +141,7 @@ def measure_faces(
 ) -> tuple[Float[Array, "c h w"], Face]:
     """Luma and faces of tracked frames, as the stages take them."""
 
-    def measure(inputs: tuple[Image, Tracked]) -> tuple[Gray, Face]:
+    def measure(inputs: tuple[UInt8[Array, "h w 3"], Tracked]) -> tuple[Gray, Face]:
         image, tracked = inputs[0].astype(jnp.float32), inputs[1]
         return to_gray(image), _measure(settings, image, tracked)
 

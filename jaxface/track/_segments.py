@@ -199,4 +199,4 @@ def mean_distance(
     landmarks: Float[np.ndarray, "*b n 2"], others: Float[np.ndarray, "*b n 2"]
 ) -> Float[np.ndarray, "*b"]:
     """Mean distance between two sets of landmarks, px."""
-    return np.linalg.norm(landmarks - others, axis=-1).mean(axis=-1)
+    return np.asarray(np.linalg.norm(landmarks - others, axis=-1).mean(axis=-1))

@@ -19,9 +19,9 @@ from ._base import SUPPORT, AbstractPatchExperts
 from ._ccnf_layout import Bank, Strips, build_banks, cut_strips, trace_bank
 
 _HIGHEST = lax.Precision.HIGHEST
-_MIN_ALPHA = np.float32(1e-4)  # weaker neurons are skipped
+_MIN_ALPHA = 1e-4  # weaker neurons are skipped
 # Sliding sums give a flat patch this share of its square sum at most; it then counts as flat.
-_FLAT = np.float32(2e-6)
+_FLAT = 2e-6
 
 
 class CCNFExperts(AbstractPatchExperts):
@@ -139,7 +139,8 @@ def _unprepared(scale: float, wanted: list[int], known: list[int]) -> str:
 
 
 def _gain(alpha: Float[np.ndarray, "v n k"]) -> Float[np.ndarray, "v n k"]:
-    return np.where(alpha > _MIN_ALPHA, 2 * alpha, np.zeros((), alpha.dtype))
+    weakest = np.asarray(_MIN_ALPHA, alpha.dtype)
+    return np.where(alpha > weakest, 2 * alpha, np.zeros((), alpha.dtype))
 
 
 def normalise_patches(patches: Float[Array, "n 121 w w"]) -> Float[Array, "n 121 w w"]:
@@ -258,7 +259,7 @@ def _inverse_norms(
     """One over the length of each 11x11 patch without its mean, and which patches are flat."""
     side = areas.shape[-1]
     offset = np.arange(side)[:, None] - np.arange(side - SUPPORT + 1)
-    band = ((offset >= 0) & (offset < SUPPORT)).astype(np.float32)
+    band = ((offset >= 0) & (offset < SUPPORT)).astype(areas.dtype)
     both = jnp.stack([areas, areas * areas])
     across = jnp.einsum("cnbyx,xq->cnbyq", both, band, precision=_HIGHEST)
     down = band[:, strips.order.T]  # y r g

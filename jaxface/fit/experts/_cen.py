@@ -26,8 +26,8 @@ class CENExperts(AbstractPatchExperts):
     expert: Int[Array, "v n"]  # row of the tables below; 0 where invisible
     mirrored: Bool[Array, "v n"]  # run the expert on the flipped area and flip the map back
     confidence: Float[Array, "v n"]
-    weights: tuple[Float[Array, "e out in"], ...]
-    biases: tuple[Float[Array, "e out"], ...]
+    weights: tuple[Float[Array, "e _ _"], ...]  # e out in
+    biases: tuple[Float[Array, "e _"], ...]
 
     def prepare(self, windows: frozenset[int]) -> "CENExperts":
         return self
@@ -59,7 +59,7 @@ def _fill_even(sparse: Float[Array, "w w"]) -> Float[Array, "w w"]:
     neighbours = 4.0 - (row == 0) - (row == window - 1) - (column == 0) - (column == window - 1)
     padded = jnp.pad(sparse, 1)
     total = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
-    return jnp.where(odd, sparse, total / neighbours.astype(np.float32))
+    return jnp.where(odd, sparse, total / neighbours.astype(total.dtype))
 
 
 def _run_network(

@@ -3,14 +3,13 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ...ops import extract_patches
 from ._base import SUPPORT, AbstractPatchExperts
 
-_MIN_VARIANCE = np.float32(2.220446049250313e-16)
+_MIN_VARIANCE = 2.220446049250313e-16
 
 
 class SVRExperts(AbstractPatchExperts):
@@ -86,7 +85,7 @@ def _correlate(
     centred = patches - jnp.mean(patches, axis=1, keepdims=True)
     product = jnp.einsum("nd,ndyx->nyx", template, centred, precision=lax.Precision.HIGHEST)
     square = jnp.sum(centred * centred, axis=1) * energy
-    bound = jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0)
+    bound = jnp.sqrt(jnp.where(square > 0, square, 1)) * (square > 0).astype(square.dtype)
     ratio = product / jnp.where(bound > 0, bound, 1)
     size = jnp.abs(product)
     limited = jnp.where(size < 1.125 * bound, jnp.sign(product), 0)

@@ -138,7 +138,8 @@ class Coarse(eqx.Module):
 
     def ranked(self, place: Int[Array, ""], most: int) -> Int[Array, ""]:
         """The start whose score takes a place, from 0; ties keep their order."""
-        return jnp.argsort(-self.scores, stable=True)[jnp.clip(place, 0, most - 1)]
+        order = jnp.argsort(-self.scores, stable=True).astype(jnp.int32)
+        return order[jnp.clip(place, 0, most - 1)]
 
 
 def no_coarse(previous: Fit, count: int, dtype: Any) -> Coarse:

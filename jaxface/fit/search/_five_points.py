@@ -18,12 +18,12 @@ from ...types import FivePoints, PDMParameters
 from .._pdm import PDM, project, rigid_jacobian, update_parameters
 
 PointGroups = tuple[tuple[int, ...], ...]  # landmarks whose mean each of the five points is
-_NOISE = np.float32(6)  # mm: how far a point may be off, also because the shape is not known
-_SPREAD = np.radians([15, 35]).astype(np.float32)  # of the pitch and the yaw of heads, rad
-_LIMIT = np.radians([30, 60, 30]).astype(np.float32)  # larger angles are not believed, rad
+_NOISE = 6.0  # mm: how far a point may be off, also because the shape is not known
+_SPREAD = np.radians([15, 35])  # of the pitch and the yaw of heads, rad
+_LIMIT = np.radians([30, 60, 30])  # larger angles are not believed, rad
 _STEPS = 6
-_SMALLEST = np.float32(0.005)  # px per mm: a face of a single pixel, in which no fit succeeds
-_TINY = np.float32(1e-6)
+_SMALLEST = 0.005  # px per mm: a face of a single pixel, in which no fit succeeds
+_TINY = 1e-6
 
 
 def five_points(landmarks: Float[Array, "n d"], groups: PointGroups) -> Float[Array, "5 d"]:
@@ -37,7 +37,7 @@ def five_points(landmarks: Float[Array, "n d"], groups: PointGroups) -> Float[Ar
 
 def are_apart(points: FivePoints) -> Bool[Array, ""]:
     """Whether points may be those of a face: finite, and not all in one place."""
-    away = points - jnp.mean(points, axis=0)
+    away = points - jnp.mean(points, axis=0, keepdims=True)
     return jnp.all(jnp.isfinite(points)) & (jnp.sum(away * away) > _TINY)
 
 
@@ -60,9 +60,10 @@ def rotations_from_points(
         Euler angles: the likeliest rotation, then one for each yaw.
     """
     shape = five_points(pdm.mean_shape, groups)
-    shape = shape - jnp.mean(shape, axis=0)
+    shape = shape - jnp.mean(shape, axis=0, keepdims=True)
     upright, tilt = _upright(shape, points)
-    likeliest = jnp.clip(_turn(shape, upright), -_LIMIT, _LIMIT)
+    limit = _LIMIT.astype(points.dtype)
+    likeliest = jnp.clip(_turn(shape, upright), -limit, limit)
     zeros = jnp.zeros_like(yaws)
     rotations = jnp.concatenate([likeliest[None], jnp.stack([zeros, yaws, zeros], axis=1)])
     return jax.vmap(lambda rotation: tilt_head(tilt, rotation))(rotations)
@@ -76,7 +77,7 @@ def _upright(
     Both come from the similarity that brings the shape, seen from the front, nearest to the points.
     """
     apart = are_apart(points)
-    away = jnp.where(apart, points - jnp.mean(points, axis=0), shape[:, :2])
+    away = jnp.where(apart, points - jnp.mean(points, axis=0, keepdims=True), shape[:, :2])
     cosine, sine, square, _ = similarity_sums(shape[:, :2], away)
     a, b = cosine / square, sine / square
     like = a * a + b * b > _TINY
@@ -93,8 +94,8 @@ def _turn(shape: Float[Array, "5 3"], points: Float[Array, "5 2"]) -> Float[Arra
 
     It takes Gauss-Newton steps. Pitch and yaw have normal priors, as five points tell them vaguely.
     """
-    precision = np.zeros(6, np.float32)
-    precision[1:3] = 1 / _SPREAD**2
+    precision = np.zeros(6, points.dtype)
+    precision[1:3] = 1 / _SPREAD.astype(points.dtype) ** 2
     parameters = PDMParameters(
         scale=jnp.ones((), points.dtype),
         rotation=jnp.zeros(3, points.dtype),
@@ -126,8 +127,8 @@ def parameters_from_points(
     points = jnp.where(are_apart(points), points, 0)
     turned = small_product(five_points(pdm.mean_shape, groups), euler_to_matrix(rotation)[:2].T)
     middle, target = jnp.mean(turned, axis=0), jnp.mean(points, axis=0)
-    centred = turned - middle
-    scale = jnp.sum(centred * (points - target)) / jnp.sum(centred**2)
+    centred = turned - middle[None]
+    scale = jnp.sum(centred * (points - target[None])) / jnp.sum(centred**2)
     scale = jnp.maximum(scale, _SMALLEST)
     return PDMParameters(
         scale=scale,

@@ -21,9 +21,9 @@ from ._regressor import ShapeRegressor, regress_parameters
 # Where the detector gave no points, a search starts from these pitches, yaws and rolls, degrees.
 _UNKNOWN = ((0, 0, 0), (0, 12, 0), (0, -12, 0), (0, 38, 0), (0, -38, 0), (20, 0, 0), (-20, 0, 0))
 # Where it did, heads are tilted as the points are, and turned by these yaws.
-_YAWS = np.radians([0, 25, -25, 50, -50]).astype(np.float32)
+_YAWS = np.radians([0, 25, -25, 50, -50])
 POSE_STARTS = len(_UNKNOWN)  # beside the guess; more of them find no more faces
-_CERTAINTY = np.float32(0.2)  # weight of the confidence beside the likelihood
+_CERTAINTY = 0.2  # weight of the confidence beside the likelihood
 _COMPLETED = 2  # candidates that are fitted to the end; with more the choice gets no better
 
 
@@ -83,7 +83,7 @@ class Guided(AbstractSearch):
     ) -> SearchState:
         memory: _Memory = state.memory
         count = memory.coarse.scores.shape[0]
-        row = made & (number < count) & (np.arange(count) == number)
+        row = made & (number < count) & (np.arange(count, dtype=np.int32) == number)
         coarse = Coarse(
             parameters=jax.tree.map(
                 lambda t, v: put_row(row, t, v), memory.coarse.parameters, fit.parameters

@@ -21,9 +21,9 @@ from .._pdm import PDM
 
 REGRESSOR_SIDE = 48  # px of the network's picture
 POSE_OUTPUTS = 9  # before the shape's: two rows of the rotation, place, logarithm of the scale
-_MARGIN = np.float32(1.3)  # side of the square that is looked at, of the box's longer side
-_USUAL_SCALE = np.float32(0.009)  # half sides per mm: of a face in its box
-_TINY = np.float32(1e-6)
+_MARGIN = 1.3  # side of the square that is looked at, of the box's longer side
+_USUAL_SCALE = 0.009  # half sides per mm: of a face in its box
+_TINY = 1e-6
 
 
 class ShapeRegressor(eqx.Module):
@@ -62,11 +62,11 @@ def cut_square(
     """The square at the network's size, with mean 0 and deviation 1; 0 where no picture is."""
     rows, height = _taps(middle[1], half, gray.shape[0], size[0])
     cols, width = _taps(middle[0], half, gray.shape[1], size[1])
-    picture = gray.astype(jnp.float32)
+    picture = gray.astype(middle.dtype)
     picture = jnp.where(jnp.isfinite(picture), picture, 0)  # one damaged pixel is not all
     picture = jnp.dot(rows, picture, precision=lax.Precision.HIGHEST)
     picture = jnp.dot(picture, cols.T, precision=lax.Precision.HIGHEST)
-    inside = height[:, None] * width
+    inside = height[:, None] * width[None]
     total = jnp.maximum(jnp.sum(inside), 1)
     away = (picture - jnp.sum(picture * inside) / total) * inside
     deviation = jnp.sqrt(jnp.sum(away * away) / total)
@@ -85,13 +85,14 @@ def _taps(
         The weights, and 1 for those pixels of the picture that lie in the image.
     """
     step = 2 * half / REGRESSOR_SIDE
-    place = middle - half + step * (np.arange(REGRESSOR_SIDE, dtype=np.float32) + np.float32(0.5))
-    pixels = jnp.arange(length, dtype=jnp.float32)
+    dtype, end = middle.dtype, size.astype(middle.dtype)
+    place = middle - half + step * np.asarray(np.arange(REGRESSOR_SIDE) + 0.5, dtype)
+    pixels = jnp.arange(length, dtype=dtype)[None]
     weights = 1 - jnp.abs(pixels - place[:, None]) / jnp.maximum(step, 1)
-    weights = jnp.where(pixels < size, jnp.maximum(weights, 0), 0)
+    weights = jnp.where(pixels < end, jnp.maximum(weights, 0), 0)
     total = jnp.sum(weights, axis=1)
-    covered = (place >= 0) & (place <= (size - 1).astype(jnp.float32)) & (total > _TINY)
-    return weights / jnp.maximum(total, _TINY)[:, None], covered.astype(jnp.float32)
+    covered = (place >= 0) & (place <= end - 1) & (total > _TINY)
+    return weights / jnp.maximum(total, _TINY)[:, None], covered.astype(dtype)
 
 
 def parameters_from_outputs(
@@ -110,8 +111,8 @@ def parameters_from_outputs(
 
 def rotation_from_rows(rows: Float[Array, "6"]) -> Float[Array, "3 3"]:
     """The rotation nearest to two rows, which are added to those of the identity."""
-    first = _unit(rows[:3] + np.array([1, 0, 0], np.float32))
-    second = rows[3:] + np.array([0, 1, 0], np.float32)
+    first = _unit(rows[:3] + np.array([1, 0, 0], rows.dtype))
+    second = rows[3:] + np.array([0, 1, 0], rows.dtype)
     second = _unit(second - jnp.sum(second * first) * first)
     return jnp.stack([first, second, jnp.cross(first, second)])
 

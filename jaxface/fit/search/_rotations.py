@@ -154,7 +154,7 @@ class TwoRounds(AbstractSearch):
         ranking = made & (number < count)
         score = fit.likelihood * self.weights[fit.view] + self.biases[fit.view]
         ends = ranking & (score > self.cutoffs[fit.view])
-        row = ranking & (np.arange(count) == number)
+        row = ranking & (np.arange(count, dtype=np.int32) == number)
         coarse = memory.coarse
         memory = _Ranked(
             box=memory.box,

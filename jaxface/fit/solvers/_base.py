@@ -88,7 +88,7 @@ def landmark_likelihoods(
     """Response maps under a Gaussian at each position (specification 02, D.3)."""
     cells = np.arange(responses.shape[-1], dtype=responses.dtype)
     factor = np.asarray(-0.5 / sigma**2, responses.dtype)
-    kernels = jnp.exp(factor * (positions[..., None] - cells) ** 2)
+    kernels = jnp.exp(factor * (positions[..., None] - cells[None, None]) ** 2)
     return jnp.einsum("nyx,nx,ny->n", responses, kernels[:, 0], kernels[:, 1], precision=_HIGHEST)
 
 

@@ -20,7 +20,7 @@ from .._pdm import CROSS, PDM
 
 _HIGHEST = lax.Precision.HIGHEST
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-_SHIFTS = np.zeros((2, 6, 1), np.float32)  # by t_x and t_y every point moves alike
+_SHIFTS = np.zeros((2, 6, 1), np.int8)  # by t_x and t_y every point moves alike
 _SHIFTS[0, 4] = _SHIFTS[1, 5] = 1
 
 
@@ -60,7 +60,7 @@ def lay_out_modes(pdm: PDM, weights: Float[Array, " n"]) -> Modes:
 def project_rows(shape: Float[Array, "3 n"], parameters: PDMParameters) -> Float[Array, "2 n"]:
     """Weak-perspective image of a head-frame shape, px; x first."""
     rotation = euler_to_matrix(parameters.rotation)[:2]
-    turned = jnp.sum(rotation[:, :, None] * shape, axis=1)
+    turned = jnp.sum(rotation[:, :, None] * shape[None], axis=1)
     return parameters.scale * turned + parameters.translation[:, None]
 
 
@@ -143,7 +143,8 @@ def _levers(parameters: PDMParameters) -> Float[Array, "2 6 4"]:
     """
     rows = euler_to_matrix(parameters.rotation)[:2]
     # The derivative by omega is the cross product of the point with the row of the rotation.
-    turned = parameters.scale * jnp.sum(rows[:, None, :, None] * CROSS.transpose(1, 2, 0), axis=2)
+    cross = CROSS.transpose(1, 2, 0).astype(rows.dtype)[None]
+    turned = parameters.scale * jnp.sum(rows[:, None, :, None] * cross, axis=2)
     still = jnp.zeros((2, 2, 3), rows.dtype)
     linear = jnp.concatenate([rows[:, None], turned, still], axis=1)
     return jnp.concatenate([linear, jnp.asarray(_SHIFTS, rows.dtype)], axis=2)
@@ -153,7 +154,7 @@ def _sums(
     modes: Modes, shape: Float[Array, "3 n"], residual: Float[Array, "2 n"]
 ) -> Float[Array, "6 n"]:
     """Weighted (X, Y, Z, 1) and residuals, the rows that everything is summed with."""
-    return jnp.concatenate([shape, jnp.ones_like(shape[:1]), residual]) * modes.weights
+    return jnp.concatenate([shape, jnp.ones_like(shape[:1]), residual]) * modes.weights[None]
 
 
 def _pose_block(
@@ -171,6 +172,6 @@ def _pose_block(
     """
     points = jnp.concatenate([shape, jnp.ones_like(shape[:1])])
     moments = jnp.dot(sums, points.T, precision=_HIGHEST)  # 6 4
-    moved = jnp.sum(levers[:, :, :, None] * moments[:4], axis=2)  # 2 6 4
+    moved = jnp.sum(levers[:, :, :, None] * moments[None, None, :4], axis=2)  # 2 6 4
     pose = jnp.sum(moved[:, :, None] * levers[:, None], axis=(0, 3))
     return pose, jnp.sum(levers * moments[4:, None], axis=(0, 2))

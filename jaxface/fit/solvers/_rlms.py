@@ -22,8 +22,8 @@ from ._base import (
 )
 from ._normal_equations import full_step, lay_out_modes, pose_step, project_rows
 
-_GRID = np.float32(0.1)  # the kernel's centre is rounded to this, in response pixels
-_STILL = np.float32(0.01)  # px over all landmarks: no further step
+_GRID = 0.1  # the kernel's centre is rounded to this, in response pixels
+_STILL = 0.01  # px over all landmarks: no further step
 
 
 def mean_shift(
@@ -49,19 +49,19 @@ def _shift_rows(
     """`mean_shift` with the landmarks last, in sums written out: XLA makes each one loop over
     vectors of landmarks, five times as fast as its reductions."""
     window = maps.shape[0]
-    cells = np.arange(window, dtype=np.float32)
-    limited = jnp.clip(positions, 0, np.float32(window - 0.1))
-    centre = _GRID * jnp.floor(limited / _GRID + np.float32(0.5))
-    kernels = jnp.exp(np.float32(-0.5 / sigma**2) * (centre - cells[:, None, None]) ** 2)
+    cells = np.arange(window, dtype=positions.dtype)
+    limited = jnp.clip(positions, 0, window - 0.1)
+    centre = _GRID * jnp.floor(limited / _GRID + 0.5)
+    kernels = jnp.exp(-0.5 / sigma**2 * (centre[None] - cells[:, None, None]) ** 2)
     along_x, along_y = kernels[:, 0], kernels[:, 1]
-    plain = _sum(maps[i] * along_y[i] for i in range(window))
-    by_row = _sum(maps[i] * (along_y[i] * cells[i]) for i in range(1, window))
+    plain = _sum(maps[i] * along_y[i][None] for i in range(window))
+    by_row = _sum(maps[i] * (along_y[i] * cells[i])[None] for i in range(1, window))
     total = _sum(plain[i] * along_x[i] for i in range(window))
     mean_x = _sum(plain[i] * (along_x[i] * cells[i]) for i in range(1, window))
     mean_y = _sum(by_row[i] * along_x[i] for i in range(window))
     safe = jnp.where(total > 0, total, 1)
     shift = jnp.stack([mean_x / safe, mean_y / safe]) - limited
-    return jnp.where(total > 0, shift, 0)
+    return jnp.where(total[None] > 0, shift, 0)
 
 
 def _sum(terms: Iterable[Array]) -> Array:
@@ -122,11 +122,12 @@ def run_passes(
     """
     weights = frame.visible.astype(frame.landmarks.dtype)
     if config.weight_factor > 0:
-        weights = weights * (np.float32(config.weight_factor) * frame.confidence)
+        weights = weights * (config.weight_factor * frame.confidence)
     modes = lay_out_modes(pdm, weights)
-    prior = np.float32(config.regularisation) / pdm.eigenvalues
+    prior = config.regularisation / pdm.eigenvalues
     maps, base = frame.responses.transpose(1, 2, 0), frame.landmarks.T
     still = jnp.zeros_like(pdm.eigenvalues)
+    still_square = np.square(np.asarray(_STILL, base.dtype))
 
     def step(carry, inputs):
         parameters, previous, last, done = carry
@@ -134,10 +135,10 @@ def run_passes(
         shape = modes.shape(parameters.local)
         landmarks = project_rows(shape, parameters)
         moved = jnp.sum((landmarks - previous) ** 2)
-        done = ~first & (done | (moved < _STILL**2))
+        done = ~first & (done | (moved < still_square))
         positions = positions_of_rows(frame, landmarks - base)
         shift = small_product(frame.to_image, _shift_rows(maps, positions, config.sigma))
-        shift = jnp.where(frame.visible, shift, 0)
+        shift = jnp.where(frame.visible[None], shift, 0)
         delta = lax.cond(
             pose_only,
             lambda p: jnp.concatenate([pose_step(modes, shape, p, shift), still]),

@@ -215,7 +215,7 @@ def _read_mirror(reader: BinaryReader, what: str, size: int) -> Int[Array, " siz
     return values
 
 
-CENLayer = tuple[str, Float32[Array, "out in"], Float32[Array, " out"]]
+CENLayer = tuple[str, Float32[Array, "_ _"], Float32[Array, " _"]]
 
 
 def _read_cen_patch(reader: BinaryReader, what: str) -> tuple[list[CENLayer], float]:

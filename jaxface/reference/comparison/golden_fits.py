@@ -12,7 +12,7 @@ _SCALE_KEY = re.compile(r"(?P<fit>.*?)s(?P<index>\d)_response_maps(?P<run>__\d)?
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    scale: np.ndarray
+    scale: np.floating
     rotation: np.ndarray
     translation: np.ndarray
     local: np.ndarray
