@@ -125,6 +125,7 @@ def test_no_frame(model):
         jaxface.analyze_video(model, iter([]))
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize("faces", ("two", "", None, 1))
 def test_wrong_number_of_faces(model, faces):
     with pytest.raises(ValueError, match='^faces must be "one" or "all", got '):
