@@ -40,7 +40,7 @@ def read_frames(count: int, first: int = 0) -> tuple[np.ndarray, ...]:
 def camera() -> Camera:
     """The camera that `analyze_video` takes for the clip."""
     height, width = SIZE
-    return Camera(*(jnp.float32(value) for value in default_camera(width, height)))
+    return Camera(*(jnp.float32(value) for value in default_camera(height=height, width=width)))
 
 
 @functools.cache

@@ -224,7 +224,7 @@ def test_response_maps(model: Model, ready: Model, still: Still, name: str):
             area = reference_maps.area_of_interest(
                 gray, np.asarray(found.landmarks[i]), np.asarray(found.to_image), window
             )
-            expected = plain.response(area, view, i)
+            expected = plain.response(area, view, int(i))
             limit = _RESPONSE * max(expected.max(), 1)
             assert _apart(found.responses[i], expected) < limit, (scale, i)
 

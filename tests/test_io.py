@@ -115,6 +115,7 @@ def test_grey_videos_become_8_bit_rgb(tmp_path):
     np.testing.assert_allclose([f.mean() for f in frames], [0, 60, 120], atol=2)  # MJPEG is lossy
 
 
+@pytest.mark.untyped  # a class of the test's own stands in for OpenCV's
 @pytest.mark.parametrize("fps", [0.0, -1.0, float("nan"), float("inf")])
 def test_unknown_frame_rate_is_30(tmp_path, monkeypatch, fps):
     path = _write_video(tmp_path / "a.avi", 2)
@@ -393,6 +394,7 @@ def _camera(*values: Any) -> Camera:
     return Camera(*(np.asarray(value, np.float32) for value in values))
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -407,6 +409,7 @@ def test_a_camera_that_cannot_be_one_is_refused_by_name(values, message):
         io.check_camera(_camera(*values))
 
 
+@pytest.mark.untyped
 def test_cameras_of_0_1_are_taken_for_a_release():
     kept = io.check_camera(Camera(*map(jnp.float32, (700, 710, 320, 240))))
     assert kept is not None and isinstance(kept.fx, np.ndarray)

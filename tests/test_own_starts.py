@@ -40,7 +40,8 @@ def _head(pitch: float, yaw: float, tilt: float) -> jax.Array:
 
 
 def _points(pdm: PDM, rotation: jax.Array, scale: float = 1.6) -> jax.Array:
-    return scale * five_points(pdm.mean_shape, _GROUPS) @ rotation[:2].T + jnp.asarray([350.0, 260])
+    turned = scale * five_points(pdm.mean_shape, _GROUPS) @ rotation[:2].T
+    return turned + jnp.asarray([[350.0, 260]])
 
 
 @pytest.mark.parametrize("tilt", [-100, -60, -30, 0, 30, 60, 100])

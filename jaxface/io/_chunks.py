@@ -20,7 +20,7 @@ class Chunk(NamedTuple):
     indices: Int[np.ndarray, " n"]  # position in the clip, from 0; -1 where not valid
 
 
-def chunks(frames: Iterable[UInt8[np.ndarray, "h w 3"]], size: int) -> Iterator[Chunk]:
+def chunks(frames: Iterable[UInt8[np.ndarray, "_ _ 3"]], size: int) -> Iterator[Chunk]:
     """Collects frames into chunks of equal length.
 
     A chunk is cut short, and filled up with zeros, at the end and where the frame size changes.
@@ -75,7 +75,7 @@ def _round_up(side: int) -> int:
     return next(fitting, -(-side // _STEP) * _STEP)
 
 
-def _chunks(frames: Iterable[UInt8[np.ndarray, "h w 3"]], size: int) -> Iterator[Chunk]:
+def _chunks(frames: Iterable[UInt8[np.ndarray, "_ _ 3"]], size: int) -> Iterator[Chunk]:
     held: np.ndarray | None = None
     start = count = 0
     for frame in frames:
