@@ -74,6 +74,7 @@ def test_columns():
     assert len(without_eyes) == 5 + 8 + 6 + 5 * 5 + 6 + 2
 
 
+@pytest.mark.untyped
 def test_unknown_kind():
     with pytest.raises(ValueError, match="kind: expected one of video, multi_face, image, got 'x'"):
         column_names("x")  # pyright: ignore[reportArgumentType]
@@ -159,6 +160,7 @@ def test_rows_of_a_table(default):
     assert len(default) == 288 and len(default[[]]) == 0
 
 
+@pytest.mark.untyped
 def test_rows_that_a_table_does_not_have(default):
     for wrong in (288, -289):
         with pytest.raises(IndexError, match=f"row {wrong}: expected one of 288 rows"):

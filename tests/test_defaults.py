@@ -118,7 +118,8 @@ def _results(model: Model, name: str, config: Any) -> list[Any]:
     """What a function makes of a few frames, with settings or without."""
     frames = read_frames(_FEW)
     if name == "ClipAnalysis":
-        clip = jaxface.ClipAnalysis(model, frames, config=config)
+        with pytest.warns(DeprecationWarning):
+            clip = jaxface.ClipAnalysis(model, frames, config=config)
         return [clip.collect(list(clip))]
     if name in ("analyze_batch", "analyze_images"):
         inputs = [frames] if name == "analyze_batch" else [frames[0]]

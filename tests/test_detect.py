@@ -268,7 +268,7 @@ def test_largest_face_of_none_is_zero(mtcnn: MTCNN):
 @pytest.mark.untyped
 @pytest.mark.parametrize("shape", [(64, 64), (64, 64, 1), (2, 64, 64, 3)])
 def test_wrong_rank_is_refused(shape: tuple[int, ...], mtcnn: MTCNN):
-    with pytest.raises(ValueError, match="image: expected one picture"):
+    with pytest.raises(ValueError, match="image: expected one RGB picture"):
         detect_faces(mtcnn, jnp.zeros(shape))
 
 

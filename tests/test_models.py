@@ -151,7 +151,7 @@ def test_damaged_tensors_are_refused(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 99}, "expected format 2, found 99"),
+        ({"format": 99}, "expected format 3, found 99"),
         ({"sha256": "0"}, "is damaged"),
         ({"structure": {"class": "Popen", "fields": {}}}, "does not describe.*Popen"),
         ({"structure": {"class": "MaxPool", "fields": {"kernel": 2}}}, "does not describe"),
@@ -166,31 +166,35 @@ def test_damaged_manifest_is_refused(cache: Path, change: dict, message: str) ->
         load_model("openface")
 
 
-def test_files_without_a_landmark_frame_hold_openfaces_detector(cache: Path) -> None:
-    path = cache / "openface.json"
-    manifest = json.loads(path.read_text())
-    manifest["format"] = 2
-    del manifest["structure"]["fields"]["detector"]["fields"]["landmark_frame"]
-    path.write_text(json.dumps(manifest))
-    detector = load_model("openface").detector
-    assert isinstance(detector, MTCNN) and detector.landmark_frame == OPENFACE_FRAME
-
-
-def test_files_of_format_2_are_read_as_those_of_today(tmp_path: Path) -> None:
-    """Settings, search and scheme, which such files do not hold, are those of `base` now."""
+def old_base(folder: Path) -> tuple[Path, dict]:
+    """`base` with a manifest of format 2, which is to be written."""
     shipped = shipped_dir() / "base.safetensors"
     today = json.loads(shipped.with_suffix(".json").read_text())
     old = json.loads((DATA / "base-format-2.json").read_text())
     assert old["format"] == 2 and "search" not in old["structure"]["fields"]["clnf"]["fields"]
     old["sha256"] = today["sha256"]  # of whatever is shipped
-    shutil.copy(shipped, tmp_path / "base.safetensors")
-    (tmp_path / "base.json").write_text(json.dumps(old))
-    found, wanted = load_model(tmp_path / "base.safetensors"), load_model("base")
+    shutil.copy(shipped, folder / "base.safetensors")
+    return folder / "base.json", old
+
+
+def test_files_of_format_2_are_read_as_those_of_today(tmp_path: Path) -> None:
+    """Settings, search and scheme, which such files do not hold, are those of `base` now."""
+    path, old = old_base(tmp_path)
+    path.write_text(json.dumps(old))
+    found, wanted = load_model(path), load_model("base")
     assert found.config == wanted.config and found.clnf.wild == wanted.clnf.wild
     assert found.clnf.scheme == wanted.clnf.scheme
     assert jax.tree.structure(found) == jax.tree.structure(wanted)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_files_without_a_landmark_frame_hold_openfaces_detector(tmp_path: Path) -> None:
+    path, old = old_base(tmp_path)
+    del old["structure"]["fields"]["detector"]["fields"]["landmark_frame"]
+    path.write_text(json.dumps(old))
+    detector = load_model(path).detector
+    assert isinstance(detector, MTCNN) and detector.landmark_frame == OPENFACE_FRAME
 
 
 def test_unreadable_manifest_is_refused(cache: Path) -> None:

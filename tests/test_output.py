@@ -174,8 +174,13 @@ def test_landmarks_are_drawn_where_they_are():
     black = np.zeros_like(image)
     hidden = draw_landmarks(black, np.array([[100.0, 200.0]]), visible=np.array([False]))
     assert tuple(hidden[200, 100]) == (54, 150, 102)  # six tenths as bright
+
+
+@pytest.mark.untyped
+def test_only_bytes_are_drawn_on():
+    image = np.zeros((480, 640, 3), np.float32)
     with pytest.raises(ValueError, match="image: expected an 8-bit RGB image .* got float32"):
-        draw_landmarks(black.astype(np.float32), np.zeros((1, 2)))
+        draw_landmarks(image, np.zeros((1, 2)))
 
 
 def test_a_dot_is_round():

@@ -16,6 +16,7 @@ from jaxface.fit import (
     response_frame,
     response_maps,
     shape_2d,
+    strip_clnf,
 )
 from jaxface.reference import response_maps as reference
 from jaxface.reference.comparison.fit_inputs import (
@@ -164,11 +165,12 @@ def test_clm_responses_on_a_face_match_the_reference(openface_clm, golden_dir):
 def test_windows_without_components_have_a_diagonal_sigma(openface_model, window):
     """Window 13 of `wild` and 5: the files hold no Sigma components for these."""
     config = FitConfig(windows_init=(11, window, 7))
-    experts = prepare_clnf(openface_model, config).main.experts[1]
-    assert isinstance(experts, CCNFExperts) and window not in experts.component_windows
+    prepared = prepare_clnf(openface_model, config)
+    experts, raw = (clnf.main.experts[1] for clnf in (prepared, strip_clnf(prepared)))
+    assert isinstance(raw, CCNFExperts) and window not in raw.component_windows
     areas = _random_areas(68, window + 10)
     found = jax.jit(response_maps)(experts, areas, 0)
-    plain = make_experts(experts)
+    plain = make_experts(raw)
     for i in (0, 1, 30):
         assert error(found[i], plain.response(areas[i].astype(float), 0, i)) < _RESPONSE
 
@@ -195,8 +197,8 @@ def test_areas_match_the_reference_across_the_border(golden_dir):
 @pytest.mark.parametrize("kind", ["openface_model", "openface_ceclm", "openface_clm"])
 def test_flat_areas_match_the_reference(request, kind):
     """A flat patch is normalised to 0, at any grey level, and not to its rounding error."""
-    experts = request.getfixturevalue(kind).main.experts[2]
-    plain = make_experts(experts)
+    clnf = request.getfixturevalue(kind)
+    experts, plain = clnf.main.experts[2], make_experts(strip_clnf(clnf).main.experts[2])
     levels = np.linspace(0, 255, 68).round().astype(np.float32)
     found = jax.jit(response_maps)(
         experts, np.ones((68, 17, 17), np.float32) * levels[:, None, None], 0

@@ -3,6 +3,7 @@
 import abc
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 SUPPORT = 11  # px of the reference frame: side of what one place of a response map is scored from
@@ -68,4 +69,4 @@ def response_maps(
     Reference:
         Specification 02, C.4 to C.7.
     """
-    return experts.responses(areas[None], view[None])[0]
+    return experts.responses(areas[None], jnp.asarray(view)[None])[0]
