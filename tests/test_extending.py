@@ -44,7 +44,7 @@ def follow_peaks(
     now = shape_2d(pdm, parameters)
     shift = (peaks - map_positions(frame, now)) @ frame.to_image.T
     wanted, centre = now + shift, jnp.mean(now, axis=0)
-    away, target = now - centre, wanted - jnp.mean(wanted, axis=0)
+    away, target = now - centre[None], wanted - jnp.mean(wanted, axis=0)[None]
     square = jnp.sum(away * away)
     a = jnp.sum(away * target) / square
     b = jnp.sum(away[:, 0] * target[:, 1] - away[:, 1] * target[:, 0]) / square
@@ -181,6 +181,7 @@ def _frozen(config: FitConfig) -> FitConfig:
     return dataclasses.replace(config, solver=stay)
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize(
     ("solver", "message"),
     [

@@ -158,8 +158,9 @@ def test_the_shipped_model_guesses(model, faces):
     clnf, regressor = model.clnf, model.clnf.search.regressor
     for gray, landmarks in faces:
         size = jnp.asarray(gray.shape)
+        gray = jnp.asarray(gray)
         guess = regress_parameters(regressor, clnf.main.pdm, gray, _box(landmarks), size)
-        away = np.linalg.norm(shape_2d(clnf.reported, guess) - landmarks, axis=1)
+        away = np.linalg.norm(np.asarray(shape_2d(clnf.reported, guess)) - landmarks, axis=1)
         eyes = np.linalg.norm(landmarks[36] - landmarks[45])
         assert 100 * away.mean() / eyes < _GUESSED
 
