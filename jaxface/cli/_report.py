@@ -5,6 +5,7 @@ import time
 import traceback
 from io import TextIOBase
 from types import TracebackType
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -101,7 +102,7 @@ class Reporter:
         self.close()
 
 
-def _print(line: str, stream: TextIOBase) -> None:
+def _print(line: str, stream: TextIO | TextIOBase) -> None:
     """Prints a line, whatever file names it holds: they need not be valid in the encoding."""
     encoding = stream.encoding or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
