@@ -95,7 +95,6 @@ def _text(name: str, arguments: tuple, config: Any) -> str:
     """The program of a public function with some settings, as XLA takes it."""
     function = functools.partial(getattr(jaxface, name), config=config)
     # The name of the program, not its content, tells the settings apart.
-    jax.clear_caches()  # functions that were traced before have other names in the text
     return jax.jit(lambda *arguments: function(*arguments)).lower(*arguments).as_text()
 
 
