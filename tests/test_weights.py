@@ -10,7 +10,14 @@ import pytest
 
 import jaxface
 from jaxface import FitConfig, Model
-from jaxface.fit import CCNFExperts, PreparedCCNFExperts, PreparedCLNF, response_maps, strip_clnf
+from jaxface.fit import (
+    CCNFExperts,
+    PreparedCCNFExperts,
+    PreparedCLNF,
+    prepare_clnf,
+    response_maps,
+    strip_clnf,
+)
 from jaxface.ops import invert_spd
 
 from .head_clip import read_frames
@@ -73,6 +80,25 @@ def test_edits_of_shapes_survive_stripping(model):
 
     edited = eqx.tree_at(shape, model, shape(model) + 1)
     np.testing.assert_array_equal(shape(jaxface.strip_model(edited)), shape(edited))
+
+
+def test_edits_of_biases_survive_stripping_and_other_windows(model):
+    """They count in the prepared model, and so must not be lost with the windows of `wild`."""
+
+    def biases(m):
+        return m.clnf.main.experts[0].bias, m.clnf.validator.biases[-1]
+
+    edited = eqx.tree_at(biases, model, [value + 1 for value in biases(model)])
+    wild = jaxface.prepare_model(edited, jaxface.default_config(model, wild=True))
+    for found in (jaxface.strip_model(edited), wild):
+        for one, other in zip(biases(found), biases(edited), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_windows_for_stills_alone_are_prepared(model):
+    config = FitConfig(windows_init=(13,), windows_track=())
+    experts = prepare_clnf(model.clnf, config).main.experts[0]
+    assert isinstance(experts, PreparedCCNFExperts) and 13 in experts.banks
 
 
 def test_other_windows_keep_those_that_were_there(model):

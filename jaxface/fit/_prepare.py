@@ -1,6 +1,7 @@
 """Lays a landmark model out for a configuration, on the host, and gives the weights back."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from ._config import FitConfig
 from ._model import CLNF, AnyCLNF, LandmarkModel, PreparedCLNF, group_parts, settings_of
 from ._origin import Origin
+from .experts import AbstractPatchExperts, CCNFExperts, PreparedCCNFExperts
 
 
 def prepare_clnf(clnf: AnyCLNF, config: FitConfig | None = None) -> PreparedCLNF:
@@ -55,8 +57,9 @@ def prepare_clnf(clnf: AnyCLNF, config: FitConfig | None = None) -> PreparedCLNF
 def strip_clnf(clnf: AnyCLNF) -> CLNF:
     """The model whose weights count, also for derivatives; itself where it is not prepared.
 
-    PDMs and search are those of `clnf`, with every edit that was made; experts and validator are
-    those that it was prepared from, as their prepared form holds no weights.
+    What the prepared model holds as it was, PDMs, search, biases, views, the validator's warp, is
+    taken from `clnf` with every edit that was made. The weights, which it does not hold, are those
+    that it was prepared from.
     """
     if isinstance(clnf, CLNF):
         return clnf
@@ -69,13 +72,15 @@ def strip_clnf(clnf: AnyCLNF) -> CLNF:
     before: CLNF = jax.tree.map(restore, clnf.origin.tree)
     pairs = zip(before.parts, clnf.parts, strict=True)
     parts = tuple(
-        dataclasses.replace(old, model=dataclasses.replace(old.model, pdm=new.model.pdm))
-        for old, new in pairs
+        dataclasses.replace(old, model=_strip(old.model, new.model)) for old, new in pairs
     )
+    validator = clnf.validator
     return CLNF(
-        main=dataclasses.replace(before.main, pdm=clnf.main.pdm),
+        main=_strip(before.main, clnf.main),
         parts=parts,
-        validator=before.validator,
+        validator=dataclasses.replace(
+            before.validator, warp=validator.warp, biases=validator.biases
+        ),
         search=clnf.search,
         scheme=clnf.scheme,
         config=clnf.config,
@@ -84,9 +89,29 @@ def strip_clnf(clnf: AnyCLNF) -> CLNF:
     )
 
 
+def _strip(before: LandmarkModel, now: LandmarkModel) -> LandmarkModel:
+    """The model that `now` was prepared from, with the edits of what `now` holds unchanged."""
+    pairs = zip(before.experts, now.experts, strict=True)
+    return LandmarkModel(pdm=now.pdm, experts=tuple(_strip_experts(*pair) for pair in pairs))
+
+
+def _strip_experts(before: AbstractPatchExperts, now: AbstractPatchExperts) -> AbstractPatchExperts:
+    if type(before) is type(now):  # they need no preparation
+        return now
+    if not (isinstance(before, CCNFExperts) and isinstance(now, PreparedCCNFExperts)):
+        return before
+    return dataclasses.replace(
+        before,
+        centres=now.centres,
+        visible=now.visible,
+        bias=now.bias,
+        confidence=now.confidence,
+    )
+
+
 def _windows(config: FitConfig) -> list[frozenset[int]]:
     """Sizes of the response maps of each scale of the main model."""
-    scales = zip(config.windows_init, config.windows_track, strict=False)
+    scales = itertools.zip_longest(config.windows_init, config.windows_track, fillvalue=0)
     return [frozenset({first, second} - {0}) for first, second in scales]
 
 

@@ -13,6 +13,7 @@ from ...fit import (
     OPENFACE_WILD_FIT,
     PDM,
     AbstractPatchExperts,
+    CENExperts,
     LandmarkModel,
     OneRound,
     Part,
@@ -60,7 +61,7 @@ def read_clnf(source: Source, main_file: str) -> CLNF:
     ]
     validator = _only(source, path, directives, "DetectionValidator")
     settings = OPENFACE_FIT, OPENFACE_WILD_FIT
-    if isinstance(search, TwoRounds):
+    if isinstance(model.experts[0], CENExperts):
         settings = tuple(ceclm_settings(config) for config in settings)
     return CLNF(
         main=model,
