@@ -178,7 +178,9 @@ def test_many_frames_at_once(model, inputs, tracked, tmp_path):
 
 
 def test_cameras_are_checked_by_every_function(model, inputs):
-    wrong = dataclasses.replace(default_camera(height=240, width=320), fx=np.float32(np.nan))
+    wrong = dataclasses.replace(
+        default_camera(height=240, width=320), fx=np.asarray(np.nan, np.float32)
+    )
     still, clip = inputs / "still.png", inputs / "clip.avi"
     for call in (
         lambda: jaxface.analyze_image(model, still, camera=wrong),

@@ -40,7 +40,7 @@ FLAG, NUMBER, SIZE = _shape(dtype=bool), _shape(dtype=jnp.int32), _shape(2, dtyp
 IMAGE, BOX = _shape(HEIGHT, WIDTH, 3), _shape(4)
 POINTS = _shape(5, 2)
 CLIP, VALID = _shape(COUNT, HEIGHT, WIDTH, 3, dtype=jnp.uint8), _shape(COUNT, dtype=bool)
-CAMERA = Camera(*[_shape()] * 4)
+CAMERA = jax.eval_shape(Camera, *[_shape()] * 4)
 SEGMENTS, EXTRAS = SegmentConfig(count=2, longest=8), Extras(fhog=True, aligned=True)
 
 

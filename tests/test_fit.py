@@ -140,7 +140,7 @@ def test_invalid_input_gives_finite_results(openface_model, golden_dir, config, 
 def test_mapped_boxes_equal_the_loop(openface_model, golden_dir, short):
     stage = read_stage(golden_dir, "sample5")
     gray, size = put_on_canvas(stage)
-    boxes = _box(stage) + jnp.asarray([[0.0], [4.0], [-6.0], [2.0], [-3.0]])
+    boxes = _box(stage)[None] + jnp.asarray([[0.0], [4.0], [-6.0], [2.0], [-3.0]])
 
     def fit(box):
         return fit_landmarks(openface_model, gray, box, size=size, config=short)
@@ -159,7 +159,7 @@ def test_derivative_by_the_box(openface_model, golden_dir, short):
     """Finite, not zero, and near what moving a box does to landmarks that follow it in part."""
     stage = read_stage(golden_dir, "sample5")
     gray, size = put_on_canvas(stage)
-    target = jnp.asarray(stage.points("face0_chosen_landmarks")) + jnp.asarray([3.0, -2.0])
+    target = jnp.asarray(stage.points("face0_chosen_landmarks")) + jnp.asarray([[3.0, -2.0]])
 
     @jax.jit
     @jax.value_and_grad
@@ -172,6 +172,7 @@ def test_derivative_by_the_box(openface_model, golden_dir, short):
     assert np.abs(slope).min() > 1e-6
 
 
+@pytest.mark.untyped  # the type check answers first
 @pytest.mark.parametrize("shape", [(2, 20, 20), (20, 20, 3), (20,)])
 def test_images_of_another_shape_raise(openface_model, shape):
     with pytest.raises(ValueError, match=r"gray must be one image of shape \(h, w\), got shape"):

@@ -41,7 +41,7 @@ def _shape(*shape: int) -> Any:
 def test_every_stage_has_its_scope(model, several):
     start = jaxface.start_several if several else jaxface.start_clip
     step = jaxface.several_frame if several else jaxface.clip_frame
-    inputs = start(model), _shape(120, 160, 3), Camera(*[_shape()] * 4)
+    inputs = start(model), _shape(120, 160, 3), jax.eval_shape(Camera, *[_shape()] * 4)
     program = jax.make_jaxpr(lambda *inputs: step(model, *inputs))(*inputs)
     expected = {name for names in SCOPES.values() for name in names}
     assert expected <= _scopes(program.jaxpr)

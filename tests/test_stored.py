@@ -290,6 +290,7 @@ def define_net(accepts: bool) -> Callable[[Net], eqx.Module]:
     return Refiner
 
 
+@pytest.mark.untyped  # such a network is no Net
 def test_a_redefined_network_finds_the_face(cache: Path):
     model = jaxface.load_model("base")
     frame = next(iter(read_video(CLIP)))

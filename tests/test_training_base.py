@@ -23,6 +23,8 @@ from jaxface.training import (
 from jaxface.training.base import PARTS, Workplace, files_of, is_current, stamp_of
 from jaxface.training.loop import digest
 
+pytestmark = pytest.mark.untyped  # the workplace has a stand-in for its sampler
+
 _FILES = {
     "experts": ("experts-0", "experts-1", "experts-2"),
     "eyes": ("left_eye_28", "right_eye_28"),

@@ -166,7 +166,7 @@ def test_mirrored_labels_are_the_labels_of_mirrored_faces():
     landmarks, square = oval((63, 70), 40)[None], np.array([[40, 40, 51, 51]], np.float32)
     corrections, points = mining.label(square, landmarks, inclusive=False)
     width = 2 * square[0, 0] + square[0, 2]  # of a picture that mirrors the square onto itself
-    turned = mirror_landmarks(landmarks[0] * (-1, 1) + (width, 0)).astype(np.float32)[None]
+    turned = mirror_landmarks((landmarks[0] * (-1, 1) + (width, 0)).astype(np.float32))[None]
     wanted = mining.label(square, turned, inclusive=False)
     image = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
     given = jnp.asarray(image), jnp.asarray(corrections), jnp.asarray(points)

@@ -177,7 +177,7 @@ def _placed(model: Model, clip: _Clip) -> tuple[Fit, Tracked]:
     )
     fits = jax.tree.map(lambda leaf: jnp.stack([leaf] * _CHUNK), fit)
     nowhere = jnp.zeros(_CHUNK, bool)
-    return fit, Tracked(fit=fits, success=fits.success, detected=nowhere)
+    return fit, jax.vmap(Tracked)(fits, fits.success, nowhere)
 
 
 def _time(stage: Stage, inputs: StageInputs) -> float:

@@ -87,5 +87,5 @@ def _values(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
 def _raw(units: ActionUnits, scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     """Intensity and label per frame, as if no person had been seen before."""
     intensity, decision = _values(scores)
-    labels = label_presence(units.presence, jnp.asarray(decision))
+    labels = jax.vmap(label_presence, (None, 0))(units.presence, jnp.asarray(decision))
     return intensity.astype(np.float64), np.asarray(labels)

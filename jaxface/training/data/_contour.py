@@ -41,7 +41,7 @@ def jaw_strips(head: HeadModel) -> JawStrips:
     outward = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     outward *= np.sign(np.sum(outward * (jaw[:, :2] - jaw[:, :2].mean(0)), 1, keepdims=True))
-    cuts = [_cut(head, edges, head.landmarks[k], outward[k]) for k in range(JAW)]
+    cuts = [_cut(head, edges, int(head.landmarks[k]), outward[k]) for k in range(JAW)]
     start, end, share = (np.stack(values) for values in zip(*cuts, strict=True))
     return JawStrips(start, end, share, outward)
 

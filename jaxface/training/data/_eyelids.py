@@ -28,7 +28,7 @@ def eyelid_paths(head: HeadModel) -> np.ndarray:
     lids = []
     for ring in _RINGS:
         stops = head.landmarks[list(ring)]
-        path = []
+        path: list[list[np.int32]] = []
         for start, end in zip(stops, np.roll(stops, -1), strict=True):
             before = dijkstra(graph, directed=False, indices=start, return_predecessors=True)[1]
             way = [end]
@@ -39,7 +39,7 @@ def eyelid_paths(head: HeadModel) -> np.ndarray:
     return np.stack(lids)
 
 
-def _spread(head: HeadModel, path: list[list[int]]) -> np.ndarray:
+def _spread(head: HeadModel, path: list[list[np.int32]]) -> np.ndarray:
     """Half of `LID_POINTS` vertices, evenly along a path; its end is not among them."""
     vertices = np.concatenate(path)
     steps = np.linalg.norm(np.diff(head.mean[vertices], axis=0), axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 Generator = np.random.Generator
-Picture = UInt8[np.ndarray, "h w 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]  # several in one call differ in size
 
 _TEXT = "abcdefgkmnoprstuwxyzABEGHKMNRSW0123456789&?@#"
 

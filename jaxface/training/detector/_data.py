@@ -51,8 +51,8 @@ class Scenes:
     """Pictures of one size."""
 
     images: np.ndarray  # (n, s, s, 3) uint8, maybe on disk
-    landmarks: tuple[Float32[np.ndarray, "f 68 2"], ...]
-    ignored: tuple[Float32[np.ndarray, "g 68 2"], ...]  # see `Scene`
+    landmarks: tuple[Float32[np.ndarray, "_ 68 2"], ...]
+    ignored: tuple[Float32[np.ndarray, "_ 68 2"], ...]  # see `Scene`
 
     def __len__(self) -> int:
         return len(self.landmarks)

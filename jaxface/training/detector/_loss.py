@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from ...detect import Net
 from ._nets import run_batch
@@ -49,35 +49,39 @@ def detector_loss(
 
 
 def hard_mean(
-    losses: Float[Array, " b"], counted: Float[Array, " b"], share: float
+    losses: Float[Array, " b"], counted: Bool[Array, " b"], share: float
 ) -> Float[Array, ""]:
     """Mean of the largest `share` of those losses that count."""
     ranked = jnp.sort(jnp.where(counted, losses, -1))[::-1]
-    most = jnp.ceil(share * jnp.sum(counted))
-    chosen = jnp.arange(len(losses)) < most
+    most = jnp.ceil(share * jnp.sum(counted).astype(losses.dtype))
+    chosen = jnp.arange(len(losses), dtype=most.dtype) < most
     return jnp.sum(jnp.where(chosen, ranked, 0)) / jnp.maximum(most, 1)
 
 
 def _mean_error(
-    outputs: Float[Array, "b n"], targets: Float[Array, "b n"], shown: Float[Array, " b"]
+    outputs: Float[Array, "b n"], targets: Float[Array, "b n"], shown: Bool[Array, " b"]
 ) -> Float[Array, ""]:
     """Sum over a box's four edges, or as many points' coordinates, of Huber's error."""
     apart = jnp.abs(outputs - targets)
     errors = jnp.where(apart < _NEAR, apart**2 / (2 * _NEAR), apart - _NEAR / 2).mean(1)
-    return jnp.sum(jnp.where(shown, errors, 0)) * 4 / jnp.maximum(jnp.sum(shown), 1)
+    return (
+        jnp.sum(jnp.where(shown, errors, 0))
+        * 4
+        / jnp.maximum(jnp.sum(shown).astype(errors.dtype), 1)
+    )
 
 
 def mirror(
     images: Float[Array, "b s s 3"],
     corrections: Float[Array, "b 4"],
     points: Float[Array, "b 5 2"],
-    mirrored: Float[Array, " b"],
+    mirrored: Bool[Array, " b"],
 ) -> tuple[Float[Array, "b s s 3"], Float[Array, "b 4"], Float[Array, "b 5 2"]]:
     """Mirrors some crops, with their boxes and points."""
     images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    turned = corrections[:, jnp.array([2, 1, 0, 3])] * jnp.array([-1.0, 1, -1, 1])
+    turned = corrections[:, jnp.array([2, 1, 0, 3])] * jnp.array([[-1.0, 1, -1, 1]])
     corrections = jnp.where(mirrored[:, None], turned, corrections)
-    turned = points[:, _MIRRORED_POINTS] * jnp.array([-1.0, 1]) + jnp.array([1.0, 0])
+    turned = points[:, _MIRRORED_POINTS] * jnp.array([[[-1.0, 1]]]) + jnp.array([[[1.0, 0]]])
     return images, corrections, jnp.where(mirrored[:, None, None], turned, points)
 
 

@@ -94,7 +94,7 @@ def run_batch(net: Net, maps: Float[Array, "b h w c"]) -> Float[Array, "b o"]:
         elif isinstance(layer, Dense):
             if maps.ndim == 4:
                 maps = maps.transpose(0, 3, 2, 1).reshape(maps.shape[0], -1)
-            maps = jnp.dot(maps, layer.weight.T, precision=lax.Precision.HIGHEST) + layer.bias
+            maps = jnp.dot(maps, layer.weight.T, precision=lax.Precision.HIGHEST) + layer.bias[None]
         else:
             maps = layer(maps)
     return maps
@@ -106,7 +106,7 @@ def _convolve(layer: Conv, maps: Float[Array, "b h w i"]) -> Float[Array, "b h2 
     shifted = [maps[:, y : y + rows, x : x + cols] for y in range(height) for x in range(width)]
     kernel = layer.weight.transpose(2, 3, 1, 0).reshape(-1, outputs)
     patches = jnp.concatenate(shifted, axis=-1)
-    return jnp.dot(patches, kernel, precision=lax.Precision.HIGHEST) + layer.bias
+    return jnp.dot(patches, kernel, precision=lax.Precision.HIGHEST) + layer.bias[None, None, None]
 
 
 def _pool(maps: Float[Array, "b h w c"], layer: MaxPool, axis: int) -> Float[Array, "b h2 w2 c"]:

@@ -174,7 +174,7 @@ def erase(images: Array, key: PRNGKeyArray) -> Float[Array, "b s s 3"]:
     chosen = jax.random.bernoulli(chance, _ERASED, (count, 1, 1, 1))
     middle = jax.random.uniform(place, (count, 2, 1)) * side
     half = jax.random.uniform(extent, (count, 2, 1), minval=0.05, maxval=0.17) * side
-    inside = jnp.abs(jnp.arange(side, dtype=jnp.float32) - middle) < half
+    inside = jnp.abs(jnp.arange(side, dtype=jnp.float32)[None, None] - middle) < half
     hidden = inside[:, 0, :, None, None] & inside[:, 1, None, :, None] & chosen
     fill = jax.random.uniform(colour, (count, 1, 1, 3), maxval=255.0)
     return jnp.where(hidden, fill, images.astype(jnp.float32))
@@ -197,7 +197,7 @@ def rank_crops(onet: Net, crops: Crops) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def draw_hard(
     crops: Crops,
-    ranked: list[tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]],
+    ranked: list[tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]],
     seed: tuple[int, ...],
     step: int,
 ) -> tuple[np.ndarray, ...]:

@@ -69,7 +69,7 @@ def _shrink(face: Face, mask: np.ndarray, ratio: float) -> tuple[Face, np.ndarra
         image = cv2.resize(face.image, size, interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
         landmarks = (face.landmarks + np.float32(0.5)) * scale - np.float32(0.5)
-        face = dataclasses.replace(face, image=image, landmarks=landmarks)
+        face = dataclasses.replace(face, image=image, landmarks=landmarks.astype(np.float32))
         ratio *= 2
     return face, mask
 

@@ -86,7 +86,9 @@ def raw_responses(expert: Experts, areas: Float[Arrays, "a s s"]) -> Float[Array
     stacked = jnp.stack(bands, axis=1).reshape(count * window, SUPPORT * side)
     products = jnp.dot(stacked, rows, precision=_HIGHEST)
     products = products.reshape(count, window, neurons, window)
-    fired = jax.nn.sigmoid(products * _inverse_norms(centred)[:, :, None] + expert.bias[:, None])
+    fired = jax.nn.sigmoid(
+        products * _inverse_norms(centred)[:, :, None] + expert.bias[None, None, :, None]
+    )
     return jnp.einsum("k,arkc->arc", jax.nn.softmax(expert.log_alpha), fired, precision=_HIGHEST)
 
 
@@ -115,7 +117,7 @@ def _inverse_norms(areas: Float[Arrays, "a s s"]) -> Float[Array, "a w w"]:
 def target_maps(places: Float[Arrays, "a 2"], window: int, sigma: float) -> Float[Array, "a w w"]:
     """Gaussians of height 1 at places (column, row)."""
     cells = np.arange(window, dtype=np.float32)
-    each = jnp.exp(np.float32(-0.5 / sigma**2) * (places[..., None] - cells) ** 2)
+    each = jnp.exp(np.float32(-0.5 / sigma**2) * (places[..., None] - cells[None, None]) ** 2)
     return each[:, 1, :, None] * each[:, 0, None, :]
 
 
@@ -127,7 +129,8 @@ def _losses(
     target = target_maps(example.places, maps.shape[-1], config.target_sigma)
     mass = jnp.sum(target, axis=(1, 2))
     # A landmark outside the map says nothing about where it is, but that it is not here.
-    inside = example.present * (mass > np.float32(0.5 * 2 * np.pi * config.target_sigma**2))
+    seen = mass > np.float32(0.5 * 2 * np.pi * config.target_sigma**2)
+    inside = jnp.where(seen, example.present, 0)
     total = jnp.sum(maps, axis=(1, 2))
     density = target / jnp.maximum(mass, np.float32(1e-6))[:, None, None]
     logs = jnp.log(maps + np.float32(1e-6)) - jnp.log(total + np.float32(1e-4))[:, None, None]
@@ -169,7 +172,9 @@ def train_epoch(
             expert, optimiser = carry
             batch = Examples(*(leaf[row] for leaf in example))
             gradient, terms = jax.grad(_losses, has_aux=True)(expert, batch, config)
-            change, optimiser = adam.update(gradient, optimiser)
+            # Optax relies on promotion, which whoever calls this may have forbidden.
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                change, optimiser = adam.update(gradient, optimiser)
             return (jax.tree.map(jnp.add, expert, change), optimiser), terms
 
         state, terms = lax.scan(step, (expert, optimiser), rows)
@@ -203,10 +208,10 @@ def _misplacement(expert: Experts, example: Examples, config: ExpertConfig):
     mass = maps * near
     total = jnp.sum(mass, axis=(1, 2)) + np.float32(1e-9)
     found = jnp.stack(
-        [jnp.sum(mass * cells, axis=(1, 2)), jnp.sum(mass * cells[:, None], axis=(1, 2))]
+        [jnp.sum(mass * side, axis=(1, 2)) for side in (cells[None, None], cells[None, :, None])]
     )
     missed = jnp.sum((found.T / total[:, None] - example.places) ** 2, axis=1)
     margin = np.float32(0.5)
     within = jnp.all((example.places > -margin) & (example.places < window - 1 + margin), axis=1)
-    weight = example.present * within
+    weight = jnp.where(within, example.present, 0)
     return jnp.sum(weight * missed) / jnp.maximum(jnp.sum(weight), 1)

@@ -91,7 +91,7 @@ def mirror_eye_pdm(pdm: PDM) -> PDM:
     """The shape model of the other eye."""
     flip = np.array([-1, 1, 1], np.float32)
     return PDM(
-        mean_shape=(pdm.mean_shape * flip)[MIRRORED_EYE],
-        components=(pdm.components * flip)[:, MIRRORED_EYE],
+        mean_shape=(pdm.mean_shape * flip[None])[MIRRORED_EYE],
+        components=(pdm.components * flip[None, None])[:, MIRRORED_EYE],
         eigenvalues=pdm.eigenvalues,
     )

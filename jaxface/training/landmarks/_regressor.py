@@ -74,7 +74,7 @@ def _spoil(key: PRNGKeyArray, squares: Float[Array, "b s s"]) -> Float[Array, "b
     squares = squares + each(keys[1], 0, 0.25) * jax.random.normal(keys[2], squares.shape)
     low = jax.random.uniform(keys[3], (count, 2), minval=-0.5, maxval=0.9)
     high = low + jax.random.uniform(keys[4], (count, 2), minval=0.1, maxval=0.6)
-    place = np.arange(REGRESSOR_SIDE) / REGRESSOR_SIDE
+    place = (np.arange(REGRESSOR_SIDE) / REGRESSOR_SIDE)[None, None]
     within = (place > low[..., None]) & (place < high[..., None])  # b 2 s
     hidden = within[:, 0, :, None] & within[:, 1, None, :]
     hidden &= each(keys[5], 0, 1) < _CUT
@@ -96,7 +96,7 @@ def regressor_loss(
         turn = rotation_from_rows(outputs[:6])
         # Not by `shape_2d`: Euler angles have no gradient where the yaw is 90 degrees.
         shape = shape_3d(pdm, found.local)
-        points = found.scale * shape @ turn[:2].T + found.translation
+        points = found.scale * shape @ turn[:2].T + found.translation[None]
         away = jnp.sum(((points - landmarks) / scale) ** 2, axis=-1)
         weight = jnp.where(visible, 1, _HIDDEN)
         missed = jnp.sum(weight * jnp.sqrt(away + 0.01)) / jnp.sum(weight)

@@ -5,6 +5,7 @@ Rows are pictures; everything is NumPy and follows the generator.
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -35,12 +36,8 @@ class Starts:
 
     def parameters(self) -> PDMParameters:
         """As the fit takes them, with a leading axis."""
-        return PDMParameters(
-            scale=jnp.asarray(self.scale),
-            rotation=jnp.asarray(self.rotation),
-            translation=jnp.asarray(self.translation),
-            local=jnp.asarray(self.local),
-        )
+        columns = (self.scale, self.rotation, self.translation, self.local)
+        return jax.vmap(PDMParameters)(*map(jnp.asarray, columns))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -77,7 +77,7 @@ class Net(eqx.Module):
     """Weights of one network, conv and fc layers in order."""
 
     weights: tuple[Float[Array, "..."], ...]
-    biases: tuple[Float[Array, " out"], ...]
+    biases: tuple[Float[Array, " _"], ...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -72,8 +72,11 @@ def _step(
             return loss(eqx.combine(arrays, static), batch, key)
 
         (value, terms), gradient = jax.value_and_grad(total, has_aux=True)(arrays)
-        updates, moments = optimizer.update(gradient, moments, arrays)
-        return (optax.apply_updates(arrays, updates), moments), {"loss": value, **terms}
+        # Optax relies on promotion, which whoever calls this may have forbidden.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            updates, moments = optimizer.update(gradient, moments, arrays)
+            arrays = optax.apply_updates(arrays, updates)
+        return (arrays, moments), {"loss": value, **terms}
 
     return advance
 

@@ -147,7 +147,7 @@ def _collide(face: float, middle: np.ndarray, size: float, other: np.ndarray) ->
     )
     x, y = small[1] - large[1]
     beside, above, below = np.array(_BODY) * large[0] + 0.5 * small[0]
-    return abs(x) < beside and -above < y < below
+    return bool(abs(x) < beside and -above < y < below)
 
 
 def _piece(canvas: np.ndarray, face: float, middle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
