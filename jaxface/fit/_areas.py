@@ -3,10 +3,17 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from ..ops import affine_cells, double, pad_border, sample_cells, similarity_matrix
+from ..ops import (
+    affine_position,
+    double,
+    pad_border,
+    sample_affine,
+    sample_smooth,
+    similarity_matrix,
+)
 from ..types import Gray, Landmarks, PDMParameters
 from ._pdm import PDM, shape_2d
-from ._similarity import similarity
+from ._similarity import closed_similarity, similarity
 from .experts import SUPPORT, AbstractPatchExperts
 
 
@@ -16,7 +23,12 @@ def nearest_view(experts: AbstractPatchExperts, rotation: Float[Array, "3"]) -> 
 
 
 def align_to_reference(
-    pdm: PDM, parameters: PDMParameters, landmarks: Landmarks, scale: float
+    pdm: PDM,
+    parameters: PDMParameters,
+    landmarks: Landmarks,
+    scale: float,
+    *,
+    smooth: bool = False,
 ) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
     """Similarity between the image and the frontal, unrotated shape at `scale`.
 
@@ -36,7 +48,8 @@ def align_to_reference(
         translation=jnp.zeros_like(parameters.translation),
         local=parameters.local,
     )
-    return similarity(landmarks, shape_2d(pdm, frontal))
+    find = closed_similarity if smooth else similarity
+    return find(landmarks, shape_2d(pdm, frontal))
 
 
 def areas_of_interest(
@@ -44,6 +57,8 @@ def areas_of_interest(
     landmarks: Landmarks,
     reference_to_image: Float[Array, "2 2"],
     window: int,
+    *,
+    smooth: bool = False,
 ) -> Float[Array, "n side side"]:
     """Image around each landmark, seen in the reference frame.
 
@@ -54,7 +69,7 @@ def areas_of_interest(
     Reference:
         Specification 02, C.3.
     """
-    return sample_areas(pad_border(gray), landmarks, reference_to_image, window)
+    return sample_areas(pad_border(gray), landmarks, reference_to_image, window, smooth=smooth)
 
 
 def sample_areas(
@@ -62,6 +77,8 @@ def sample_areas(
     landmarks: Landmarks,
     reference_to_image: Float[Array, "2 2"],
     window: int,
+    *,
+    smooth: bool = False,
 ) -> Float[Array, "n side side"]:
     """`areas_of_interest` of an image with its border."""
     side = window + SUPPORT - 1
@@ -72,5 +89,8 @@ def sample_areas(
     x = landmarks[:, 0] - across + down
     y = landmarks[:, 1] - across - down
     linear = jnp.broadcast_to(similarity_matrix(a, b), (landmarks.shape[0], 2, 2))
-    cells = affine_cells(linear, jnp.stack([x, y], axis=-1), side, side)
-    return sample_cells(padded, *cells).astype(landmarks.dtype)
+    offset = jnp.stack([x, y], axis=-1)
+    if smooth:
+        places = (affine_position(linear, offset, axis, side, side) for axis in range(2))
+        return sample_smooth(padded, *places).astype(landmarks.dtype)
+    return sample_affine(padded, linear, offset, side, side).astype(landmarks.dtype)

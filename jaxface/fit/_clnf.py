@@ -57,7 +57,13 @@ class ScaleFit(eqx.Module):
 
 
 def response_frame(
-    model: LandmarkModel, gray: Gray, parameters: PDMParameters, *, scale: int, window: int
+    model: LandmarkModel,
+    gray: Gray,
+    parameters: PDMParameters,
+    *,
+    scale: int,
+    window: int,
+    smooth: bool = False,
 ) -> tuple[ResponseFrame, Int[Array, ""]]:
     """Response maps around the current landmarks, and the view that they belong to.
 
@@ -68,19 +74,21 @@ def response_frame(
         Specification 02, C.
     """
     padded, parameters = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), parameters))
-    aligned = align_lanes(model, parameters, scale)
-    frames = lane_frames(model, padded, aligned, scale=scale, window=window)
+    aligned = align_lanes(model, parameters, scale, smooth=smooth)
+    frames = lane_frames(model, padded, aligned, scale=scale, window=window, smooth=smooth)
     return jax.tree.map(lambda leaf: leaf[0], (frames, aligned.views))
 
 
-def align_lanes(model: LandmarkModel, parameters: PDMParameters, scale: int) -> Alignment:
+def align_lanes(
+    model: LandmarkModel, parameters: PDMParameters, scale: int, *, smooth: bool = False
+) -> Alignment:
     """Finds the views and the similarities to the reference frame."""
     experts = model.experts[scale]
 
     def align(parameters: PDMParameters) -> Alignment:
         landmarks = shape_2d(model.pdm, parameters)
         view = nearest_view(experts, parameters.rotation)
-        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale)
+        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale, smooth=smooth)
         return Alignment(landmarks, view, *maps)
 
     return jax.vmap(align)(parameters)
@@ -93,12 +101,13 @@ def lane_frames(
     *,
     scale: int,
     window: int,
+    smooth: bool = False,
 ) -> ResponseFrame:
     """`response_frame` of several faces, each in an image of its own with a border."""
     experts = model.experts[scale]
 
     def look(padded, landmarks, to_image):
-        return sample_areas(padded, landmarks, to_image, window)
+        return sample_areas(padded, landmarks, to_image, window, smooth=smooth)
 
     # Each pixel is used eleven times, and must not be sampled as often.
     areas = materialise(jax.vmap(look)(padded, aligned.landmarks, aligned.to_image))
@@ -124,7 +133,9 @@ def _fit_scale(
     last: Bool[Array, " b"],
 ) -> ScaleFit:
     with jax.named_scope("responses"):
-        frames = lane_frames(model, padded, aligned, scale=scale, window=config.window)
+        frames = lane_frames(
+            model, padded, aligned, scale=scale, window=config.window, smooth=config.smooth
+        )
 
     def optimise(frame: ResponseFrame, parameters: PDMParameters) -> Solution:
         return solve_scale(solver, model.pdm, frame, parameters, config)
@@ -169,7 +180,8 @@ def fit_scales(
         if not configs:
             continue
         # Once for all plans: a face follows one of them.
-        aligned = align_lanes(model, fit.parameters, index)
+        smooth = any(config.smooth for config in configs)
+        aligned = align_lanes(model, fit.parameters, index, smooth=smooth)
         for config in configs:
 
             def run(fit, index=index, config=config, last=last, aligned=aligned):
@@ -211,7 +223,7 @@ def plan_scales(
     return tuple(plan)
 
 
-def _part_scales(group: PartGroup) -> tuple[ScaleConfig, ...]:
+def _part_scales(group: PartGroup, smooth: bool) -> tuple[ScaleConfig, ...]:
     c = group.config
     return tuple(
         ScaleConfig(
@@ -220,6 +232,7 @@ def _part_scales(group: PartGroup) -> tuple[ScaleConfig, ...]:
             regularisation=c.regularisation,
             weight_factor=c.weight_factor,
             iterations=c.iterations,
+            smooth=smooth,
         )
         for window in c.windows[: len(group.model.experts)]
     )
@@ -231,7 +244,7 @@ def _fit_part(
     padded: Shaped[Array, "b h2 w2"],
     landmarks: Float[Array, "b p 2"],
     main_scale: Float[Array, " b"],
-    solver: Solver,
+    config: FitConfig,
 ) -> PartFit:
     """Starts a part from the main landmarks and fits it where the face is large enough.
 
@@ -239,6 +252,7 @@ def _fit_part(
         group: that the part is one of.
         model: of the part itself.
         landmarks: the main model's, those at the part's `main_points` only.
+        config: of the main model; its solver and its `smooth` count for parts too.
     """
     pdm = model.pdm
     points = np.asarray(group.part_points)
@@ -247,7 +261,9 @@ def _fit_part(
     mapped[points] = True
     target = jnp.zeros((landmarks.shape[0], count, 2), landmarks.dtype).at[:, points].set(landmarks)
     present = (target[..., 0] != 0) & mapped[None]
-    start = jax.vmap(lambda t, p: fit_pdm_to_landmarks(pdm, t, p))(target, present)
+    start = jax.vmap(lambda t, p: fit_pdm_to_landmarks(pdm, t, p, converge=config.smooth))(
+        target, present
+    )
 
     def run(parameters):
         lanes = main_scale.shape
@@ -257,8 +273,9 @@ def _fit_part(
             view=jnp.zeros(lanes, jnp.int32),
             large_enough=jnp.ones(lanes, bool),
         )
-        plans = {Phase.INIT: _part_scales(group)}
+        plans = {Phase.INIT: _part_scales(group, config.smooth)}
         phases = jnp.full(lanes, int(Phase.INIT), jnp.int32)
+        solver = find_solver(config.solver)
         return fit_scales(model, padded, first, plans, phases, solver).parameters
 
     fitted = run_lanes(_is_run(group, main_scale), run, start)
@@ -276,7 +293,7 @@ def _fit_parts(
     padded: Shaped[Array, "b h2 w2"],
     landmarks: Float[Array, "b n 2"],
     main_scale: Float[Array, " b"],
-    solver: Solver,
+    config: FitConfig,
 ) -> tuple[PartFit, ...]:
     """Fits all parts, in their order; those of one group in one mapped program."""
     fits: dict[int, PartFit] = {}
@@ -284,7 +301,7 @@ def _fit_parts(
         targets = jnp.stack([landmarks[:, np.asarray(points)] for points in group.main_points])
 
         def fit(model: LandmarkModel, target: Array, group: PartGroup = group) -> PartFit:
-            return _fit_part(group, model, padded, target, main_scale, solver)
+            return _fit_part(group, model, padded, target, main_scale, config)
 
         if len(group.places) == 1:
             fits[group.places[0]] = fit(group.model, targets[0])
@@ -302,7 +319,10 @@ def _in_order(groups: tuple[PartGroup, ...]) -> list[tuple[PartGroup, int]]:
 
 
 def _refine_with_parts(
-    clnf: AnyCLNF, padded: Shaped[Array, "b h2 w2"], parameters: PDMParameters, solver: Solver
+    clnf: AnyCLNF,
+    padded: Shaped[Array, "b h2 w2"],
+    parameters: PDMParameters,
+    config: FitConfig,
 ) -> tuple[PDMParameters, tuple[PartFit, ...]]:
     """Fits the parts and, where the face is large enough, refits the main PDM to their points.
 
@@ -312,7 +332,7 @@ def _refine_with_parts(
     pdm = clnf.main.pdm
     landmarks = jax.vmap(lambda p: shape_2d(pdm, p))(parameters)
     groups = clnf.groups
-    parts = _fit_parts(groups, padded, landmarks, parameters.scale, solver)
+    parts = _fit_parts(groups, padded, landmarks, parameters.scale, config)
     if not parts:
         return parameters, parts
     merged = landmarks
@@ -322,7 +342,9 @@ def _refine_with_parts(
     ran = jnp.stack([_is_run(g, parameters.scale) for g, _ in _in_order(groups)]).any(axis=0)
 
     def refit(_):
-        return jax.vmap(lambda points: fit_pdm_to_landmarks(pdm, points))(merged)
+        return jax.vmap(lambda points: fit_pdm_to_landmarks(pdm, points, converge=config.smooth))(
+            merged
+        )
 
     return run_lanes(ran, refit, parameters), parts
 
@@ -345,8 +367,7 @@ def _finish_fit(
     parameters, parts = fit.parameters, previous.parts
     if config.refine_parts:
         with jax.named_scope("parts"):
-            solver = find_solver(config.solver)
-            parameters, parts = _refine_with_parts(clnf, padded, parameters, solver)
+            parameters, parts = _refine_with_parts(clnf, padded, parameters, config)
     landmarks = jax.vmap(lambda p: shape_2d(clnf.main.pdm, p))(parameters)
     with jax.named_scope("validate"):
         certainty = validate_lanes(clnf.validator, padded, landmarks, parameters, size=size)

@@ -34,6 +34,7 @@ class FitConfig:
     refine_parts: bool = True  # hierarchical models
     validation_boundary: float = 0.725
     multi_view: bool = False  # several start rotations instead of the frontal one
+    smooth: bool = False  # nothing is rounded; derivatives are exact
     solver: str | Solver = NU_RLMS  # a name, or a function of the user's: see `Solver`
 
     def __post_init__(self) -> None:
@@ -80,4 +81,5 @@ def scale_config(
         regularisation=regularisation if regularisation > 0 else 0.001,
         weight_factor=config.weight_factor * (1.0 + 2.0 * octaves),
         iterations=config.iterations,
+        smooth=config.smooth,
     )

@@ -1,7 +1,10 @@
 """Parameters of a PDM from 2-D landmarks: regularised Gauss-Newton (specification 02, B.7)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -14,6 +17,7 @@ _DAMPING = 0.75
 _MISSES = 3  # the fit ends at the third step that does not improve by 0.1 %
 # OpenFace allows 1000; real and wrong starts alike end within 17 (specification 02, B.7).
 _MAX_STEPS = 40
+_STEADY = 32  # units in the last place of a landmark: steps this short end a fit that converges
 
 
 def _start(pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"]) -> PDMParameters:
@@ -28,7 +32,11 @@ def _start(pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"]) -> PDMPar
 
 
 def fit_pdm_to_landmarks(
-    pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"] | None = None
+    pdm: PDM,
+    landmarks: Landmarks,
+    present: Bool[Array, " n"] | None = None,
+    *,
+    converge: bool = False,
 ) -> PDMParameters:
     """Finds the pose and shape whose projection is nearest to given landmarks.
 
@@ -38,6 +46,7 @@ def fit_pdm_to_landmarks(
     Args:
         landmarks: px.
         present: landmarks that count; by default those whose x is not exactly 0.
+        converge: to the minimum, up to rounding, instead of where OpenFace stops.
     Returns:
         Parameters; finite, and the start where no landmark is present.
     Reference:
@@ -48,15 +57,21 @@ def fit_pdm_to_landmarks(
         present = landmarks[:, 0] != 0
     some = jnp.any(present)
     # An empty set would start from infinite extents.
-    return _fit(pdm, landmarks, present | ~some, jnp.where(some, 0, _MISSES).astype(jnp.int32))
+    misses = jnp.where(some, 0, _MISSES).astype(jnp.int32)
+    return _fit(converge, pdm, landmarks, present | ~some, misses)
 
 
-@jax.custom_jvp
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _fit(
-    pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"], misses: Int[Array, ""]
+    converge: bool,
+    pdm: PDM,
+    landmarks: Landmarks,
+    present: Bool[Array, " n"],
+    misses: Int[Array, ""],
 ) -> PDMParameters:
     modes = lay_out_modes(pdm, present.astype(landmarks.dtype))
     target = jnp.where(present[None], landmarks.T, 0)
+    digits = np.asarray(_STEADY * jnp.finfo(landmarks.dtype).eps, landmarks.dtype)
 
     def residual(shape, parameters):
         return jnp.where(present[None], target - project_rows(shape, parameters), 0)
@@ -70,6 +85,10 @@ def _fit(
         away = residual(shape, parameters)
         delta = _DAMPING * full_step(modes, shape, parameters, away, 1 / pdm.eigenvalues)
         parameters = update_parameters(parameters, delta)
+        if converge:
+            after = residual(modes.shape(parameters.local), parameters)
+            still = jnp.max(jnp.abs(after - away)) <= digits * jnp.max(jnp.abs(target))
+            return parameters, previous, misses + still.astype(misses.dtype), steps + 1
         current = _length(residual(shape, parameters))
         misses = misses + (0.999 * previous < current).astype(misses.dtype)
         return parameters, current, misses, steps + 1
@@ -103,14 +122,14 @@ def _unflatten(values: Float[Array, " k"]) -> PDMParameters:
 
 
 @_fit.defjvp
-def _fit_jvp(primals, tangents):
+def _fit_jvp(converge, primals, tangents):
     """Implicit differentiation: at the solution the gradient of the objective stays zero.
 
     It lets the fit end as soon as it has converged, in reverse mode too.
     """
     pdm, landmarks, present, _ = primals
     pdm_dot, landmarks_dot = tangents[:2]
-    solution = _fit(*primals)
+    solution = _fit(converge, *primals)
     values = _flatten(solution)
     slope = jax.grad(_objective)
     hessian = jax.jacfwd(slope)(values, pdm, landmarks, present)

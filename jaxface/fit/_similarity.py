@@ -41,16 +41,18 @@ def similarity(points: Points, target: Points) -> tuple[Matrix, Matrix]:
 @similarity.defjvp
 def _similarity_jvp(primals, tangents):
     """The derivative of the closed form, which the rounding does not change."""
-    tangent = jax.jvp(_closed_form, primals, tangents)[1]
+    tangent = jax.jvp(closed_similarity, primals, tangents)[1]
     return similarity(*primals), tangent
 
 
-def _closed_form(points: Points, target: Points) -> tuple[Matrix, Matrix]:
+def closed_similarity(points: Points, target: Points) -> tuple[Matrix, Matrix]:
     a = points - jnp.mean(points, axis=0, keepdims=True)
     b = target - jnp.mean(target, axis=0, keepdims=True)
     cosine, sine, spread, target_spread = similarity_sums(a, b)
-    norm = jnp.sqrt(cosine**2 + sine**2)
-    ratio = jnp.sqrt(target_spread / spread)
+    square = cosine**2 + sine**2
+    # Points that all lie in one place have no similarity; the derivative must be finite there too.
+    norm = jnp.sqrt(jnp.where(square > 0, square, 1))
+    ratio = jnp.sqrt(target_spread / jnp.where(spread > 0, spread, 1))
     turn = similarity_matrix(cosine / norm, sine / norm)
     return ratio * turn, turn.T / ratio
 

@@ -21,11 +21,14 @@ from ._select import select as select
 from ._sums import interleaved_product as interleaved_product
 from ._sums import sequential_product as sequential_product
 from ._warp import affine_cells as affine_cells
+from ._warp import affine_position as affine_position
 from ._warp import blend as blend
 from ._warp import blend_taps as blend_taps
 from ._warp import cell_fraction as cell_fraction
 from ._warp import pad_border as pad_border
+from ._warp import sample_affine as sample_affine
 from ._warp import sample_cells as sample_cells
+from ._warp import sample_smooth as sample_smooth
 from ._warp import sample_taps as sample_taps
 
 

@@ -36,6 +36,7 @@ class ScaleConfig:
     regularisation: float  # weight of the prior on the shape
     weight_factor: float  # 0: all landmarks weigh the same
     iterations: int
+    smooth: bool = False  # nothing is rounded: see `FitConfig.smooth`
 
 
 class Solution(eqx.Module):

@@ -27,7 +27,11 @@ _STILL = 0.01  # px over all landmarks: no further step
 
 
 def mean_shift(
-    responses: Float[Array, "n w w"], positions: Float[Array, "n 2"], sigma: float
+    responses: Float[Array, "n w w"],
+    positions: Float[Array, "n 2"],
+    sigma: float,
+    *,
+    smooth: bool = False,
 ) -> Float[Array, "n 2"]:
     """Step from each position to the kernel-weighted mean of its response map.
 
@@ -40,18 +44,18 @@ def mean_shift(
     Reference:
         Specification 02, D.4.
     """
-    return _shift_rows(responses.transpose(1, 2, 0), positions.T, sigma).T
+    return _shift_rows(responses.transpose(1, 2, 0), positions.T, sigma, smooth=smooth).T
 
 
 def _shift_rows(
-    maps: Float[Array, "w w n"], positions: Float[Array, "2 n"], sigma: float
+    maps: Float[Array, "w w n"], positions: Float[Array, "2 n"], sigma: float, *, smooth: bool
 ) -> Float[Array, "2 n"]:
     """`mean_shift` with the landmarks last, in sums written out: XLA makes each one loop over
     vectors of landmarks, five times as fast as its reductions."""
     window = maps.shape[0]
     cells = np.arange(window, dtype=positions.dtype)
     limited = jnp.clip(positions, 0, window - 0.1)
-    centre = _GRID * jnp.floor(limited / _GRID + 0.5)
+    centre = limited if smooth else _on_grid(limited)
     kernels = jnp.exp(-0.5 / sigma**2 * (centre[None] - cells[:, None, None]) ** 2)
     along_x, along_y = kernels[:, 0], kernels[:, 1]
     plain = _sum(maps[i] * along_y[i][None] for i in range(window))
@@ -62,6 +66,17 @@ def _shift_rows(
     safe = jnp.where(total > 0, total, 1)
     shift = jnp.stack([mean_x / safe, mean_y / safe]) - limited
     return jnp.where(total[None] > 0, shift, 0)
+
+
+@jax.custom_jvp
+def _on_grid(positions: Float[Array, "2 n"]) -> Float[Array, "2 n"]:
+    """The nearest places of the kernel's grid; its derivative is that of places not rounded."""
+    return _GRID * jnp.floor(positions / _GRID + 0.5)
+
+
+@_on_grid.defjvp
+def _on_grid_jvp(primals, tangents):
+    return _on_grid(*primals), tangents[0]
 
 
 def _sum(terms: Iterable[Array]) -> Array:
@@ -135,9 +150,12 @@ def run_passes(
         shape = modes.shape(parameters.local)
         landmarks = project_rows(shape, parameters)
         moved = jnp.sum((landmarks - previous) ** 2)
-        done = ~first & (done | (moved < still_square))
+        if not config.smooth:  # a face that stops is a step in its derivative
+            done = ~first & (done | (moved < still_square))
         positions = positions_of_rows(frame, landmarks - base)
-        shift = small_product(frame.to_image, _shift_rows(maps, positions, config.sigma))
+        shift = small_product(
+            frame.to_image, _shift_rows(maps, positions, config.sigma, smooth=config.smooth)
+        )
         shift = jnp.where(frame.visible[None], shift, 0)
         delta = lax.cond(
             pose_only,
