@@ -147,6 +147,8 @@ def fit_scales(
     plans: Mapping[Phase, tuple[ScaleConfig | None, ...]],
     phases: Int[Array, " b"],
     solver: Solver,
+    *,
+    rounds: int = 1,
 ) -> ScaleFit:
     """Fits coarse to fine; ends at the first scale after which the face is too small.
 
@@ -157,8 +159,9 @@ def fit_scales(
             that several plans share is compiled once.
         phases: which plan each face follows.
         solver: moves the parameters up the response maps.
+        rounds: how often each scale is fitted, each time from maps around where the last one led.
     Reference:
-        Specification 02, D.2.
+        Specification 02, D.2; there one round.
     """
     fit = start
     count = len(model.experts)
@@ -168,16 +171,25 @@ def fit_scales(
         configs = dict.fromkeys(c for plan in plans.values() if (c := plan[index]) is not None)
         if not configs:
             continue
-        # Once for all plans: a face follows one of them.
-        aligned = align_lanes(model, fit.parameters, index)
-        for config in configs:
 
-            def run(fit, index=index, config=config, last=last, aligned=aligned):
-                settings = {"scale": index, "config": config, "solver": solver, "last": last}
-                return _fit_scale(model, padded, aligned, fit, **settings)
+        def one_round(fit, _, index=index, configs=configs, last=last):
+            # Once for all plans: a face follows one of them.
+            aligned = align_lanes(model, fit.parameters, index)
+            for config in configs:
 
-            chosen = _is_one_of(phases, [p for p, plan in plans.items() if plan[index] == config])
-            fit = run_lanes(chosen & fit.large_enough, run, fit)
+                def run(fit, config=config, aligned=aligned):
+                    settings = {"scale": index, "config": config, "solver": solver, "last": last}
+                    return _fit_scale(model, padded, aligned, fit, **settings)
+
+                same = [p for p, plan in plans.items() if plan[index] == config]
+                chosen = _is_one_of(phases, same)
+                fit = run_lanes(chosen & fit.large_enough, run, fit)
+            return fit, None
+
+        if rounds == 1:
+            fit, _ = one_round(fit, None)
+        else:  # compiled once
+            fit, _ = lax.scan(one_round, fit, None, length=rounds)
     return fit
 
 
@@ -232,6 +244,7 @@ def _fit_part(
     landmarks: Float[Array, "b p 2"],
     main_scale: Float[Array, " b"],
     solver: Solver,
+    rounds: int,
 ) -> PartFit:
     """Starts a part from the main landmarks and fits it where the face is large enough.
 
@@ -259,7 +272,8 @@ def _fit_part(
         )
         plans = {Phase.INIT: _part_scales(group)}
         phases = jnp.full(lanes, int(Phase.INIT), jnp.int32)
-        return fit_scales(model, padded, first, plans, phases, solver).parameters
+        found = fit_scales(model, padded, first, plans, phases, solver, rounds=rounds)
+        return found.parameters
 
     fitted = run_lanes(_is_run(group, main_scale), run, start)
     return jax.vmap(lambda p: PartFit(parameters=p, landmarks=shape_2d(pdm, p)))(fitted)
@@ -277,6 +291,7 @@ def _fit_parts(
     landmarks: Float[Array, "b n 2"],
     main_scale: Float[Array, " b"],
     solver: Solver,
+    rounds: int,
 ) -> tuple[PartFit, ...]:
     """Fits all parts, in their order; those of one group in one mapped program."""
     fits: dict[int, PartFit] = {}
@@ -284,7 +299,7 @@ def _fit_parts(
         targets = jnp.stack([landmarks[:, np.asarray(points)] for points in group.main_points])
 
         def fit(model: LandmarkModel, target: Array, group: PartGroup = group) -> PartFit:
-            return _fit_part(group, model, padded, target, main_scale, solver)
+            return _fit_part(group, model, padded, target, main_scale, solver, rounds)
 
         if len(group.places) == 1:
             fits[group.places[0]] = fit(group.model, targets[0])
@@ -302,7 +317,11 @@ def _in_order(groups: tuple[PartGroup, ...]) -> list[tuple[PartGroup, int]]:
 
 
 def _refine_with_parts(
-    clnf: AnyCLNF, padded: Shaped[Array, "b h2 w2"], parameters: PDMParameters, solver: Solver
+    clnf: AnyCLNF,
+    padded: Shaped[Array, "b h2 w2"],
+    parameters: PDMParameters,
+    solver: Solver,
+    rounds: int,
 ) -> tuple[PDMParameters, tuple[PartFit, ...]]:
     """Fits the parts and, where the face is large enough, refits the main PDM to their points.
 
@@ -312,7 +331,7 @@ def _refine_with_parts(
     pdm = clnf.main.pdm
     landmarks = jax.vmap(lambda p: shape_2d(pdm, p))(parameters)
     groups = clnf.groups
-    parts = _fit_parts(groups, padded, landmarks, parameters.scale, solver)
+    parts = _fit_parts(groups, padded, landmarks, parameters.scale, solver, rounds)
     if not parts:
         return parameters, parts
     merged = landmarks
@@ -346,7 +365,8 @@ def _finish_fit(
     if config.refine_parts:
         with jax.named_scope("parts"):
             solver = find_solver(config.solver)
-            parameters, parts = _refine_with_parts(clnf, padded, parameters, solver)
+            how = solver, config.rounds
+            parameters, parts = _refine_with_parts(clnf, padded, parameters, *how)
     landmarks = jax.vmap(lambda p: shape_2d(clnf.main.pdm, p))(parameters)
     with jax.named_scope("validate"):
         certainty = validate_lanes(clnf.validator, padded, landmarks, parameters, size=size)
@@ -436,9 +456,8 @@ def refine_lanes(
     config = settings_of(clnf, config)
     plans = {p: plan_scales(clnf.main, config, p) for p in phases}
     with jax.named_scope("main"):
-        scales = fit_scales(
-            clnf.main, padded, _start_scales(fits), plans, phase, find_solver(config.solver)
-        )
+        start, solver = _start_scales(fits), find_solver(config.solver)
+        scales = fit_scales(clnf.main, padded, start, plans, phase, solver, rounds=config.rounds)
     reached = (scales.parameters, scales.likelihood, scales.view)
     stopped = eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fits, reached)
 
