@@ -78,6 +78,7 @@ from .search import square_around as square_around
 from .solvers import BFGS as BFGS
 from .solvers import Adam as Adam
 from .solvers import GaussNewton as GaussNewton
+from .solvers import Implicit as Implicit
 from .solvers import LevenbergMarquardt as LevenbergMarquardt
 from .solvers import ResponseFrame as ResponseFrame
 from .solvers import ScaleConfig as ScaleConfig

@@ -12,6 +12,7 @@ from ._borrowed import BFGS as BFGS
 from ._borrowed import Adam as Adam
 from ._gauss_newton import GaussNewton as GaussNewton
 from ._gauss_newton import LevenbergMarquardt as LevenbergMarquardt
+from ._implicit import Implicit as Implicit
 from ._named import NU_RLMS as NU_RLMS
 from ._named import find_solver as find_solver
 from ._normal_equations import full_step as full_step

@@ -19,7 +19,7 @@ from ...ops import select, solve_spd
 from ...types import PDMParameters
 from .._pdm import PDM, clamp_local, full_jacobian, project, shape_3d, update_parameters
 from ._base import ResponseFrame, ScaleConfig, Solution, map_positions, mean_log_likelihood
-from ._objective import Moments, kernel_moments, landmark_weights, pixel_variance
+from ._objective import Moments, kernel_moments, landmark_weights, map_area, pixel_variance
 
 _HIGHEST = lax.Precision.HIGHEST
 _GROW, _SHRINK = 4.0, 0.25  # of the damping, after a step that failed or held
@@ -127,15 +127,11 @@ def quadratic_model(
     Args:
         floor: smallest curvature of a landmark's likelihood, of that of a narrow peak.
     """
-    weights = landmark_weights(frame, config)
     to_map = frame.to_reference
-    (a, b), (c, d) = to_map
-    area = jnp.abs(a * d - b * c)
-    pull = jnp.where(frame.visible[:, None], point.moments.shift, 0) * weights[:, None]
-    pull = jnp.dot(pull, to_map, precision=_HIGHEST) / area  # px
-    bend = landmark_curvatures(point.moments.spread, config.sigma, floor)
-    bend = jnp.einsum("pa,npq,qb->nab", to_map, bend, to_map, precision=_HIGHEST)
-    bend = bend * (weights / area)[:, None, None]
+    strength = landmark_weights(frame, config) / map_area(frame)
+    pull = jnp.where(frame.visible[:, None], point.moments.shift, 0) * strength[:, None]
+    pull = jnp.dot(pull, to_map, precision=_HIGHEST)  # px
+    bend = image_curvatures(frame, point.moments, config, floor)
     jacobian = full_jacobian(pdm, point.shape, point.parameters)
     bent = jnp.einsum("nab,nbk->nak", bend, jacobian, precision=_HIGHEST)
     rows = jacobian.reshape(-1, jacobian.shape[-1])
@@ -145,6 +141,16 @@ def quadratic_model(
     local = jnp.concatenate([jnp.zeros(_POSE, rows.dtype), point.parameters.local])
     slope = prior * local - jnp.dot(pull.reshape(-1), rows, precision=_HIGHEST)
     return Quadratic(slope, curvature + jnp.diag(prior))
+
+
+def image_curvatures(
+    frame: ResponseFrame, moments: Moments, config: ScaleConfig, floor: float
+) -> Float[Array, "n 2 2"]:
+    """Second derivatives of the landmarks' shares of the objective by their place in px."""
+    to_map = frame.to_reference
+    bend = landmark_curvatures(moments.spread, config.sigma, floor)
+    bend = jnp.einsum("pa,npq,qb->nab", to_map, bend, to_map, precision=_HIGHEST)
+    return bend * (landmark_weights(frame, config) / map_area(frame))[:, None, None]
 
 
 def landmark_curvatures(
@@ -238,11 +244,3 @@ def descend(
     likelihood = mean_log_likelihood(frame, positions, settings.sigma)
     posed = scales[solver.pose_steps - 1] if solver.pose_steps else parameters.scale
     return Solution(parameters=point.parameters, likelihood=likelihood, pose_scale=posed)
-
-
-def curvature_at(
-    pdm: PDM, frame: ResponseFrame, parameters: PDMParameters, config: ScaleConfig, floor: float
-) -> Float[Array, "k k"]:
-    """`quadratic_model` of bare parameters."""
-    point = evaluate(pdm, frame, parameters, config)
-    return quadratic_model(pdm, frame, point, config, floor).curvature

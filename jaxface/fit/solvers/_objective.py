@@ -36,10 +36,16 @@ def landmark_weights(frame: ResponseFrame, config: ScaleConfig) -> Float[Array, 
     return weights
 
 
-def pixel_variance(frame: ResponseFrame, config: ScaleConfig) -> Float[Array, ""]:
-    """The kernel's variance in the picture, px^2: sigma^2 / |det to_reference|."""
+def map_area(frame: ResponseFrame) -> Float[Array, ""]:
+    """Cells of a map for each px^2 of the picture: |det to_reference|."""
     (a, b), (c, d) = frame.to_reference
-    return np.asarray(config.sigma**2, a.dtype) / jnp.abs(a * d - b * c)
+    return jnp.abs(a * d - b * c)
+
+
+def pixel_variance(frame: ResponseFrame, config: ScaleConfig) -> Float[Array, ""]:
+    """The kernel's variance in the picture, px^2."""
+    area = map_area(frame)
+    return np.asarray(config.sigma**2, area.dtype) / area
 
 
 def kernel_moments(
