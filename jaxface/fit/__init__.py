@@ -75,13 +75,24 @@ from .search import parameters_from_outputs as parameters_from_outputs
 from .search import regress_parameters as regress_parameters
 from .search import rotation_from_rows as rotation_from_rows
 from .search import square_around as square_around
+from .solvers import BFGS as BFGS
+from .solvers import Adam as Adam
+from .solvers import GaussNewton as GaussNewton
+from .solvers import Implicit as Implicit
+from .solvers import LevenbergMarquardt as LevenbergMarquardt
 from .solvers import ResponseFrame as ResponseFrame
 from .solvers import ScaleConfig as ScaleConfig
 from .solvers import Solution as Solution
 from .solvers import Solver as Solver
+from .solvers import fit_objective as fit_objective
+from .solvers import fit_residuals as fit_residuals
+from .solvers import flatten_parameters as flatten_parameters
+from .solvers import log_likelihoods as log_likelihoods
 from .solvers import map_positions as map_positions
 from .solvers import mean_log_likelihood as mean_log_likelihood
 from .solvers import nu_rlms as nu_rlms
+from .solvers import parameter_units as parameter_units
+from .solvers import unflatten_parameters as unflatten_parameters
 
 # Names that stood here up to version 0.1.
 _MOVED_TO_TRACK = (

@@ -158,6 +158,8 @@ def fit_scales(
     plans: Mapping[Phase, tuple[ScaleConfig | None, ...]],
     phases: Int[Array, " b"],
     solver: Solver,
+    *,
+    rounds: int = 1,
 ) -> ScaleFit:
     """Fits coarse to fine; ends at the first scale after which the face is too small.
 
@@ -168,8 +170,9 @@ def fit_scales(
             that several plans share is compiled once.
         phases: which plan each face follows.
         solver: moves the parameters up the response maps.
+        rounds: how often each scale is fitted, each time from maps around where the last one led.
     Reference:
-        Specification 02, D.2.
+        Specification 02, D.2; there one round.
     """
     fit = start
     count = len(model.experts)
@@ -179,17 +182,26 @@ def fit_scales(
         configs = dict.fromkeys(c for plan in plans.values() if (c := plan[index]) is not None)
         if not configs:
             continue
-        # Once for all plans: a face follows one of them.
         smooth = any(config.smooth for config in configs)
-        aligned = align_lanes(model, fit.parameters, index, smooth=smooth)
-        for config in configs:
 
-            def run(fit, index=index, config=config, last=last, aligned=aligned):
-                settings = {"scale": index, "config": config, "solver": solver, "last": last}
-                return _fit_scale(model, padded, aligned, fit, **settings)
+        def one_round(fit, _, index=index, configs=configs, last=last, smooth=smooth):
+            # Once for all plans: a face follows one of them.
+            aligned = align_lanes(model, fit.parameters, index, smooth=smooth)
+            for config in configs:
 
-            chosen = _is_one_of(phases, [p for p, plan in plans.items() if plan[index] == config])
-            fit = run_lanes(chosen & fit.large_enough, run, fit)
+                def run(fit, config=config, aligned=aligned):
+                    settings = {"scale": index, "config": config, "solver": solver, "last": last}
+                    return _fit_scale(model, padded, aligned, fit, **settings)
+
+                same = [p for p, plan in plans.items() if plan[index] == config]
+                chosen = _is_one_of(phases, same)
+                fit = run_lanes(chosen & fit.large_enough, run, fit)
+            return fit, None
+
+        if rounds == 1:
+            fit, _ = one_round(fit, None)
+        else:  # compiled once
+            fit, _ = lax.scan(one_round, fit, None, length=rounds)
     return fit
 
 
@@ -276,7 +288,9 @@ def _fit_part(
         plans = {Phase.INIT: _part_scales(group, config.smooth)}
         phases = jnp.full(lanes, int(Phase.INIT), jnp.int32)
         solver = find_solver(config.solver)
-        return fit_scales(model, padded, first, plans, phases, solver).parameters
+        rounds = config.rounds
+        found = fit_scales(model, padded, first, plans, phases, solver, rounds=rounds)
+        return found.parameters
 
     fitted = run_lanes(_is_run(group, main_scale), run, start)
     return jax.vmap(lambda p: PartFit(parameters=p, landmarks=shape_2d(pdm, p)))(fitted)
@@ -457,9 +471,8 @@ def refine_lanes(
     config = settings_of(clnf, config)
     plans = {p: plan_scales(clnf.main, config, p) for p in phases}
     with jax.named_scope("main"):
-        scales = fit_scales(
-            clnf.main, padded, _start_scales(fits), plans, phase, find_solver(config.solver)
-        )
+        start, solver = _start_scales(fits), find_solver(config.solver)
+        scales = fit_scales(clnf.main, padded, start, plans, phase, solver, rounds=config.rounds)
     reached = (scales.parameters, scales.likelihood, scales.view)
     stopped = eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fits, reached)
 

@@ -36,6 +36,7 @@ class FitConfig:
     multi_view: bool = False  # several start rotations instead of the frontal one
     smooth: bool = False  # nothing is rounded; derivatives are exact
     solver: str | Solver = NU_RLMS  # a name, or a function of the user's: see `Solver`
+    rounds: int = 1  # at each scale, of alignment, response maps and solver; of the parts too
 
     def __post_init__(self) -> None:
         for name in ("windows_init", "windows_track"):
@@ -47,8 +48,9 @@ class FitConfig:
                 )
         if not any(self.windows_init):
             raise ValueError(f"windows_init: expected a scale to fit, got {self.windows_init}")
-        if self.iterations < 1:
-            raise ValueError(f"iterations: expected at least 1, got {self.iterations}")
+        for name in ("iterations", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma: expected a positive number of pixels, got {self.sigma}")
         for name in ("regularisation", "weight_factor"):

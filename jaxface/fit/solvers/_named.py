@@ -1,10 +1,18 @@
 """The package's own solvers by name, as settings and model files hold them."""
 
 from ._base import Solver
+from ._borrowed import BFGS, Adam
+from ._gauss_newton import GaussNewton, LevenbergMarquardt
 from ._rlms import solve_nu_rlms
 
 NU_RLMS = "nu_rlms"
-_SOLVERS: dict[str, Solver] = {NU_RLMS: solve_nu_rlms}
+_SOLVERS: dict[str, Solver] = {
+    NU_RLMS: solve_nu_rlms,
+    "gauss_newton": GaussNewton(),
+    "levenberg_marquardt": LevenbergMarquardt(),
+    "bfgs": BFGS(),
+    "adam": Adam(),
+}
 
 
 def find_solver(solver: str | Solver) -> Solver:
