@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, UInt8
 
+from ..ops import call_in_turn
 from ..types import Box, Detections, FivePoints, Image
 
 
@@ -66,7 +67,12 @@ def detect_faces(
     canvas = jnp.array(image.shape[:2], jnp.int32)
     size = canvas if size is None else jnp.clip(jnp.asarray(size, jnp.int32), 0, canvas)
     floats = image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
-    return detector.detect(floats, size, detector.config if config is None else config)
+    config = detector.config if config is None else config
+
+    def detect(detector: AbstractDetector, image: Image, size: Int[Array, "2"]) -> Detections:
+        return detector.detect(image, size, config)
+
+    return call_in_turn(detect, detector, floats, size)
 
 
 def no_faces(

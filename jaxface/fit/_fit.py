@@ -1,10 +1,13 @@
 """Fitting a face from its box (specification 01, B.6)."""
 
+import functools
+
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
+from ..ops import call_in_turn
 from ..types import Box, Fit, FivePoints, Gray
 from ._clnf import empty_fit, refine_fit
 from ._config import FitConfig
@@ -47,9 +50,21 @@ def fit_landmarks(
             f"gray must be one image of shape (h, w), got shape {gray.shape}: "
             "convert colour with jaxface.to_gray, map batches with jax.vmap"
         )
-    config = settings_of(clnf, config)
     size = jnp.asarray(gray.shape if size is None else size, jnp.int32)
     points = jnp.zeros((5, 2), box.dtype) if points is None else points
+    config = settings_of(clnf, config)
+    return call_in_turn(functools.partial(_search, config), clnf, gray, box, points, size)
+
+
+def _search(
+    config: FitConfig,
+    clnf: AnyCLNF,
+    gray: Gray,
+    box: Box,
+    points: FivePoints,
+    size: Int[Array, "2"],
+) -> Fit:
+    """Makes the attempts of a search, one after the other, and takes the best."""
     search, pdm, empty = clnf.search, clnf.main.pdm, empty_fit(clnf)
     phases = search.phases()
 
