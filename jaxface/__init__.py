@@ -35,11 +35,14 @@ if TYPE_CHECKING:
     from .pipeline import Face as Face
     from .pipeline import SeveralFaces as SeveralFaces
     from .pipeline import SeveralState as SeveralState
+    from .pipeline import analyze_clip as analyze_clip
     from .pipeline import analyze_frame as analyze_frame
     from .pipeline import clip_frame as clip_frame
+    from .pipeline import finish_clip as finish_clip
     from .pipeline import several_frame as several_frame
     from .pipeline import start_clip as start_clip
     from .pipeline import start_several as start_several
+    from .pipeline import track_clip as track_clip
     from .pipeline import track_frame as track_frame
     from .run import Analysis as Analysis
     from .run import ClipAnalysis as ClipAnalysis
@@ -83,11 +86,14 @@ _HOMES = {
         "Face",
         "SeveralFaces",
         "SeveralState",
+        "analyze_clip",
         "analyze_frame",
         "clip_frame",
+        "finish_clip",
         "several_frame",
         "start_clip",
         "start_several",
+        "track_clip",
         "track_frame",
     ),
     "run": (

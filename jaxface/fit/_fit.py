@@ -1,7 +1,5 @@
 """Fitting a face from its box (specification 01, B.6)."""
 
-import functools
-
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
@@ -53,16 +51,16 @@ def fit_landmarks(
     size = jnp.asarray(gray.shape if size is None else size, jnp.int32)
     points = jnp.zeros((5, 2), box.dtype) if points is None else points
     config = settings_of(clnf, config)
-    return call_in_turn(functools.partial(_search, config), clnf, gray, box, points, size)
+    return call_in_turn(_search, clnf, gray, box, points, size, config)
 
 
 def _search(
-    config: FitConfig,
     clnf: AnyCLNF,
     gray: Gray,
     box: Box,
     points: FivePoints,
     size: Int[Array, "2"],
+    config: FitConfig,
 ) -> Fit:
     """Makes the attempts of a search, one after the other, and takes the best."""
     search, pdm, empty = clnf.search, clnf.main.pdm, empty_fit(clnf)
