@@ -10,11 +10,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .detect import detect_faces as detect_faces
+    from .detect import detect_many as detect_many
     from .errors import InputError as InputError
     from .errors import InputWarning as InputWarning
     from .errors import OutputError as OutputError
     from .fit import FitConfig as FitConfig
     from .fit import fit_landmarks as fit_landmarks
+    from .fit import fit_many as fit_many
     from .io import default_camera as default_camera
     from .io import read_image as read_image
     from .io import read_video as read_video
@@ -63,9 +65,9 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Loaded on first use, so that `jaxface --help` needs no JAX.
 _HOMES = {
-    "detect": ("detect_faces",),
+    "detect": ("detect_faces", "detect_many"),
     "errors": ("InputError", "InputWarning", "OutputError"),
-    "fit": ("FitConfig", "fit_landmarks"),
+    "fit": ("FitConfig", "fit_landmarks", "fit_many"),
     "io": ("default_camera", "read_image", "read_video"),
     "models": (
         "Config",

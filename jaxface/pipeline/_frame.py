@@ -64,7 +64,7 @@ def check_image(image: Image | UInt8[Array, "h w 3"]) -> None:
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
             f"image must be one RGB image of shape (h, w, 3), got shape {image.shape}: "
-            "stack a grey image three times, give batches to jaxface.analyze_video or jax.vmap"
+            "stack a grey image three times, give a clip to jaxface.analyze_clip"
         )
 
 
