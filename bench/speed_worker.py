@@ -56,14 +56,14 @@ def _analyze(model: Any, clip: str, *, at_once: bool) -> tuple[int, float]:
     """All of an offline analysis with its CSV. Returns rows and when the first came."""
     import jaxface
     from jaxface.output import CsvWriter
-    from jaxface.run import analyze_clip, open_clip, second_pass
+    from jaxface.run import analyze_chunks, open_clip, second_pass
 
     reader = jaxface.read_video(clip)
     opened = open_clip(model, reader, timestamp=reader.timestamp, at_once=at_once)
     first, histories = 0.0, []
     with tempfile.TemporaryDirectory() as folder:
         with CsvWriter(Path(folder) / "clip.csv", units=opened.units) as writer:
-            for batch in analyze_clip(opened):
+            for batch in analyze_chunks(opened):
                 first = first or time.time()
                 histories.append(batch.history)
                 writer.write_table(batch.table)

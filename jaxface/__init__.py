@@ -10,11 +10,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .detect import detect_faces as detect_faces
+    from .detect import detect_many as detect_many
     from .errors import InputError as InputError
     from .errors import InputWarning as InputWarning
     from .errors import OutputError as OutputError
     from .fit import FitConfig as FitConfig
     from .fit import fit_landmarks as fit_landmarks
+    from .fit import fit_many as fit_many
     from .io import default_camera as default_camera
     from .io import read_image as read_image
     from .io import read_video as read_video
@@ -35,11 +37,14 @@ if TYPE_CHECKING:
     from .pipeline import Face as Face
     from .pipeline import SeveralFaces as SeveralFaces
     from .pipeline import SeveralState as SeveralState
+    from .pipeline import analyze_clip as analyze_clip
     from .pipeline import analyze_frame as analyze_frame
     from .pipeline import clip_frame as clip_frame
+    from .pipeline import finish_clip as finish_clip
     from .pipeline import several_frame as several_frame
     from .pipeline import start_clip as start_clip
     from .pipeline import start_several as start_several
+    from .pipeline import track_clip as track_clip
     from .pipeline import track_frame as track_frame
     from .run import Analysis as Analysis
     from .run import ClipAnalysis as ClipAnalysis
@@ -60,9 +65,9 @@ if TYPE_CHECKING:
 
 # Where each public name lives. Loaded on first use, so that `jaxface --help` needs no JAX.
 _HOMES = {
-    "detect": ("detect_faces",),
+    "detect": ("detect_faces", "detect_many"),
     "errors": ("InputError", "InputWarning", "OutputError"),
-    "fit": ("FitConfig", "fit_landmarks"),
+    "fit": ("FitConfig", "fit_landmarks", "fit_many"),
     "io": ("default_camera", "read_image", "read_video"),
     "models": (
         "Config",
@@ -83,11 +88,14 @@ _HOMES = {
         "Face",
         "SeveralFaces",
         "SeveralState",
+        "analyze_clip",
         "analyze_frame",
         "clip_frame",
+        "finish_clip",
         "several_frame",
         "start_clip",
         "start_several",
+        "track_clip",
         "track_frame",
     ),
     "run": (

@@ -36,7 +36,7 @@ from jaxface.reference import pdm as reference_pdm
 from jaxface.reference import response_maps as reference_maps
 from jaxface.reference import rlms as reference_rlms
 from jaxface.reference import validator as reference_validator
-from jaxface.run import Tally, analyze_clip, collect_clip, open_clip
+from jaxface.run import Tally, analyze_chunks, collect_clip, open_clip
 from jaxface.types import Fit, PDMParameters
 
 from .as_reference import float64, make_experts, make_pdm, make_views
@@ -401,7 +401,7 @@ def test_tracking_at_once_equals_tracking_in_order(model: Model):
     """A run of frames, a gap, and the face found again."""
     frames = [*read_frames(_RUN), *[np.zeros((*SIZE, 3), np.uint8)] * 4, *read_frames(6, _RUN)]
     clip = open_clip(model, frames, at_once=True)
-    batches = list(analyze_clip(clip))
+    batches = list(analyze_chunks(clip))
     found, expected = collect_clip(clip, batches), jaxface.analyze_video(model, frames)
     tally = functools.reduce(Tally.plus, (batch.tally for batch in batches))
     assert tally.runs > 0 and tally.one_by_one < len(frames) / 2

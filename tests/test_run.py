@@ -12,7 +12,7 @@ import pytest
 import jaxface
 from jaxface import Analysis, Model
 from jaxface.output import FIELDS, column_names
-from jaxface.run import Tally, analyze_clip, collect_clip, open_clip, second_pass
+from jaxface.run import Tally, analyze_chunks, collect_clip, open_clip, second_pass
 
 from .conftest import ROOT
 
@@ -46,7 +46,7 @@ def _assert_same(found: Analysis, expected: Analysis) -> None:
 
 def test_a_clip_in_pieces_is_the_whole(model, frames, whole):
     clip = open_clip(model, frames, fps=25.0)
-    batches = list(analyze_clip(clip))
+    batches = list(analyze_chunks(clip))
     assert [len(batch.table) for batch in batches] == [8, 8, 4]
     assert [batch.tally for batch in batches] == [Tally(n, n) for n in (8, 8, 4)]
     assert not any(batch.table.au_intensity.size for batch in batches)
@@ -57,12 +57,12 @@ def test_a_clip_in_pieces_is_the_whole(model, frames, whole):
     np.testing.assert_array_equal(units[0], whole.au_intensity)
     with pytest.raises(ValueError, match="histories: expected those of the whole clip"):
         second_pass(clip, histories[:-1])
-    _assert_same(collect_clip(clip, list(analyze_clip(clip))), whole)  # nothing was left in it
+    _assert_same(collect_clip(clip, list(analyze_chunks(clip))), whole)  # nothing was left in it
 
 
 def test_two_clips_in_turn_do_not_mix(model, frames, whole):
     clips = [open_clip(model, f, fps=25.0) for f in (frames, frames[::-1])]
-    pieces = list(zip(*map(analyze_clip, clips), strict=True))
+    pieces = list(zip(*map(analyze_chunks, clips), strict=True))
     found = [collect_clip(c, list(b)) for c, b in zip(clips, zip(*pieces, strict=True))]
     _assert_same(found[0], whole)
     assert not np.array_equal(found[1].landmarks, whole.landmarks)
@@ -88,7 +88,7 @@ def test_a_clip_that_is_left_stops_its_threads(model, frames):
             yield frame
 
     before = threading.active_count()
-    rows = analyze_clip(open_clip(model, source()))
+    rows = analyze_chunks(open_clip(model, source()))
     assert len(next(rows).table) == 8
     rows.close()  # pyright: ignore[reportAttributeAccessIssue]
     del rows
@@ -98,7 +98,7 @@ def test_a_clip_that_is_left_stops_its_threads(model, frames):
 
 def test_an_error_of_a_late_frame_comes_after_rows(model, frames):
     """A chunk is read and another measured meanwhile, so after those of the chunk before them."""
-    batches = analyze_clip(open_clip(model, [*frames, *frames[:4], frames[0][..., 0]]))
+    batches = analyze_chunks(open_clip(model, [*frames, *frames[:4], frames[0][..., 0]]))
     assert len(next(batches).table) == 8
     with pytest.raises(ValueError, match="^frame 24: expected an RGB image"):
         list(batches)

@@ -9,7 +9,7 @@ import pytest
 from jaxface import Model, read_video
 from jaxface.fit import empty_fit
 from jaxface.reference.comparison.clips import Data, load
-from jaxface.run import Tally, analyze_clip, open_clip, second_pass
+from jaxface.run import Tally, analyze_chunks, open_clip, second_pass
 from jaxface.track import SegmentConfig, in_order
 from jaxface.types import Fit
 
@@ -34,7 +34,7 @@ def _both(model, make_frames):
     analyses = []
     for at_once in (True, False):
         clip = open_clip(model, make_frames(), at_once=at_once)
-        batches = list(analyze_clip(clip))
+        batches = list(analyze_chunks(clip))
         columns = {
             name: np.concatenate([getattr(batch.table, name) for batch in batches])
             for name in ("frame", "landmarks", "success", "confidence")
@@ -80,7 +80,7 @@ def test_a_cut_to_another_face_is_followed_as_one_by_one(model, samples_dir):
 
 def test_no_face_costs_no_run(model):
     frames = [np.full((480, 640, 3), 90, np.uint8)] * 40
-    batches = list(analyze_clip(open_clip(model, frames, at_once=True)))
+    batches = list(analyze_chunks(open_clip(model, frames, at_once=True)))
     rows = np.concatenate([batch.table.success for batch in batches])
     assert len(rows) == 40 and not rows.any() and _tally(batches).runs == 0
 

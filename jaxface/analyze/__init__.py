@@ -22,6 +22,7 @@ from ._baseline import init_baseline as init_baseline
 from ._baseline import update_baseline as update_baseline
 from ._fhog import extract_fhog as extract_fhog
 from ._fhog import geometry_descriptor as geometry_descriptor
+from ._finish import finish_action_units as finish_action_units
 from ._gaze import Gaze as Gaze
 from ._gaze import estimate_gaze as estimate_gaze
 from ._gaze import no_gaze as no_gaze
@@ -32,5 +33,6 @@ from ._head_pose import landmarks_to_camera as landmarks_to_camera
 from ._online import OnlineCorrection as OnlineCorrection
 from ._online import correct_online as correct_online
 from ._online import init_online_correction as init_online_correction
+from ._postprocess import STORED as STORED
 from ._postprocess import postprocess_clip as postprocess_clip
 from ._postprocess import repredict_clip as repredict_clip

@@ -6,7 +6,7 @@ from numpy import ndarray
 
 from ._action_units import ActionUnits, LinearHeads
 
-_STORED = 3000  # successful frames that OpenFace keeps descriptors of
+STORED = 3000  # successful frames that OpenFace keeps descriptors of
 
 
 def repredict_clip(
@@ -36,7 +36,7 @@ def repredict_clip(
     Reference:
         Specification 03, C.5, step 1.
     """
-    again = success & (np.cumsum(success) <= _STORED)
+    again = success & (np.cumsum(success) <= STORED)
     intensity = score_intensity - _neutral(units.intensity, medians)
     decisions = score_presence - _neutral(units.presence, medians)
     heads = units.presence

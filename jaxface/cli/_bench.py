@@ -36,7 +36,7 @@ from ..run import (
     FaceBatch,
     Stage,
     StageInputs,
-    analyze_clip,
+    analyze_chunks,
     compile_stages,
     first_track_state,
     open_clip,
@@ -201,11 +201,11 @@ def _time_decoding(clip: _Clip) -> float:
 
 def _time_whole(model: Model, config: Config, clip: _Clip) -> tuple[float, float]:
     """Seconds per frame of a whole analysis with its CSV, and of writing the CSV alone."""
-    list(analyze_clip(open_clip(model, itertools.islice(clip.frames(), _CHUNK), config=config)))
+    list(analyze_chunks(open_clip(model, itertools.islice(clip.frames(), _CHUNK), config=config)))
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()  # all is compiled by now
         opened = open_clip(model, clip.frames(), config=config)
-        batches = _write(opened, analyze_clip(opened), Path(folder) / "whole.csv")
+        batches = _write(opened, analyze_chunks(opened), Path(folder) / "whole.csv")
         whole = time.perf_counter() - start
         start = time.perf_counter()
         _write(opened, batches, Path(folder) / "again.csv")

@@ -12,7 +12,7 @@ from ..run import (
     Extras,
     FaceBatch,
     History,
-    analyze_clip,
+    analyze_chunks,
     analyze_image,
     open_clip,
     second_pass,
@@ -92,7 +92,7 @@ class _ClipResults:
         return self._clip.units
 
     def __iter__(self) -> Iterator[FaceRecord]:
-        for batch in analyze_clip(self._clip):
+        for batch in analyze_chunks(self._clip):
             self._histories.append(batch.history)
             one = self._clip.kind == "video"
             yield from _records(batch, batch.table.success if one else batch.accepted)

@@ -2,6 +2,7 @@
 
 from ._base import AbstractDetector as AbstractDetector
 from ._base import detect_faces as detect_faces
+from ._base import detect_many as detect_many
 from ._base import largest_face as largest_face
 from ._base import no_faces as no_faces
 from ._boxes import Boxes as Boxes

@@ -6,8 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
+from ..ops import call_in_turn
 from ..types import Box, Detections, FivePoints, Image
 
 
@@ -54,6 +55,7 @@ def detect_faces(
         Boxes tight around the landmarks, by descending score. They may leave the picture.
         `overflowed` tells that a capacity of `config` cut candidates, the least probable ones.
         Their derivative is that of the boxes kept: which are kept is a choice without one.
+        `jax.vmap` looks at one picture after the other, as a loop does.
     Raises:
         ValueError: `image` has no colour axis or a batch axis.
     Reference:
@@ -61,12 +63,57 @@ def detect_faces(
     """
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
-            f"image: expected one RGB picture of shape (h, w, 3), got shape {image.shape}"
+            f"image: expected one RGB picture of shape (h, w, 3), got shape {image.shape}: "
+            "give stacks to jaxface.detect_many"
         )
     canvas = jnp.array(image.shape[:2], jnp.int32)
     size = canvas if size is None else jnp.clip(jnp.asarray(size, jnp.int32), 0, canvas)
     floats = image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
-    return detector.detect(floats, size, detector.config if config is None else config)
+    config = detector.config if config is None else config
+
+    def detect(detector: AbstractDetector, image: Image, size: Int[Array, "2"]) -> Detections:
+        return detector.detect(image, size, config)
+
+    return call_in_turn(detect, detector, floats, size)
+
+
+def detect_many(
+    detector: AbstractDetector,
+    images: Float[Array, "b h w 3"] | UInt8[Array, "b h w 3"],
+    *,
+    size: Int[Array, "2"] | Int[Array, "b 2"] | None = None,
+    config: Any = None,
+) -> Detections:
+    """Finds the faces in many pictures.
+
+    Each is what `detect_faces` gives, and costs what it costs there: one picture follows the other,
+    which on CPUs is fast, as networks run where there are candidates only.
+
+    Args:
+        detector: MTCNN, or any `AbstractDetector`.
+        images: RGB, 0 to 255, in arrays of one size.
+        size: height and width of the pictures, px, of all or of each; by default all of `images`.
+        config: settings; by default the detector's own.
+    Returns:
+        The faces, with a leading axis b.
+    Raises:
+        ValueError: `images` is not a stack of RGB pictures, or there are not as many sizes.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(
+            f"images: expected RGB pictures of shape (b, h, w, 3), got shape {images.shape}: "
+            "give a single one to jaxface.detect_faces"
+        )
+    each = size is not None and size.ndim == 2
+    if size is not None and each and len(size) != len(images):
+        raise ValueError(
+            f"size: expected {len(images)} entries, one for each picture, got shape {size.shape}"
+        )
+
+    def detect(image: Image | UInt8[Array, "h w 3"], size: Array | None) -> Detections:
+        return detect_faces(detector, image, size=size, config=config)
+
+    return jax.vmap(detect, in_axes=(0, 0 if each else None))(images, size)
 
 
 def no_faces(

@@ -17,6 +17,7 @@ from ._config import FitConfig as FitConfig
 from ._config import Phase as Phase
 from ._config import scale_config as scale_config
 from ._fit import fit_landmarks as fit_landmarks
+from ._fit import fit_many as fit_many
 from ._model import CLNF as CLNF
 from ._model import AnyCLNF as AnyCLNF
 from ._model import LandmarkModel as LandmarkModel

@@ -20,6 +20,7 @@ from ._patches import materialise as materialise
 from ._select import select as select
 from ._sums import interleaved_product as interleaved_product
 from ._sums import sequential_product as sequential_product
+from ._turns import call_in_turn as call_in_turn
 from ._warp import affine_cells as affine_cells
 from ._warp import affine_position as affine_position
 from ._warp import blend as blend

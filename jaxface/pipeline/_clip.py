@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int, UInt8
 
 from ..analyze import (
+    STORED,
     Baseline,
     OnlineCorrection,
     baseline_medians,
@@ -20,12 +21,10 @@ from ..analyze import (
 )
 from ..detect import detect_faces, largest_face
 from ..models import Config, Model, complete_config
-from ..ops import select, to_gray
+from ..ops import call_in_turn, select, to_gray
 from ..track import Tracked, TrackState, start_track, track_landmarks
 from ..types import Box, Camera, FivePoints, Image
 from ._frame import ClipFace, Face, analyze_frame, check_image
-
-_STORED = 3000  # successful frames that the second pass over a clip covers (specification 03, C.5)
 
 
 class Person(eqx.Module):
@@ -69,7 +68,16 @@ def track_frame(
     check_image(image)
     config = complete_config(model, config)
     size = jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
+    return call_in_turn(_track_frame, model, state, image, size, config)
 
+
+def _track_frame(
+    model: Model,
+    state: TrackState,
+    image: Image | UInt8[Array, "h w 3"],
+    size: Int[Array, "2"],
+    config: Config,
+) -> tuple[TrackState, Tracked]:
     def find_face() -> tuple[Box, FivePoints, Bool[Array, ""]]:
         floats = image.astype(model.clnf.main.pdm.mean_shape.dtype)
         return largest_face(detect_faces(model.detector, floats, size=size, config=config.detect))
@@ -145,7 +153,20 @@ def clip_frame(
         Specification 01, B.5; specification 03, C.2.
     """
     config = complete_config(model, config)
-    track, tracked = track_frame(model, state.track, image, size=size, config=config)
+    check_image(image)
+    size = jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
+    return call_in_turn(_clip_frame, model, state, image, camera, size, config)
+
+
+def _clip_frame(
+    model: Model,
+    state: ClipState,
+    image: Image | UInt8[Array, "h w 3"],
+    camera: Camera,
+    size: Int[Array, "2"],
+    config: Config,
+) -> tuple[ClipState, ClipFace]:
+    track, tracked = _track_frame(model, state.track, image, size, config)
     floats = image.astype(tracked.fit.landmarks.dtype)
     person, face = measure_tracked(model, state.person, floats, tracked, camera, config=config)
     return ClipState(track=track, person=person), face
@@ -201,7 +222,7 @@ def adapt_to_person(
     if not config.static_action_units:
         baseline = update_baseline(baseline, face.fhog, face.geometry, face.accepted)
         # Up to here the second pass over the clip predicts again, with the final medians.
-        wanted = config.online | (accepted > _STORED)
+        wanted = config.online | (accepted > STORED)
         medians = lax.cond(wanted, baseline_medians, lambda b: jnp.zeros_like(units.mean), baseline)
         scores = subtract_medians(units, scores, medians)
     intensity = jnp.where(face.accepted, scores.intensity, 0)

@@ -30,6 +30,7 @@ from ..fit import (
     shape_3d,
 )
 from ..models import Config, Model, complete_config
+from ..ops import call_in_turn
 from ..types import Camera, Fit, Image, PDMParameters
 
 
@@ -63,7 +64,7 @@ def check_image(image: Image | UInt8[Array, "h w 3"]) -> None:
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
             f"image must be one RGB image of shape (h, w, 3), got shape {image.shape}: "
-            "stack a grey image three times, give batches to jaxface.analyze_video or jax.vmap"
+            "stack a grey image three times, give a clip to jaxface.analyze_clip"
         )
 
 
@@ -94,6 +95,18 @@ def analyze_frame(
     config = complete_config(model, config)
     image = image.astype(fit.landmarks.dtype)
     success = fit.success if success is None else success
+    return call_in_turn(_analyze, model, image, fit, camera, success, skip_rejected, config)
+
+
+def _analyze(
+    model: Model,
+    image: Image,
+    fit: Fit,
+    camera: Camera,
+    success: Bool[Array, ""],
+    skip_rejected: bool,
+    config: Config,
+) -> Face:
     found, fit = fitted_points(model.clnf, fit), report_fit(model.clnf, fit)
     shape = shape_3d(reported_pdm(model.clnf), fit.parameters.local)
     with jax.named_scope("pose_gaze"):

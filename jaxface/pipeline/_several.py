@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ..detect import detect_faces, no_faces
 from ..fit import bounding_box
 from ..models import Config, Model, complete_config
-from ..ops import select, to_gray
+from ..ops import call_in_turn, select, to_gray
 from ..track import TrackState, start_track, track_box
 from ..types import Box, Camera, Detections, FivePoints, Image
 from ._frame import ClipFace, analyze_frame, check_image, single_image
@@ -117,6 +117,17 @@ def several_frame(
     check_image(image)
     config = complete_config(model, config, static_action_units=True)
     size = jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
+    return call_in_turn(_several_frame, model, state, image, camera, size, config)
+
+
+def _several_frame(
+    model: Model,
+    state: SeveralState,
+    image: Image | UInt8[Array, "h w 3"],
+    camera: Camera,
+    size: Int[Array, "2"],
+    config: Config,
+) -> tuple[SeveralState, SeveralFaces]:
     gray = to_gray(image)
     boxes, points, unused = _new_faces(model, state, image, size, config)
 

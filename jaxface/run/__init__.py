@@ -1,7 +1,7 @@
 """The host side: compiled programs, clips, images, batches and their results."""
 
 from ._clip import Clip as Clip
-from ._clip import analyze_clip as analyze_clip
+from ._clip import analyze_chunks as analyze_chunks
 from ._clip import analyze_video as analyze_video
 from ._clip import collect_clip as collect_clip
 from ._clip import open_clip as open_clip

@@ -116,7 +116,7 @@ def open_clip(
     extras: Extras = Extras(),
     at_once: bool = False,
 ) -> Clip:
-    """Opens a file, a folder or frames for `analyze_clip`. See `analyze_video`.
+    """Opens a file, a folder or frames for `analyze_chunks`. See `analyze_video`.
 
     Args:
         timestamp: time of the frame with an index from 0, s; by default from `fps`.
@@ -190,10 +190,10 @@ def analyze_video(
         extras=extras,
         at_once=at_once,
     )
-    return collect_clip(clip, list(shown(analyze_clip(clip), progress, clip.count)))
+    return collect_clip(clip, list(shown(analyze_chunks(clip), progress, clip.count)))
 
 
-def analyze_clip(clip: Clip) -> Iterator[FaceBatch]:
+def analyze_chunks(clip: Clip) -> Iterator[FaceBatch]:
     """Analyses a clip chunk by chunk, in memory that does not grow with the frames.
 
     A chunk is tracked while a thread reads the next and another measures the one before.
@@ -220,7 +220,7 @@ def collect_clip(clip: Clip, batches: Sequence[FaceBatch]) -> Analysis:
 
     Args:
         clip: that was analysed.
-        batches: all that `analyze_clip` gave.
+        batches: all that `analyze_chunks` gave.
     Raises:
         ValueError: there was no frame.
     """
@@ -322,7 +322,7 @@ def second_pass(
 
     Args:
         clip: that was analysed.
-        histories: of all batches that `analyze_clip` gave.
+        histories: of all batches that `analyze_chunks` gave.
     Returns:
         Intensity and presence of every row; None where the rows have them, with several faces.
     Raises:

@@ -11,7 +11,7 @@ from ..output import CsvKind, UnitNames
 from ..pipeline import Config
 from ..types import Camera
 from ._checks import AnyImage
-from ._clip import analyze_clip, collect_clip, open_clip, second_pass
+from ._clip import analyze_chunks, collect_clip, open_clip, second_pass
 from ._follow import Tally
 from ._programs import Extras
 from ._results import Analysis
@@ -19,7 +19,7 @@ from ._tables import FaceBatch, History
 
 
 class ClipAnalysis:
-    """Deprecated: `open_clip`, `analyze_clip` and `second_pass` of `jaxface.run` in one object."""
+    """Deprecated: `open_clip`, `analyze_chunks`, `second_pass` of `jaxface.run` in one object."""
 
     def __init__(
         self,
@@ -35,8 +35,8 @@ class ClipAnalysis:
     ):
         """See `open_clip`."""
         warnings.warn(
-            "ClipAnalysis goes with the next release: call open_clip, analyze_clip and second_pass "
-            "of jaxface.run, or jaxface.analyze_video",
+            "ClipAnalysis goes with the next release: call open_clip, analyze_chunks and "
+            "second_pass of jaxface.run, or jaxface.analyze_video",
             DeprecationWarning,
             stacklevel=2,
         )
@@ -64,9 +64,9 @@ class ClipAnalysis:
         return self._clip.units
 
     def __iter__(self) -> Iterator[FaceBatch]:
-        """Analyses the clip. Yields the rows of each chunk; see `analyze_clip`."""
+        """Analyses the clip. Yields the rows of each chunk; see `analyze_chunks`."""
         self._histories, self.tally = [], Tally()
-        for batch in analyze_clip(self._clip):
+        for batch in analyze_chunks(self._clip):
             self._histories.append(batch.history)
             self.tally = self.tally.plus(batch.tally)
             yield batch

@@ -23,14 +23,12 @@ from ..pipeline import (
     SeveralFaces,
     SeveralState,
     analyze_frame,
-    choose_person,
-    measure_tracked,
+    measure_clip,
     pause_several,
-    pause_track,
     several_frame,
     single_image,
     start_several,
-    track_frame,
+    track_clip,
 )
 from ..track import (
     Progress,
@@ -129,13 +127,7 @@ def track_chunk(
     size: Int[Array, "2"],
     config: Config,
 ) -> tuple[TrackState, Tracked]:
-    def step(state, inputs):
-        frame, live = inputs
-        start = select(live, state, pause_track(state))
-        after, tracked = track_frame(model, start, frame, size=size, config=config)
-        return select(live, after, state), tracked
-
-    return lax.scan(step, state, (frames, valid))
+    return track_clip(model, frames, valid=valid, state=state, size=size, config=config)
 
 
 @compiled
@@ -232,13 +224,12 @@ def measure_chunk(
     config: Config,
     extras: Extras,
 ) -> tuple[Person, ClipFace]:
-    def step(person, inputs):
-        frame, live, tracked = inputs
-        image = frame.astype(jnp.float32)
-        after, face = measure_tracked(model, person, image, tracked, camera, config=config)
-        return choose_person(live, after, person), slim(face, extras)
-
-    return lax.scan(step, person, (frames, valid, tracked))
+    return measure_clip(
+        *(model, person, frames, tracked, camera),
+        valid=valid,
+        keep=lambda face: slim(face, extras),
+        config=config,
+    )
 
 
 @compiled

@@ -1,0 +1,241 @@
+"""Whole clips with one face as pure functions: scans over the frames, and the pass at the end."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from ..analyze import baseline_medians, finish_action_units
+from ..models import Config, Model, complete_config
+from ..ops import call_in_turn, select
+from ..track import Tracked, TrackState, start_track
+from ..types import Camera
+from ._clip import (
+    ClipState,
+    Person,
+    choose_person,
+    measure_tracked,
+    pause_track,
+    start_clip,
+    track_frame,
+)
+from ._frame import ClipFace
+
+Frames = Float[Array, "t h w 3"] | UInt8[Array, "t h w 3"]  # RGB, 0 to 255
+
+
+def track_clip(
+    model: Model,
+    frames: Frames,
+    *,
+    valid: Bool[Array, " t"] | None = None,
+    state: TrackState | None = None,
+    size: Int[Array, "2"] | None = None,
+    config: Config | None = None,
+) -> tuple[TrackState, Tracked]:
+    """Follows one face through consecutive frames, one after the other.
+
+    Args:
+        model: detector and landmark model.
+        frames: RGB, 0 to 255; may be padded with zeros beyond `size`. Bytes are faster.
+        valid: false for frames that only fill the array up: they leave the state as it is, and
+            their rows of the result mean nothing. By default all frames count.
+        state: after the frames before; by default these are the first.
+        size: height and width of the pictures, px; by default all of `frames`.
+        config: settings; by default the model's own.
+    Returns:
+        The state for the next frames, and the outcome of each frame: `Tracked` with a leading
+        axis t. Derivatives pass through the fits from frame to frame, as `fit_landmarks` has them;
+        where a face is lost, found or rejected is a choice without a derivative.
+    Raises:
+        ValueError: `frames` are not RGB images, or `valid` has not one entry a frame.
+    Reference:
+        Specification 01, B.5.
+    """
+    valid = _check_frames(frames, valid)
+    config = complete_config(model, config)
+    state = start_track(model.clnf) if state is None else state
+    size = jnp.asarray(frames.shape[1:3] if size is None else size, jnp.int32)
+    return call_in_turn(_track, model, state, frames, valid, size, config)
+
+
+def _track(
+    model: Model,
+    state: TrackState,
+    frames: Frames,
+    valid: Bool[Array, " t"],
+    size: Int[Array, "2"],
+    config: Config,
+) -> tuple[TrackState, Tracked]:
+    def step(state: TrackState, inputs: tuple) -> tuple[TrackState, Tracked]:
+        frame, live = inputs
+        start = select(live, state, pause_track(state))
+        after, tracked = track_frame(model, start, frame, size=size, config=config)
+        return select(live, after, state), tracked
+
+    return lax.scan(step, state, (frames, valid))
+
+
+def measure_clip(
+    model: Model,
+    person: Person,
+    frames: Frames,
+    tracked: Tracked,
+    camera: Camera,
+    *,
+    valid: Bool[Array, " t"] | None = None,
+    keep: Callable[[ClipFace], Any] = lambda face: face,
+    config: Config | None = None,
+) -> tuple[Person, Any]:
+    """The second half of `analyze_clip`: everything after the landmarks.
+
+    Args:
+        person: history; `start_person(model)` before the first frame.
+        frames: RGB, 0 to 255.
+        tracked: result of `track_clip` on `frames`.
+        camera: intrinsics.
+        valid: as in `track_clip`. Where it is false `tracked.fit.success` must be false too, as it
+            is in the result of `track_clip`.
+        keep: what of a frame's face is kept; by default all.
+        config: settings; by default the model's own.
+    Returns:
+        What is known about the person, and a `ClipFace`, or what `keep` makes of it, with a leading
+        axis t.
+    Reference:
+        Specification 03, C.2.
+    """
+    valid = _check_frames(frames, valid)
+    config = complete_config(model, config)
+
+    def step(person: Person, inputs: tuple) -> tuple[Person, Any]:
+        frame, live, tracked = inputs
+        image = frame.astype(tracked.fit.landmarks.dtype)
+        after, face = measure_tracked(model, person, image, tracked, camera, config=config)
+        return choose_person(live, after, person), keep(face)
+
+    return lax.scan(step, person, (frames, valid, tracked))
+
+
+def analyze_clip(
+    model: Model,
+    frames: Frames,
+    camera: Camera,
+    *,
+    valid: Bool[Array, " t"] | None = None,
+    state: ClipState | None = None,
+    size: Int[Array, "2"] | None = None,
+    config: Config | None = None,
+) -> tuple[ClipState, ClipFace]:
+    """Tracks and analyses consecutive frames of a clip with one face.
+
+    Then `finish_clip` gives the action units. The two are `jaxface.analyze_video` as pure functions
+    of arrays: landmarks to the last bit where both are compiled with `jaxface.compiler_options()`.
+    A long clip may be given in pieces, each with the state after the one before, or with `valid`,
+    so that clips of several lengths share one program.
+
+    Args:
+        model: detector, landmark model and analyser.
+        frames: RGB, 0 to 255; may be padded with zeros beyond `size`. Bytes are faster.
+        camera: intrinsics, px.
+        valid: false for frames that only fill the array up: they leave the state as it is, and
+            their rows of the result mean nothing. By default all frames count.
+        state: after the frames before; by default these are the first.
+        size: height and width of the pictures, px; by default all of `frames`.
+        config: settings; by default the model's own.
+    Returns:
+        The state for the next frames, and for each frame what `clip_frame` gives: `ClipFace` with a
+        leading axis t. Its aligned faces and FHOG take 170 kB a frame, unless the function that
+        you compile leaves them out of its result. Derivatives are those of `track_clip` and
+        `analyze_frame`; what is learnt about the person is constant under differentiation.
+    Raises:
+        ValueError: `frames` are not RGB images, or `valid` has not one entry a frame.
+    Reference:
+        Specification 01, B.5; specification 03, C.2.
+    """
+    valid = _check_frames(frames, valid)
+    config = complete_config(model, config)
+    state = start_clip(model) if state is None else state
+    size = jnp.asarray(frames.shape[1:3] if size is None else size, jnp.int32)
+    return call_in_turn(_analyze, model, state, frames, camera, valid, size, config)
+
+
+def _analyze(
+    model: Model,
+    state: ClipState,
+    frames: Frames,
+    camera: Camera,
+    valid: Bool[Array, " t"],
+    size: Int[Array, "2"],
+    config: Config,
+) -> tuple[ClipState, ClipFace]:
+    track, tracked = _track(model, state.track, frames, valid, size, config)
+    person, faces = measure_clip(
+        model, state.person, frames, tracked, camera, valid=valid, config=config
+    )
+    return ClipState(track=track, person=person), faces
+
+
+def finish_clip(
+    model: Model,
+    state: ClipState,
+    faces: ClipFace,
+    *,
+    valid: Bool[Array, " t"] | None = None,
+    config: Config | None = None,
+) -> ClipFace:
+    """The action units of a whole clip, once all its frames are analysed.
+
+    Predicts the clip's start again with what is known about the person at its end, takes the
+    person's own zero level, and smooths over time, as `jaxface.analyze_video` does.
+
+    Args:
+        model: that analysed the clip.
+        state: after its last frame.
+        faces: of all its frames, joined where the clip was given in pieces.
+        valid: as in `analyze_clip`.
+        config: settings; by default the model's own.
+    Returns:
+        The faces with `intensity`, 0 to 5, and `presence` as they are in an `Analysis`, to 1e-5;
+        zero where `valid` is false. For derivatives see `jaxface.analyze.finish_action_units`.
+    Raises:
+        ValueError: `valid` has not one entry a frame.
+    Reference:
+        Specification 03, C.5.
+    """
+    config = complete_config(model, config)
+    dynamic = not config.static_action_units
+    units = model.analyser.video if dynamic else model.analyser.image
+    intensity, presence = finish_action_units(
+        units,
+        faces.intensity,
+        faces.presence,
+        faces.face.scores,
+        baseline_medians(state.person.baseline),
+        faces.face.accepted,
+        _check_valid(len(faces.intensity), valid),
+        dynamic=dynamic,
+    )
+    return eqx.tree_at(lambda f: (f.intensity, f.presence), faces, (intensity, presence))
+
+
+def _check_frames(frames: Frames, valid: Bool[Array, " t"] | None) -> Bool[Array, " t"]:
+    """Which frames count, or a ValueError where `frames` have not the shape of RGB images."""
+    if frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(
+            f"frames: expected RGB images of shape (t, h, w, 3), got shape {frames.shape}: "
+            "give a single one to jaxface.clip_frame, map several clips with jax.vmap"
+        )
+    return _check_valid(len(frames), valid)
+
+
+def _check_valid(count: int, valid: Bool[Array, " t"] | None) -> Bool[Array, " t"]:
+    if valid is None:
+        return jnp.ones(count, bool)
+    if valid.shape != (count,):
+        raise ValueError(
+            f"valid: expected shape ({count},), an entry for each frame, got shape {valid.shape}"
+        )
+    return valid
