@@ -1,5 +1,7 @@
 """FHOG and geometry descriptor against the NumPy reference and OpenFace's own."""
 
+import functools
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -14,11 +16,15 @@ from jaxface.reference import fhog as reference
 from jaxface.reference.comparison.golden_faces import STAGES, read_hog, read_stage
 from jaxface.types import PDMParameters
 
+from .precision import double_precision
+
 _FEATURE = 1e-6  # of at most 0.85; float32 sums over 256 pixels
 _GEOMETRY = 5e-6  # mm and coefficients of up to 60; sums of 34 float32 products
-_DERIVATIVE = 1e-5  # features per grey level; central differences in double precision
+_STEP = 1e-6  # grey levels
+_DERIVATIVE = 1e-6  # features per grey level, up to 0.05; differences in double precision
 
 _fhog = jax.jit(extract_fhog)
+_smooth_fhog = jax.jit(functools.partial(extract_fhog, smooth=True))
 
 
 def as_image(array) -> jax.Array:
@@ -80,19 +86,23 @@ def test_black_image_gives_zeros():
 
 
 def test_derivative_matches_differences():
-    """At real values, where no small change moves a pixel to another channel or direction."""
+    """The smooth histogram's, at real values, where no small change reaches a kink."""
     rng = np.random.default_rng(1)
-    image = rng.uniform(0, 255, (40, 40, 3)).astype(np.float32)
-    direction = rng.normal(size=image.shape).astype(np.float32)
-    step = 1e-5
-    ahead, behind = (
-        reference.extract_fhog(image + s * step * direction.astype(float)) for s in (1, -1)
-    )
-    expected = (ahead - behind) / (2 * step)
-    value, tangent = jax.jvp(_fhog, (as_image(image),), (as_image(direction),))
-    np.testing.assert_allclose(tangent, expected, rtol=0, atol=_DERIVATIVE)
+    with double_precision():
+        image = jnp.asarray(rng.uniform(0, 255, (40, 40, 3)))
+        direction = jnp.asarray(rng.normal(size=image.shape))
+        ahead, behind = (_smooth_fhog(image + s * _STEP * direction) for s in (1, -1))
+        expected = (ahead - behind) / (2 * _STEP)
+        tangent = jax.jvp(_smooth_fhog, (image,), (direction,))[1]
+        np.testing.assert_allclose(tangent, expected, rtol=0, atol=_DERIVATIVE)
+
+
+def test_derivative_pulls_back_what_it_pushes_forward():
+    rng = np.random.default_rng(2)
+    image, direction = (as_image(rng.normal(100, 40, (40, 40, 3)).round()) for _ in range(2))
+    value, tangent = jax.jvp(_fhog, (image,), (direction,))
     weights = rng.normal(size=value.shape).astype(np.float32)
-    (pulled,) = jax.vjp(_fhog, as_image(image))[1](jnp.asarray(weights))
+    (pulled,) = jax.vjp(_fhog, image)[1](jnp.asarray(weights))
     np.testing.assert_allclose(
         np.sum(pulled * direction), np.sum(tangent * weights), rtol=1e-3, atol=0
     )

@@ -10,16 +10,15 @@ from ._action_units import predict_action_units as predict_action_units
 from ._action_units import predict_static_action_units as predict_static_action_units
 from ._action_units import score_action_units as score_action_units
 from ._action_units import subtract_medians as subtract_medians
-from ._align import AlignConfig as AlignConfig
 from ._align import AlignedFace as AlignedFace
 from ._align import align_face as align_face
 from ._align import alignment_matrix as alignment_matrix
-from ._align import face_mask as face_mask
-from ._align import warp_to_aligned as warp_to_aligned
 from ._baseline import Baseline as Baseline
 from ._baseline import baseline_medians as baseline_medians
 from ._baseline import init_baseline as init_baseline
 from ._baseline import update_baseline as update_baseline
+from ._color_warp import warp_to_aligned as warp_to_aligned
+from ._config import AlignConfig as AlignConfig
 from ._fhog import extract_fhog as extract_fhog
 from ._fhog import geometry_descriptor as geometry_descriptor
 from ._finish import finish_action_units as finish_action_units
@@ -30,6 +29,8 @@ from ._head_pose import estimate_head_pose as estimate_head_pose
 from ._head_pose import head_pose_wrt_camera as head_pose_wrt_camera
 from ._head_pose import is_tracked as is_tracked
 from ._head_pose import landmarks_to_camera as landmarks_to_camera
+from ._mask import face_coverage as face_coverage
+from ._mask import face_mask as face_mask
 from ._online import OnlineCorrection as OnlineCorrection
 from ._online import correct_online as correct_online
 from ._online import init_online_correction as init_online_correction

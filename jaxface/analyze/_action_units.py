@@ -6,7 +6,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..fit import PDM
-from ._align import AlignConfig
+from ._config import AlignConfig
 
 _HIGHEST = lax.Precision.HIGHEST
 FHOG_FEATURES = 4464  # of an aligned face

@@ -183,7 +183,7 @@ def _appearance(
     with jax.named_scope("align"):
         aligned, geometry = lax.cond(drawn, draw, blank, fit)
     with jax.named_scope("fhog"):
-        return aligned, extract_fhog(aligned), geometry
+        return aligned, extract_fhog(aligned, smooth=config.smooth), geometry
 
 
 def single_image(face: Face, model: Model) -> ClipFace:
