@@ -124,7 +124,8 @@ def _cosines(look: Callable, image: np.ndarray, landmarks: np.ndarray, mode: str
     rows = []
     for kind, directions in ways.items():
         found = np.stack([np.asarray(slope(way)) for way in directions])
-        for step in _STEPS[kind]:
+        # Shorter steps find nothing but jumps, or none, in values that are rounded.
+        for step in _STEPS[kind] if mode == "smooth" else _STEPS[kind][:1]:
             ahead, behind = (
                 np.stack([value(image + s * p, landmarks + s * q) for p, q in directions])
                 for s in (step, -step)
