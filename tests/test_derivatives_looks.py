@@ -251,7 +251,7 @@ def damaged(kind: str, picture: Picture) -> tuple[np.ndarray, np.ndarray]:
     if kind == "not numbers":
         return np.full_like(image, np.nan), landmarks
     away = {"at the border": 100, "beyond the border": 10000}[kind]
-    return image, landmarks - np.float32([away, 0])
+    return image, landmarks - np.array([away, 0], np.float32)
 
 
 @pytest.mark.parametrize("config", [_SMOOTH, _FAITHFUL], ids=["smooth", "faithful"])
