@@ -84,7 +84,7 @@ def score_action_units(
         geometry: `geometry_descriptor` of the refitted PDM.
 
     Returns:
-        Scores; only those of the static heads are final.
+        Scores; only those of the static heads are final. Linear, so their derivative is exact.
 
     Raises:
         ValueError: the descriptors do not have the heads' number of features.
@@ -131,7 +131,10 @@ def subtract_medians(units: ActionUnits, scores: Scores, medians: Float[Array, "
 
 
 def label_presence(heads: LinearHeads, decisions: Float[Array, " p"]) -> Bool[Array, " p"]:
-    """Turns decision values into presence; many heads say "absent" with a positive value."""
+    """Turns decision values into presence; many heads say "absent" with a positive value.
+
+    Labels have no derivative; that of the decision values is exact.
+    """
     return jnp.where(decisions > 0, heads.positive, heads.negative) > 0.5
 
 
@@ -150,7 +153,9 @@ def predict_action_units(
         medians: result of `baseline_medians` after this frame.
 
     Returns:
-        Raw intensity, not limited to 0 to 5, and presence.
+        Raw intensity, not limited to 0 to 5, and presence. Intensities are linear in descriptors
+        and medians; medians themselves are constant by design, see `update_baseline`, and labels
+        have no derivative.
 
     Raises:
         ValueError: the descriptors do not have the heads' number of features.
@@ -174,7 +179,8 @@ def predict_static_action_units(
         geometry: `geometry_descriptor` of the refitted PDM.
 
     Returns:
-        Intensity, 0 to 5, and presence.
+        Intensity, 0 to 5, and presence. A limited intensity has no derivative, nor has a label:
+        `score_action_units` gives what has.
 
     Raises:
         ValueError: the descriptors do not have the heads' number of features.

@@ -73,7 +73,8 @@ def update_baseline(
         success: whether the landmarks were accepted.
 
     Returns:
-        State after this frame. Constant under differentiation.
+        State after this frame. Constant under differentiation, by design: a median in bins is a
+        step, and a person's neutral face is not what one differentiates by.
 
     Reference:
         Specification 03, C.2, step 4, and C.3.
@@ -92,7 +93,7 @@ def update_baseline(
 
 
 def baseline_medians(baseline: Baseline) -> Float[Array, " d"]:
-    """Medians in force after the frames seen so far: FHOG, then geometry.
+    """Medians in force after the frames seen so far: FHOG, then geometry. They have no derivative.
 
     Reference:
         Specification 03, C.2, step 4, and C.3.

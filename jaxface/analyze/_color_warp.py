@@ -117,7 +117,7 @@ def _fetch(
     border around a colour picture that is sampled once takes longer than the whole warp.
     """
     height, width, _ = image.shape
-    pixels = image.reshape(height * width, 3)
+    pixels = jnp.asarray(image).reshape(height * width, 3)
 
     def fetch(right: int, below: int) -> Color:
         x, y = column + right, row + below

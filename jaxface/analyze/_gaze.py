@@ -48,7 +48,9 @@ def estimate_gaze(
         corners: landmarks at the corners of each eye; see `LandmarkScheme.eyes`.
 
     Returns:
-        Gaze; vectors and angles are 0 for an eye that was never fitted.
+        Gaze; vectors and angles are 0 for an eye that was never fitted, and have no derivative
+        there. Elsewhere it is exact, and piecewise: large where the line of sight just meets the
+        eyeball's edge; where it misses, that of OpenFace's stand-in, by the eyeball alone.
 
     Reference:
         Specification 03, D.4. Differs: the intersection is written without the cancellation

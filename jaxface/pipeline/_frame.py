@@ -31,7 +31,7 @@ from ..fit import (
 )
 from ..models import Config, Model, complete_config
 from ..ops import call_in_turn
-from ..types import Camera, Fit, Image, PDMParameters
+from ..types import Camera, Fit, Image, Landmarks, PDMParameters
 
 
 class Face(eqx.Module):
@@ -79,6 +79,13 @@ def analyze_frame(
     config: Config | None = None,
 ) -> Face:
     """Measures pose, gaze, appearance and action-unit scores of one fitted face.
+
+    Differentiable by image, fit, camera and weights. What is rounded or chosen has the derivative
+    of the smooth computation beside it: see `align_face` and `extract_fhog`; where
+    `config.align.smooth` is set the derivative of the scores is exact. Head pose, gaze and
+    geometry have their own. Zero by design: the mask, `success` and `accepted`, and all that is
+    measured of a face that is not tracked or is skipped. A pixel that is not finite counts as 0
+    and spoils nobody's derivative.
 
     Args:
         model: analyser, and the PDMs of the fit.
@@ -168,9 +175,9 @@ def _appearance(
     pdm = model.analyser.pdm
     config = model.analyser.align if config is None else config
 
-    def draw(fit: Fit) -> tuple[Float[Array, "s s 3"], Float[Array, " g"]]:
-        refitted = fit_pdm_to_landmarks(pdm, fit.landmarks)
-        face = align_face(image, fit.landmarks, refitted, pdm, model.clnf.scheme, config=config)
+    def draw(landmarks: Landmarks) -> tuple[Float[Array, "s s 3"], Float[Array, " g"]]:
+        refitted = fit_pdm_to_landmarks(pdm, landmarks, converge=config.smooth)
+        face = align_face(image, landmarks, refitted, pdm, model.clnf.scheme, config=config)
         return face.image, geometry_descriptor(pdm, refitted)
 
     def blank(_) -> tuple[Float[Array, "s s 3"], Float[Array, " g"]]:
@@ -180,8 +187,10 @@ def _appearance(
     tracked = is_tracked(fit.landmarks, fit.parameters.scale)
     # The branch also keeps the warp apart from FHOG: fused, each pixel is sampled 20 times over.
     drawn = (tracked & fit.success) if skip_rejected else tracked
+    # Under `vmap` both branches run: landmarks that are not numbers must not spoil derivatives.
+    landmarks = jnp.where(drawn, fit.landmarks, 0)
     with jax.named_scope("align"):
-        aligned, geometry = lax.cond(drawn, draw, blank, fit)
+        aligned, geometry = lax.cond(drawn, draw, blank, landmarks)
     with jax.named_scope("fhog"):
         return aligned, extract_fhog(aligned, smooth=config.smooth), geometry
 
@@ -192,7 +201,8 @@ def single_image(face: Face, model: Model) -> ClipFace:
     Args:
         face: measured with `config.static_action_units`.
     Reference:
-        Specification 03, C.7.
+        Specification 03, C.7. An intensity at its limit, 0 or 5, and presence have no derivative;
+        `face.scores` have.
     """
     presence = label_presence(model.analyser.image.presence, face.scores.presence)
     intensity = jnp.clip(face.scores.intensity, 0, 5)
