@@ -43,13 +43,16 @@ from .precision import METAL_JAX, double_precision
 from .smooth_maps import SETTINGS, Case, make_case
 from .toy_face import draw_face, toy_model, true_points, with_solver
 
+_THOROUGH = LevenbergMarquardt(pose_steps=3, steps=60, still=0.0)  # a slope of 1e-12 px is left
 _OWN = ("nu_rlms", "gauss_newton", "levenberg_marquardt")
 _NEEDS = {"bfgs": "optimistix", "adam": "optax"}  # and JAX 0.4.38
 _DERIVATIVE = 1e-5  # relative; float64, differences over 1e-5 of what moves by some tenths of a px
 _SAME = 1e-9  # px; float64, other orders of sums
-_LOW = 1e-5  # relative to the way down; what 40 steps of BFGS or 80 of Adam leave, measured 3e-7
+# Share of the way down that is left: one direction is 100 times as flat as most. Measured for Adam,
+# the slowest: 0.016; NU-RLMS 0.003, BFGS 0.001, Gauss-Newton 0.0002.
+_LOW = 0.03
 _FOUND = 0.1  # px; as in test_extending
-_SLOPE = 0.5  # px; of some hundred at the start, float32 and Adam leave 0.1
+_SLOPE = 0.4  # px; of 20 at the start. Adam leaves 0.22
 _STILL = 1e-3  # px; float32 of places up to 100 px
 _RIGHT = np.array([1.0, 0.0], np.float32)  # px
 _ROUNDS = 1e-3  # px; float32, two programs of one computation
@@ -177,14 +180,11 @@ def _reached(name: str) -> tuple[float, float, float]:
 
 @every_solver
 def test_solvers_go_down_the_objective(name: str):
-    """All to one minimum; NU-RLMS in ten small steps not quite."""
+    """All to one minimum."""
     first, last, slope = _reached(name)
     best = _reached("levenberg_marquardt")[1]
     assert first - best > 10
-    if name == "nu_rlms":
-        assert last < best + 0.3 * (first - best)
-    else:
-        assert last < best + _LOW * (first - best) and slope < _SLOPE
+    assert last < best + _LOW * (first - best) and slope < _SLOPE
 
 
 @every_solver
@@ -205,7 +205,7 @@ def test_nothing_to_see(name: str):
 
 @functools.cache
 def _implicit() -> Callable:
-    return _along(Implicit())
+    return _along(Implicit(solver=_THOROUGH))
 
 
 @pytest.mark.parametrize("kind", ["maps", "shape"])
@@ -215,8 +215,7 @@ def test_implicit_derivatives(kind: str):
         case = make_case()
         way = _ways(case, np.random.default_rng(0))[kind]
         points, found = _implicit()(jnp.float64(0), way, *case.parts)
-        unrolled = LevenbergMarquardt(pose_steps=3, steps=12, still=0.0)
-        same, expected = _along(unrolled)(jnp.float64(0), way, *case.parts)
+        same, expected = _along(_THOROUGH)(jnp.float64(0), way, *case.parts)
         np.testing.assert_allclose(points, same, rtol=0, atol=_SAME)
         bound = _DERIVATIVE * np.abs(expected).max()
         assert np.abs(expected).max() > 0.01

@@ -24,6 +24,7 @@ from ._objective import Moments, kernel_moments, landmark_weights, map_area, pix
 _HIGHEST = lax.Precision.HIGHEST
 _GROW, _SHRINK = 4.0, 0.25  # of the damping, after a step that failed or held
 _MOST, _LEAST = 1e6, 1e-7  # damping
+_ROUNDING = 8.0  # last bits by which an objective may seem to rise
 _POSE = 6  # parameters
 
 
@@ -228,7 +229,9 @@ def descend(
         there = evaluate(pdm, frame, after, settings)
         taken = jnp.isfinite(there.value)
         if damping is not None:
-            taken = taken & (there.value <= point.value)
+            # At the minimum, what rounding leaves would turn every other step away.
+            slack = _ROUNDING * jnp.finfo(there.value.dtype).eps * jnp.abs(point.value)
+            taken = taken & (there.value <= point.value + slack)
         moved = jnp.sum((there.landmarks - point.landmarks) ** 2)
         grown = jnp.where(taken, strength * _SHRINK, strength * _GROW)
         strength = jnp.clip(grown, _LEAST, _MOST)
