@@ -121,15 +121,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     arguments = parser.parse_args(argv)
     model = jaxface.load_model(arguments.model)
-    rows = list(measure(model, arguments.starts, arguments.solvers, arguments.rounds))
-    if arguments.json:
-        about = {"model": model.info.name, "starts": arguments.starts}
-        about |= {"date": f"{datetime.date.today()}", "jax": jax.__version__}
-        about |= {"device": jax.devices()[0].device_kind}
-        records = [dataclasses.asdict(row) for row in rows]
-        arguments.json.write_text(json.dumps(about | {"rows": records}, indent=1) + "\n")
+    rows: list[Row] = []
+    for row in measure(model, arguments.starts, arguments.solvers, arguments.rounds):
+        rows.append(row)
+        if arguments.json:  # all that is known so far
+            _store(arguments.json, model.info.name, arguments.starts, rows)
     print(to_markdown(rows))
     return 0
+
+
+def _store(path: Path, model: str, count: int, rows: Sequence[Row]) -> None:
+    about = {"model": model, "starts": count, "date": f"{datetime.date.today()}"}
+    about |= {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    records = [dataclasses.asdict(row) for row in rows]
+    path.write_text(json.dumps(about | {"rows": records}, indent=1) + "\n")
 
 
 def measure(

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -343,19 +344,23 @@ def test_clips_are_tracked(name: str):
 def test_model_files_hold_solvers(tmp_path):
     """Names and the package's own solvers, and files that know no rounds."""
     model = jaxface.load_model()
-    solvers = (Implicit(), GaussNewton(steps=3), "adam")
-    for number, solver in enumerate(solvers):
+
+    def store(name: str, solver) -> tuple[FitConfig, Path]:
         config = dataclasses.replace(model.clnf.config, solver=solver, rounds=2)
         clnf = dataclasses.replace(model.clnf, config=config)
-        info = dataclasses.replace(model.info, name=f"own{number}")
+        info = dataclasses.replace(model.info, name=name)
         stored = jaxface.save_model(dataclasses.replace(model, clnf=clnf, info=info), tmp_path)
-        assert jaxface.load_model(stored.path).clnf.config == config
-    manifest = stored.path.with_suffix(".json")
+        return config, stored.path
+
+    config, path = store("named", "adam")
+    for known, where in ((config, path), store("own", Implicit(solver=GaussNewton(steps=3)))):
+        assert jaxface.load_model(where).clnf.config == known
+    manifest = path.with_suffix(".json")
     known = json.loads(manifest.read_text())
     del known["structure"]["fields"]["clnf"]["fields"]["config"]["fields"]["rounds"]
     manifest.write_text(json.dumps(known))
     config = dataclasses.replace(config, rounds=1)
-    assert jaxface.load_model(stored.path).clnf.config == config
+    assert jaxface.load_model(path).clnf.config == config
 
 
 @pytest.mark.untyped

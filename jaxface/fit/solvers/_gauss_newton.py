@@ -116,7 +116,7 @@ def evaluate(
     likely = jnp.where(frame.visible, landmark_weights(frame, config) * moments.logs, 0)
     prior = jnp.sum(parameters.local**2 / pdm.eigenvalues)
     half = np.asarray(config.regularisation / 2, prior.dtype)
-    value = half * prior - pixel_variance(frame, config) * jnp.sum(likely)
+    value = prior * half - pixel_variance(frame, config) * jnp.sum(likely)
     return Point(parameters, shape, landmarks, moments, value)
 
 
