@@ -5,7 +5,8 @@ Usage: python bench/solvers.py [--model NAME|PATH] [--starts N] [--solvers NAME 
 
 Three sets of pictures: OpenFace's samples, the talking head, and rendered heads. Each start is the
 mean shape in the pose of the fixed point, moved, scaled and turned by 3, 6 and 10 %: of the face's
-width, of its scale, and of a radian about each axis. There are N starts of each size on each set.
+width, of its scale, and of a radian about each axis. There are N starts on each set, a third of
+each size.
 
 The truth of the rendered heads and of the talking head is what was drawn. The samples have none;
 there it is the fixed point: where ten rounds of Levenberg-Marquardt end that start from OpenFace's
@@ -17,6 +18,7 @@ the result itself. Needs the shared data ($JAXFACE_SHARED, or ../shared), and th
 import argparse
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import sys
@@ -24,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 # NumPy's threads would take the cores from XLA's. Read when NumPy is loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -40,6 +43,7 @@ import jaxface  # noqa: E402
 from jaxface import Model, PDMParameters  # noqa: E402
 from jaxface.fit import (  # noqa: E402
     Phase,
+    ScaleConfig,
     empty_fit,
     fit_objective,
     fit_pdm_to_landmarks,
@@ -58,7 +62,8 @@ _NEAR = 2.0  # percent of the distance of the outer eye corners
 _CANVAS = (480, 640)  # px, of all pictures: one program for all
 _HEADS, _FRAMES = 10, 10
 _BEHIND = 2  # people whose photographs, without their faces, are what stands behind heads
-_TIMED, _REPEATS = 20, 5  # starts, and how often; the fastest counts
+_BATCH = 25  # starts in one call; the fastest call counts
+_MANY = 10  # rounds after which a fit stands still
 _SEED = 5
 
 
@@ -72,6 +77,24 @@ class Pictures:
     known: bool  # whether the truth was known before the picture was there
 
 
+class Starts(NamedTuple):
+    """Where fits start, one row each."""
+
+    places: np.ndarray  # number of the picture
+    parameters: PDMParameters
+
+
+class Found(NamedTuple):
+    """Where fits end, one row each."""
+
+    landmarks: np.ndarray  # px, as results hold them
+    parameters: PDMParameters
+    objective: np.ndarray
+
+    def take(self, rows: slice) -> "Found":
+        return jax.tree.map(lambda leaf: leaf[rows], self)
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """What one solver reached on one set from starts of one size."""
@@ -82,7 +105,7 @@ class Row:
     rounds: int
     objective: float  # px^2, mean
     fixed_point: float  # distance of the landmarks to it, px, mean
-    truth: float  # distance to it, percent of the eye distance, mean
+    truth: float | None  # distance to it, percent of the eye distance, mean; None: not known
     near: float  # percent of the starts that end within 2 % of the fixed point
     near_truth: float | None  # and of the truth
     ms: float  # of one fit without parts
@@ -98,15 +121,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     arguments = parser.parse_args(argv)
     model = jaxface.load_model(arguments.model)
-    rows = list(measure(model, arguments.starts, arguments.solvers, arguments.rounds))
-    if arguments.json:
-        about = {"model": model.info.name, "starts": arguments.starts}
-        about |= {"date": f"{datetime.date.today()}", "jax": jax.__version__}
-        about |= {"device": jax.devices()[0].device_kind}
-        records = [dataclasses.asdict(row) for row in rows]
-        arguments.json.write_text(json.dumps(about | {"rows": records}, indent=1) + "\n")
+    rows: list[Row] = []
+    for row in measure(model, arguments.starts, arguments.solvers, arguments.rounds):
+        rows.append(row)
+        if arguments.json:  # all that is known so far
+            _store(arguments.json, model.info.name, arguments.starts, rows)
     print(to_markdown(rows))
     return 0
+
+
+def _store(path: Path, model: str, count: int, rows: Sequence[Row]) -> None:
+    about = {"model": model, "starts": count, "date": f"{datetime.date.today()}"}
+    about |= {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    records = [dataclasses.asdict(row) for row in rows]
+    path.write_text(json.dumps(about | {"rows": records}, indent=1) + "\n")
 
 
 def measure(
@@ -114,105 +142,128 @@ def measure(
 ) -> Iterator[Row]:
     """One row for each set, size of start, solver and number of rounds."""
     sets = [samples(), talking_head(), rendered_heads()]
-    ready = []
-    for pictures in sets:
-        near = jax.vmap(lambda t: fit_pdm_to_landmarks(model.clnf.main.pdm, t))(pictures.truth)
-        places = np.arange(len(pictures.gray), dtype=np.int32)
-        fixed = _run(model, "levenberg_marquardt", 10)(pictures.gray, places, near)
-        if not pictures.known:
-            pictures.truth = np.asarray(fixed[0])
-        ready.append((pictures, fixed, {s: starts(model, fixed[1], s, count) for s in _SIZES}))
+    gray = jnp.concatenate([jnp.asarray(pictures.gray) for pictures in sets])
+    truth = np.concatenate([pictures.truth for pictures in sets])
+    near = jax.vmap(lambda points: fit_pdm_to_landmarks(model.clnf.main.pdm, points))(truth)
+    everywhere = Starts(np.arange(len(truth), dtype=np.int32), near)
+    fixed, _ = _fit(model, gray, everywhere, "levenberg_marquardt", _MANY)
+    for pictures, rows in zip(sets, _rows_of(sets), strict=True):
+        truth[rows] = truth[rows] if pictures.known else fixed.landmarks[rows]
+    groups = [
+        (pictures, size, starts(model, fixed, rows, size, count // len(_SIZES)))
+        for pictures, rows in zip(sets, _rows_of(sets), strict=True)
+        for size in _SIZES
+    ]
+    together = Starts(
+        np.concatenate([group[2].places for group in groups]),
+        jax.tree.map(lambda *leaves: np.concatenate(leaves), *(g[2].parameters for g in groups)),
+    )
     for solver in solvers:
         for number in rounds:
-            run = _run(model, solver, number)
             begun = time.perf_counter()
-            for pictures, fixed, all_starts in ready:
-                for size, (places, first) in all_starts.items():
-                    found = run(pictures.gray, places, first)
-                    ms = _time(run, pictures.gray, places, first)
-                    yield _row(pictures, fixed, places, found, solver, number, size, ms)
+            found, ms = _fit(model, gray, together, solver, number)
+            for i, (pictures, size, group) in enumerate(groups):
+                some = found.take(slice(i * len(group.places), (i + 1) * len(group.places)))
+                at = truth[group.places], fixed.landmarks[group.places]
+                yield _row(pictures, size, *at, some, solver, number, ms)
             spent = time.perf_counter() - begun
-            print(f"{solver}, {number}: {spent:.0f} s", file=sys.stderr, flush=True)
+            print(f"{solver}, {number}: {ms:.1f} ms, {spent:.0f} s", file=sys.stderr, flush=True)
 
 
-def _run(model: Model, solver: str, rounds: int):
-    """A program that fits many starts: landmarks, parameters and objective of each."""
+def _rows_of(sets: Sequence[Pictures]) -> list[np.ndarray]:
+    """Which of all pictures are those of each set."""
+    ends = np.cumsum([len(pictures.gray) for pictures in sets])
+    return np.split(np.arange(ends[-1]), ends[:-1])
+
+
+def _fit(
+    model: Model, gray: jax.Array, starts: Starts, solver: str, rounds: int
+) -> tuple[Found, float]:
+    """Fits in batches of a fixed size; also the milliseconds of one fit in the fastest batch."""
     clnf, size = model.clnf, jnp.asarray(_CANVAS, jnp.int32)
     config = dataclasses.replace(clnf.config, solver=solver, rounds=rounds, refine_parts=False)
-    plan = plan_scales(clnf.main, config, Phase.INIT)
-    finest = max(i for i, settings in enumerate(plan) if settings is not None)
-    settings = plan[finest]
-    assert settings is not None
 
     @jax.jit
     def run(clnf, gray, places, parameters):
         def one(start):
             place, first = start
-            image = gray[place].astype(jnp.float32)
             fit = dataclasses.replace(empty_fit(clnf), parameters=first)
             how = {"phase": Phase.INIT, "phases": (Phase.INIT,), "config": config}
-            found = refine_fit(clnf, image, fit, size=size, **how)
-            where = {"scale": finest, "window": settings.window}
-            frame, _ = response_frame(clnf.main, image, found.parameters, **where)
-            pdm, reached = clnf.main.pdm, found.parameters
-            value = fit_objective(pdm, frame, reached, config=settings)
-            return report_fit(clnf, found).landmarks, reached, value
+            found = refine_fit(clnf, gray[place].astype(jnp.float32), fit, size=size, **how)
+            return report_fit(clnf, found).landmarks, found.parameters
 
         return lax.map(one, (places, parameters))
 
-    return lambda gray, places, parameters: jax.block_until_ready(
-        run(clnf, jnp.asarray(gray), places, parameters)
-    )
-
-
-def _time(run, gray, places, first) -> float:
-    """Milliseconds of one fit; the objective that is computed with it costs a scale's maps."""
-    few = jax.tree.map(lambda leaf: leaf[:_TIMED], (places, first))
-    best = np.inf
-    for _ in range(_REPEATS + 1):  # the first one compiles
+    found, seconds = [], []
+    for rows in _batches(len(starts.places)):
+        some = starts.places[rows], jax.tree.map(lambda leaf, r=rows: leaf[r], starts.parameters)
         begun = time.perf_counter()
-        run(gray, *few)
-        best = min(best, time.perf_counter() - begun)
-    return 1e3 * best / len(few[0])
+        ends = jax.block_until_ready(run(clnf, gray, *some))
+        seconds.append(time.perf_counter() - begun)
+        value = _objectives(clnf, gray, some[0], ends[1], _finest(model))
+        found.append((*ends, value))
+    rows = np.unique(np.concatenate(_batches(len(starts.places))), return_index=True)[1]
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[rows], *found)
+    return Found(*joined), 1e3 * min(seconds) / _BATCH
 
 
-def starts(
-    model: Model, fixed: PDMParameters, size: int, count: int
-) -> tuple[np.ndarray, PDMParameters]:
-    """Pictures by number, and parameters on each that are `size` percent off."""
+def _batches(count: int) -> list[np.ndarray]:
+    """Numbers of the starts of each batch; the last one ends with the last start."""
+    firsts = [*range(0, max(count - _BATCH, 0), _BATCH), count - _BATCH]
+    return [np.arange(first, first + _BATCH) % count for first in firsts]
+
+
+def _finest(model: Model) -> tuple[int, ScaleConfig]:
+    """The last scale of a fit, and its settings."""
+    plan = plan_scales(model.clnf.main, model.clnf.config, Phase.INIT)
+    return [(i, settings) for i, settings in enumerate(plan) if settings is not None][-1]
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _objectives(clnf, gray, places, parameters, finest):
+    """The objective with response maps around the parameters themselves."""
+    index, settings = finest
+
+    def one(result):
+        place, reached = result
+        image, pdm = gray[place].astype(jnp.float32), clnf.main.pdm
+        where = {"scale": index, "window": settings.window}
+        frame, _ = response_frame(clnf.main, image, reached, **where)
+        return fit_objective(pdm, frame, reached, config=settings)
+
+    return lax.map(one, (places, parameters))
+
+
+def starts(model: Model, fixed: Found, rows: np.ndarray, size: int, count: int) -> Starts:
+    """Parameters on some pictures that are `size` percent off."""
     rng = np.random.default_rng([_SEED, size])
-    share = size / 100
-    places = np.arange(count, dtype=np.int32) % len(fixed.scale)
-    points = jax.vmap(lambda p: shape_2d(model.clnf.main.pdm, p))(fixed)
-    width = np.ptp(np.asarray(points)[..., 0], axis=1)[places]
+    share, places = size / 100, rows[np.arange(count) % len(rows)].astype(np.int32)
+    chosen = jax.tree.map(lambda leaf: leaf[places], fixed.parameters)
+    points = np.asarray(jax.vmap(lambda p: shape_2d(model.clnf.main.pdm, p))(chosen))
     angle = rng.uniform(0, 2 * np.pi, count)
-    move = share * width[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    turn = share * rng.choice([-1, 1], (count, 3))
-    grow = 1 + share * rng.choice([-1, 1], count)
-    chosen = jax.tree.map(lambda leaf: np.asarray(leaf)[places], fixed)
+    away = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     first = PDMParameters(
-        scale=chosen.scale * grow,
-        rotation=chosen.rotation + turn,
-        translation=chosen.translation + move,
+        scale=chosen.scale * (1 + share * rng.choice([-1, 1], count)),
+        rotation=chosen.rotation + share * rng.choice([-1, 1], (count, 3)),
+        translation=chosen.translation + share * np.ptp(points[..., 0], axis=1)[:, None] * away,
         local=np.zeros_like(chosen.local),
     )
-    return places, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), first)
+    return Starts(places, jax.tree.map(lambda leaf: leaf.astype(np.float32), first))
 
 
-def _row(pictures, fixed, places, found, solver, rounds, size, ms) -> Row:
-    truth, ends = pictures.truth[places], np.asarray(found[0])
+def _row(pictures, size, truth, fixed, found: Found, solver, rounds, ms) -> Row:
     eyes = np.linalg.norm(truth[:, 36] - truth[:, 45], axis=1)
-    away = np.linalg.norm(ends - truth, axis=-1).mean(axis=1)
-    missed = np.linalg.norm(ends - np.asarray(fixed[0])[places], axis=-1).mean(axis=1)
+    away = np.linalg.norm(found.landmarks - truth, axis=-1).mean(axis=1)
+    missed = np.linalg.norm(found.landmarks - fixed, axis=-1).mean(axis=1)
     near = 100 * float(np.mean(100 * away / eyes < _NEAR))
     return Row(
         pictures=pictures.name,
         size=size,
         solver=solver,
         rounds=rounds,
-        objective=float(np.mean(found[2])),
+        objective=float(np.mean(found.objective)),
         fixed_point=float(missed.mean()),
-        truth=float(np.mean(100 * away / eyes)),
+        truth=float(np.mean(100 * away / eyes)) if pictures.known else None,
         near=100 * float(np.mean(100 * missed / eyes < _NEAR)),
         near_truth=near if pictures.known else None,
         ms=ms,
@@ -283,12 +334,12 @@ def to_markdown(rows: Sequence[Row]) -> str:
 
         def side(name: str, digits: int, same: list[Row] = same) -> str:
             values = [getattr(row, name) for row in same]
-            return " / ".join("" if v is None else f"{v:.{digits}f}" for v in values)
+            return " / ".join(f"{value:.{digits}f}" for value in values)
 
-        truth = side("truth", 2) if same[0].near_truth is not None else ""
-        near = side("near_truth", 0) if same[0].near_truth is not None else ""
+        known = same[0].truth is not None
+        truth, near = (side("truth", 2), side("near_truth", 0)) if known else ("", "")
         cells = [*map(str, key), side("objective", 0), side("fixed_point", 2), truth]
-        cells += [side("near", 0), near, f"{min(row.ms for row in same):.1f}"]
+        cells += [side("near", 0), near, f"{same[0].ms:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -34,16 +34,20 @@ def make_case(seed: int = 0, dtype: type = np.float64) -> Case:
     Two landmarks are hidden; the maps are turned and scaled against the picture.
     """
     rng = np.random.default_rng(seed)
+
+    def of(values: object) -> jax.Array:
+        return jnp.asarray(values, dtype)
+
     pdm = PDM(
-        mean_shape=rng.normal(0, 1, (POINTS, 3)) * [30, 30, 10],
-        components=rng.normal(0, 1 / np.sqrt(3 * POINTS), (MODES, POINTS, 3)),
-        eigenvalues=np.array([60.0, 30.0, 10.0]),
+        mean_shape=of(rng.normal(0, 1, (POINTS, 3)) * [30, 30, 10]),
+        components=of(rng.normal(0, 1 / np.sqrt(3 * POINTS), (MODES, POINTS, 3))),
+        eigenvalues=of([60.0, 30.0, 10.0]),
     )
     start = PDMParameters(
-        scale=np.float64(1.6),
-        rotation=np.array([0.1, -0.2, 0.15]),
-        translation=np.array([80.0, 60.0]),
-        local=np.array([2.0, -1.0, 0.5]),
+        scale=of(1.6),
+        rotation=of([0.1, -0.2, 0.15]),
+        translation=of([80.0, 60.0]),
+        local=of([2.0, -1.0, 0.5]),
     )
     cells = np.arange(WINDOW) - WINDOW // 2
     y, x = np.meshgrid(cells, cells, indexing="ij")
@@ -56,14 +60,12 @@ def make_case(seed: int = 0, dtype: type = np.float64) -> Case:
         row[:] = 0.02 + np.exp(-0.5 * ((u / across) ** 2 + (v / along) ** 2))
     to_reference = 0.6 * np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
     visible = np.arange(POINTS) % 5 != 4
-    arrays = pdm, start, responses, to_reference, np.linalg.inv(to_reference)
-    pdm, start, responses, there, back = jax.tree.map(lambda a: jnp.asarray(a, dtype), arrays)
     frame = ResponseFrame(
-        responses=responses,
+        responses=of(responses),
         landmarks=shape_2d(pdm, start),
-        to_reference=there,
-        to_image=back,
+        to_reference=of(to_reference),
+        to_image=of(np.linalg.inv(to_reference)),
         visible=jnp.asarray(visible),
-        confidence=jnp.asarray(rng.uniform(0.2, 1, POINTS), dtype),
+        confidence=of(rng.uniform(0.2, 1, POINTS)),
     )
     return Case(pdm, frame, start)

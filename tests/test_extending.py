@@ -185,7 +185,7 @@ def _frozen(config: FitConfig) -> FitConfig:
 @pytest.mark.parametrize(
     ("solver", "message"),
     [
-        ("newton", "solver: expected one of nu_rlms, or a function .*, got 'newton'"),
+        ("newton", "solver: expected one of adam, .*nu_rlms, or a function .*, got 'newton'"),
         (3, "solver: expected a name or a function .*, got int"),
     ],
 )

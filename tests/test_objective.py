@@ -256,5 +256,6 @@ def test_nu_rlms_stands_still_on_openface_maps(openface_model, golden_dir):
         lambda x: jnp.asarray(np.asarray(x, np.float64 if x.dtype == np.float32 else x.dtype)),
         single,
     )
-    before, after = _left_over(*wide[:2], to_config(record), wide[2])
+    pdm, frame, start = wide
+    before, after = _left_over(pdm, frame, to_config(record), start)
     assert before > 0.1 and after < _STATIONARY

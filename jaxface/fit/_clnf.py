@@ -184,7 +184,7 @@ def fit_scales(
             continue
         smooth = any(config.smooth for config in configs)
 
-        def one_round(fit, _, index=index, configs=configs, last=last, smooth=smooth):
+        def one_round(fit, index=index, configs=configs, last=last, smooth=smooth):
             # Once for all plans: a face follows one of them.
             aligned = align_lanes(model, fit.parameters, index, smooth=smooth)
             for config in configs:
@@ -196,12 +196,11 @@ def fit_scales(
                 same = [p for p, plan in plans.items() if plan[index] == config]
                 chosen = _is_one_of(phases, same)
                 fit = run_lanes(chosen & fit.large_enough, run, fit)
-            return fit, None
+            return fit
 
-        if rounds == 1:
-            fit, _ = one_round(fit, None)
-        else:  # compiled once
-            fit, _ = lax.scan(one_round, fit, None, length=rounds)
+        # Unrolled: a loop around the experts costs their weights' copies in every round.
+        for _ in range(rounds):
+            fit = one_round(fit)
     return fit
 
 

@@ -24,14 +24,19 @@ from .._files import replace_file
 from ..analyze import ActionUnits, AlignConfig, FaceAnalyser, LinearHeads
 from ..detect import MTCNN, Conv, Dense, DetectConfig, MaxPool, Net, PReLU
 from ..fit import (
+    BFGS,
     CLNF,
     PDM,
+    Adam,
     CCNFExperts,
     CENExperts,
     FaceWarp,
     FitConfig,
+    GaussNewton,
     Guided,
+    Implicit,
     LandmarkModel,
+    LevenbergMarquardt,
     OneRound,
     Part,
     PartConfig,
@@ -53,6 +58,7 @@ _CLASSES = {
         *(CLNF, FitConfig, LandmarkModel, Part, PartConfig, PDM, LandmarkScheme, EyeParts),
         *(OneRound, TwoRounds, Guided, ShapeRegressor, Validator, FaceWarp),
         *(CCNFExperts, SVRExperts, CENExperts),
+        *(GaussNewton, LevenbergMarquardt, BFGS, Adam, Implicit),
         *(FaceAnalyser, AlignConfig, ActionUnits, LinearHeads),
     )
 }

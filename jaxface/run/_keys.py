@@ -5,9 +5,12 @@ program, and no other. A class or function of the user's has a name too, but wha
 been edited since; a program that holds one is never kept.
 """
 
+import contextlib
 import dataclasses
 import enum
+import functools
 import hashlib
+import importlib.metadata
 import sys
 import types
 from collections.abc import Iterable
@@ -31,6 +34,8 @@ _VERSIONS = {
     "equinox": eqx.__version__,
     "numpy": np.__version__,
 }
+# Solvers call these where they are installed (the extra `solvers`).
+_OPTIONAL = ("lineax", "optax", "optimistix")
 # The core imports these too, but no trace depends on them: annotations, model files, bars.
 _UNTRACED = ("jaxtyping", "lazy_loader", "platformdirs", "safetensors", "tqdm")
 _KNOWN = {_PACKAGE, *_VERSIONS, *_UNTRACED, "builtins", *sys.stdlib_module_names}
@@ -67,8 +72,19 @@ def program_key(function: object, args: tuple[object, ...]) -> str | None:
     if len(arrays) != sum(map(is_array, jax.tree.leaves(args))) or _is_patched():
         return None
     shapes = [(array.shape, np.dtype(array.dtype).name) for array in arrays]
-    named = (*_VERSIONS.items(), jax.default_backend(), _SOURCES, *called, shapes, settings())
+    found = *_VERSIONS.items(), *_optional_versions()
+    named = (*found, jax.default_backend(), _SOURCES, *called, shapes, settings())
     return hashlib.sha256("\n".join(map(repr, named)).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def _optional_versions() -> tuple[tuple[str, str], ...]:
+    """Versions of the optional packages, without loading them."""
+    versions = []
+    for name in _OPTIONAL:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append((name, importlib.metadata.version(name)))
+    return tuple(versions)
 
 
 def _name(value: Any, arrays: list[Any]) -> str:

@@ -3,8 +3,10 @@
 They are the extra `jaxface[solvers]`, and loaded when a fit with them is traced.
 """
 
+import contextlib
 import dataclasses
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -60,7 +62,8 @@ class BFGS:
 
         start = jnp.zeros_like(units)
         value = jax.ShapeDtypeStruct(first.shape, first.dtype)
-        state = solver.init(objective, start, None, {}, value, None, frozenset())
+        with _as_usual():
+            state = solver.init(objective, start, None, {}, value, None, frozenset())
         arrays, static = eqx.partition(state, eqx.is_array)
 
         def step(carry: Any, _: None) -> tuple[Any, None]:
@@ -74,7 +77,8 @@ class BFGS:
             return (*kept, done | ended | ~usable), None
 
         carry = (start, arrays, jnp.zeros((), bool))
-        (moved, _, _), _ = lax.scan(step, carry, None, length=self.steps)
+        with _as_usual():
+            (moved, _, _), _ = lax.scan(step, carry, None, length=self.steps)
         found = unflatten_parameters(flatten_parameters(parameters) + moved * units)
         return clamp_local(pdm, found)
 
@@ -120,8 +124,16 @@ class Adam:
 
         start = flatten_parameters(parameters, units)
         carry = (start, optimiser.init(start))
-        (values, _), _ = lax.scan(step, carry, None, length=self.steps)
+        with _as_usual():
+            (values, _), _ = lax.scan(step, carry, None, length=self.steps)
         return unflatten_parameters(values, units)
+
+
+@contextlib.contextmanager
+def _as_usual() -> Iterator[None]:
+    """Lets JAX promote types and ranks, as these packages expect, whatever a caller forbids."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def _check_steps(steps: int) -> None:

@@ -24,6 +24,7 @@ from ._objective import Moments, kernel_moments, landmark_weights, map_area, pix
 _HIGHEST = lax.Precision.HIGHEST
 _GROW, _SHRINK = 4.0, 0.25  # of the damping, after a step that failed or held
 _MOST, _LEAST = 1e6, 1e-7  # damping
+_ROUNDING = 8.0  # last bits by which an objective may seem to rise
 _POSE = 6  # parameters
 
 
@@ -115,7 +116,7 @@ def evaluate(
     likely = jnp.where(frame.visible, landmark_weights(frame, config) * moments.logs, 0)
     prior = jnp.sum(parameters.local**2 / pdm.eigenvalues)
     half = np.asarray(config.regularisation / 2, prior.dtype)
-    value = half * prior - pixel_variance(frame, config) * jnp.sum(likely)
+    value = prior * half - pixel_variance(frame, config) * jnp.sum(likely)
     return Point(parameters, shape, landmarks, moments, value)
 
 
@@ -228,7 +229,9 @@ def descend(
         there = evaluate(pdm, frame, after, settings)
         taken = jnp.isfinite(there.value)
         if damping is not None:
-            taken = taken & (there.value <= point.value)
+            # At the minimum, what rounding leaves would turn every other step away.
+            slack = _ROUNDING * jnp.finfo(there.value.dtype).eps * jnp.abs(point.value)
+            taken = taken & (there.value <= point.value + slack)
         moved = jnp.sum((there.landmarks - point.landmarks) ** 2)
         grown = jnp.where(taken, strength * _SHRINK, strength * _GROW)
         strength = jnp.clip(grown, _LEAST, _MOST)

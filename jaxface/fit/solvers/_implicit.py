@@ -27,7 +27,7 @@ _HIGHEST = lax.Precision.HIGHEST
 _POSE = 6  # parameters
 _FLOOR = 0.1  # smallest curvature of a landmark's likelihood, of that of a narrow peak
 _LIMIT = 3 * (1 - 1e-5)  # standard deviations, from which a coefficient is at its limit
-_THOROUGH = LevenbergMarquardt(pose_steps=3, steps=12, still=0.0)
+_THOROUGH = LevenbergMarquardt(pose_steps=3, steps=24, still=0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

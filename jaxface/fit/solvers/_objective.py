@@ -45,7 +45,7 @@ def map_area(frame: ResponseFrame) -> Float[Array, ""]:
 def pixel_variance(frame: ResponseFrame, config: ScaleConfig) -> Float[Array, ""]:
     """The kernel's variance in the picture, px^2."""
     area = map_area(frame)
-    return np.asarray(config.sigma**2, area.dtype) / area
+    return 1 / area * np.asarray(config.sigma**2, area.dtype)
 
 
 def kernel_moments(
@@ -143,7 +143,7 @@ def fit_objective(
     weighted = jnp.where(frame.visible, landmark_weights(frame, config) * logs, 0)
     prior = jnp.sum(parameters.local**2 / pdm.eigenvalues)
     half = np.asarray(config.regularisation / 2, prior.dtype)
-    return half * prior - pixel_variance(frame, config) * jnp.sum(weighted)
+    return prior * half - pixel_variance(frame, config) * jnp.sum(weighted)
 
 
 def fit_residuals(
