@@ -38,6 +38,9 @@ from .detector import load_sources as load_sources
 from .detector import pair_up as pair_up
 from .detector import score_detector as score_detector
 from .detector import train_detector as train_detector
+from .landmarks import Tuned as Tuned
+from .landmarks import TuningConfig as TuningConfig
+from .landmarks import fine_tune as fine_tune
 from .landmarks import picture_faces as picture_faces
 from .render import MIRRORED as MIRRORED
 from .render import PictureConfig as PictureConfig

@@ -54,6 +54,9 @@ from ._starts import Starts as Starts
 from ._starts import project as project
 from ._starts import random_starts as random_starts
 from ._starts import true_parameters as true_parameters
+from ._tuning import Tuned as Tuned
+from ._tuning import TuningConfig as TuningConfig
+from ._tuning import fine_tune as fine_tune
 from ._validator import BINS as BINS
 from ._validator import ValidatorConfig as ValidatorConfig
 from ._validator import blank_validator as blank_validator
