@@ -81,7 +81,7 @@ def action_units(
     analyser: FaceAnalyser, config: AlignConfig, image: jax.Array, landmarks: jax.Array
 ) -> jax.Array:
     """Intensities before the person's medians, by pixels and landmarks."""
-    parameters = fit_pdm_to_landmarks(analyser.pdm, landmarks)
+    parameters = fit_pdm_to_landmarks(analyser.pdm, landmarks, converge=config.smooth)
     face = align_face(image, landmarks, parameters, analyser.pdm, MULTI_PIE_68, config=config)
     fhog = extract_fhog(face.image, smooth=config.smooth)
     geometry = geometry_descriptor(analyser.pdm, parameters)
