@@ -158,9 +158,8 @@ def _turned(case: Case, grow: float, angle: float, move: np.ndarray) -> Case:
     roll = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]])
     roll = jnp.asarray([*roll, [0, 0, 1]])
     rotation = matrix_to_euler(roll @ euler_to_matrix(start.rotation))
-    moved = PDMParameters(
-        start.scale * grow, rotation, turn @ start.translation + move, start.local
-    )
+    place = jnp.asarray(turn) @ start.translation + jnp.asarray(move)
+    moved = PDMParameters(start.scale * grow, rotation, place, start.local)
     return Case(case.pdm, frame, moved)
 
 

@@ -88,7 +88,7 @@ def _stationary_jvp(solver, settings, primals, tangents):
     theta, fixed = eqx.partition((pdm, frame), eqx.is_inexact_array)
     change, _ = eqx.partition(tangents[:2], lambda leaf: leaf.dtype != jax.dtypes.float0)
 
-    def slope(values: Array, theta: object) -> Array:
+    def slope(values: Array, theta: tuple[PDM, ResponseFrame]) -> Array:
         def objective(values: Array) -> Array:
             pdm, frame = eqx.combine(theta, fixed)
             return fit_objective(pdm, frame, unflatten_parameters(values, units), config=settings)
