@@ -33,7 +33,7 @@ from jaxface.reference.comparison.derivatives import (  # noqa: E402
     ACCURATE,
     CENTRAL,
     MOTIONS,
-    Start,
+    start_at,
 )
 from jaxface.reference.comparison.figures import Figure, Subject  # noqa: E402
 from jaxface.reference.comparison.golden_detections import DETECTIONS, corners  # noqa: E402
@@ -42,7 +42,7 @@ from jaxface.reference.comparison.talking_head import CLIP, TRUTH, read_columns 
 _HEADS, _SAMPLES = (10, 100), ("sample1", "sample3", "sample5")
 _SIDE = 640  # px
 _GAIN = {"faithful": 0.05, "smooth": 0.02}  # how far from 1 a motion's derivative may be
-_BOXES = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-1, -1, 1, 1], [-1, 1, 1, -1.0]])
+_BOXES = np.array([[1, 0, 1, 0], [0, 1, 0, 1], [-1, -1, 1, 1], [-1, 1, 1, -1]], np.float32)
 
 
 class Picture(NamedTuple):
@@ -133,15 +133,14 @@ def _to_floats(tree):
 
 def _motions(subject: Subject, along: Callable, picture: Picture, mode: str) -> Iterator[Figure]:
     middle = (picture.box[:2] + picture.box[2:]) / 2
-    place = _to_floats((picture.gray, Start(picture.box, np.zeros(()), np.zeros(()))))
+    place = _to_floats((picture.gray, start_at(picture.box)))
     for motion in MOTIONS:
         for reach, name in ((CENTRAL, "central slopes"), (ACCURATE, "accurate slopes")):
             gray_dot = derivatives.moving_picture(picture.gray, motion, middle, reach)
             start_dot = derivatives.moving_start(motion, picture.box)
-            found = along(*place, _to_floats((gray_dot, start_dot)))
-            follows = derivatives.following(
-                motion, np.asarray(found[0]), np.asarray(found[1]), middle
-            )
+            ways = _to_floats((gray_dot, start_dot))
+            points, moved = map(np.asarray, along(*place, ways))
+            follows = derivatives.following(motion, points, moved, middle)
             title = f"{motion}, {name}"
             if (reach == CENTRAL) == (mode == "faithful"):
                 missed = abs(follows.gain - 1)
@@ -151,12 +150,14 @@ def _motions(subject: Subject, along: Callable, picture: Picture, mode: str) -> 
 
 
 def _differences(subject: Subject, along: Callable, picture: Picture) -> Iterator[Figure]:
-    gray, start = _to_floats((picture.gray, Start(picture.box, np.zeros(()), np.zeros(()))))
+    gray, start = _to_floats((picture.gray, start_at(picture.box)))
     still, rng = jax.tree.map(jnp.zeros_like, (gray, start)), np.random.default_rng(0)
     pixels = [8 * derivatives.smooth_direction(rng, gray.shape, 12.0) for _ in range(8)]
     ways = {
         "8 grey levels, waves of 12 px and more": [(_to_floats(p), still[1]) for p in pixels],
-        "box by 1 px": [(still[0], still[1]._replace(box=_to_floats(b))) for b in _BOXES],
+        "box by 1 px": [
+            (still[0], still[1]._replace(box=jnp.asarray(b, jnp.float32))) for b in _BOXES
+        ],
     }
     for name, group in ways.items():
         found, expected = [], []

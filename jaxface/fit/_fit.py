@@ -37,6 +37,14 @@ def fit_landmarks(
         config: settings; by default the model's own.
     Returns:
         The fit. Where `success` is false it is the best that was found.
+
+        Its derivatives do not follow OpenFace's roundings, but the computation without them; by
+        the place of a sample they are the picture's central differences, so that a picture and a
+        box that move together move the landmarks by 1. With `FitConfig(smooth=True)` nothing is
+        rounded, and derivatives are those of the values. They are piecewise: what is chosen (the
+        view, the start that is taken, scales and parts that are left out for small faces) stays
+        chosen, and shape coefficients at their limits stay there. Those of `view`, `success` and
+        `confidence`, a class of the validator, are zero, and so are those by bytes.
     Raises:
         ValueError: `gray` has a batch or channel axis.
     Reference:

@@ -39,6 +39,11 @@ class Start(NamedTuple):
     growth: Float[Array, ""]  # logarithm of the pixels' size, that the prior on shapes is told of
 
 
+def start_at(box: Float[np.ndarray, "4"]) -> Start:
+    """The upright mean shape in a box."""
+    return Start(*(jnp.asarray(value, jnp.float32) for value in (box, 0, 0)))
+
+
 def fit_from(config: FitConfig) -> Callable[[AnyCLNF, Array, Start], Float[Array, "n 2"]]:
     """Landmarks, px, of one fit as a function of all that a motion changes: (clnf, gray, start).
 
