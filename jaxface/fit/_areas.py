@@ -18,7 +18,10 @@ from .experts import SUPPORT, AbstractPatchExperts
 
 
 def nearest_view(experts: AbstractPatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:
-    """View whose centre is nearest to the head's Euler angles (specification 02, C.1)."""
+    """View whose centre is nearest to the head's Euler angles (specification 02, C.1).
+
+    It is chosen, so that derivatives by it are zero.
+    """
     return jnp.argmin(jnp.sum((experts.centres - rotation[None]) ** 2, axis=-1))
 
 
@@ -37,6 +40,7 @@ def align_to_reference(
     Args:
         landmarks: current landmarks, px.
         scale: px per mm of the reference frame.
+        smooth: in closed form, without OpenFace's roundings; derivatives are the same.
     Returns:
         Linear maps from image to reference frame and back.
     Reference:
@@ -66,6 +70,11 @@ def areas_of_interest(
         gray: 0 to 255, integral values.
         landmarks: centres, px.
         window: side of the response map; the area's side is window + 10.
+        smooth: samples without rounding, under a kernel with derivatives (`ops.sample_smooth`).
+    Returns:
+        Grey levels at 1/32-px cells. Derivatives by `landmarks` and `reference_to_image` are the
+        image's central differences, sampled alike (`ops.sample_affine`); with `smooth` they are
+        exact.
     Reference:
         Specification 02, C.3.
     """

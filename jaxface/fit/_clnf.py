@@ -436,6 +436,9 @@ def refine_fit(
 ) -> Fit:
     """Fits once more from the parameters of `fit` (specification 02, D.5).
 
+    What its derivatives mean is said at `fit_landmarks`; those by the parameters of `fit` are those
+    by a start. In the faithful mode, steps after the landmarks stood still count for nothing.
+
     Args:
         size: height and width of the picture, px.
         phase: which scales are run; the coarse phase ends without parts and validation.

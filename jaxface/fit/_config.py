@@ -34,7 +34,10 @@ class FitConfig:
     refine_parts: bool = True  # hierarchical models
     validation_boundary: float = 0.725
     multi_view: bool = False  # several start rotations instead of the frontal one
-    smooth: bool = False  # nothing is rounded; derivatives are exact
+    # Nothing is rounded, so that derivatives are exact: samples and kernels at any place, areas
+    # under a kernel that blurs by 0.9 px, parts refitted to the minimum, no face frozen. Landmarks
+    # differ by 0.1 to 0.4 px from the faithful ones of `base`, at the same distance to the truth.
+    smooth: bool = False
     solver: str | Solver = NU_RLMS  # a name, or a function of the user's: see `Solver`
     rounds: int = 1  # at each scale, of alignment, response maps and solver; of the parts too
 

@@ -38,8 +38,17 @@ def fit_landmarks(
         size: height and width of the picture, px; by default all of `gray`.
         config: settings; by default the model's own.
     Returns:
-        The fit. Where `success` is false it is the best that was found. `jax.vmap` fits one face
-        after the other, as a loop does. `jax.vmap(jax.grad(...))` keeps what the backward pass of
+        The fit. Where `success` is false it is the best that was found.
+
+        Its derivatives do not follow OpenFace's roundings, but the computation without them; by
+        the place of a sample they are the picture's central differences, so that a picture and a
+        box that move together move the landmarks by 1. With `FitConfig(smooth=True)` nothing is
+        rounded, and derivatives are those of the values. They are piecewise: what is chosen (the
+        view, the start that is taken, scales and parts that are left out for small faces) stays
+        chosen, and shape coefficients at their limits stay there. Those of `view`, `success` and
+        `confidence`, a class of the validator, are zero, and so are those by bytes.
+
+        `jax.vmap` fits one face after the other, as a loop does. `jax.vmap(jax.grad(...))` keeps what the backward pass of
         every face needs, 80 MB each at 640 x 480 px; `jax.lax.map(jax.grad(...), ...)` keeps
         that of one face at a time.
     Raises:

@@ -48,7 +48,9 @@ def fit_pdm_to_landmarks(
         present: landmarks that count; by default those whose x is not exactly 0.
         converge: to the minimum, up to rounding, instead of where OpenFace stops.
     Returns:
-        Parameters; finite, and the start where no landmark is present.
+        Parameters; finite, and the start where no landmark is present. Derivatives are those of
+        the minimum (implicit differentiation), which the fit comes near to, and with `converge`
+        reaches.
     Reference:
         Specification 02, B.7 (there `CalcParams`), with its stopping rule: the error pairs the
         new pose with the old 3-D shape, and misses add up over the whole fit.

@@ -1,11 +1,14 @@
 """Grey conversion."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Num
+from jaxtyping import Array, Float, Num
 
 
 def to_gray(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]:
     """OpenCV's 8-bit luma: integral values from integral ones, in the same type.
+
+    Floats are rounded down too; their derivative is that of the weighted sum before it is rounded.
 
     Args:
         image: RGB, 0 to 255; bytes are three times as fast as floats.
@@ -16,6 +19,21 @@ def to_gray(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]:
         wide = image.astype(jnp.int32)
         red, green, blue = wide[..., 0], wide[..., 1], wide[..., 2]
         return ((9798 * red + 19235 * green + 3735 * blue + 16384) >> 15).astype(jnp.uint8)
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    # Every sum is below 2**24, so float32 holds it exactly.
-    return jnp.floor((9798 * red + 19235 * green + 3735 * blue + 16384) / 32768)
+    if jnp.issubdtype(image.dtype, jnp.floating):
+        return _luma(image)
+    return jnp.floor((_weigh(image) + 16384) / 32768)
+
+
+def _weigh(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]:
+    """32768 times the luma; every sum is below 2**24, so float32 holds it exactly."""
+    return 9798 * image[..., 0] + 19235 * image[..., 1] + 3735 * image[..., 2]
+
+
+@jax.custom_jvp
+def _luma(image: Float[Array, "*n h w 3"]) -> Float[Array, "*n h w"]:
+    return jnp.floor((_weigh(image) + 16384) / 32768)
+
+
+@_luma.defjvp
+def _luma_jvp(primals, tangents):
+    return _luma(*primals), _weigh(tangents[0]) / 32768

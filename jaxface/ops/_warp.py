@@ -75,6 +75,9 @@ def sample_cells(
             exact in float32.
         x: column times 32, of the image without its border.
         y: row times 32.
+    Returns:
+        Samples; linear in pixels. Cells are integers and carry no derivative: `sample_affine` has
+        that by the position.
     Reference:
         Specification 02, C.3.
     """

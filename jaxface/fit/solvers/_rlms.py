@@ -35,12 +35,15 @@ def mean_shift(
 ) -> Float[Array, "n 2"]:
     """Step from each position to the kernel-weighted mean of its response map.
 
-    The kernel is centred on a grid of 0.1, the position that is subtracted is not.
+    The kernel is centred on a grid of 0.1, the position that is subtracted is not. Derivatives are
+    those of a kernel that is centred on the position itself. A position outside the map counts as
+    one on its edge, and has no derivative by way of the kernel.
 
     Args:
         responses: non-negative maps.
         positions: (column, row) in the map.
         sigma: standard deviation of the kernel, map pixels.
+        smooth: centres the kernel on the position.
     Reference:
         Specification 02, D.4.
     """
@@ -93,7 +96,8 @@ def nu_rlms(
 ) -> tuple[PDMParameters, Float[Array, ""]]:
     """Moves the pose (and the shape, unless `rigid`) up the response maps.
 
-    Takes `config.iterations` steps; a fit whose landmarks stand still is frozen.
+    Takes `config.iterations` steps; a fit whose landmarks stand still is frozen, unless
+    `config.smooth`. Derivatives are those of the steps that were taken, unrolled.
 
     Args:
         frame: response maps around the start.

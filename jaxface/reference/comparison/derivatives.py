@@ -39,6 +39,11 @@ class Start(NamedTuple):
     growth: Float[Array, ""]  # logarithm of the pixels' size, that the prior on shapes is told of
 
 
+def start_at(box: Float[np.ndarray, "4"]) -> Start:
+    """The upright mean shape in a box."""
+    return Start(*(jnp.asarray(value, jnp.float32) for value in (box, 0, 0)))
+
+
 def fit_from(config: FitConfig) -> Callable[[AnyCLNF, Array, Start], Float[Array, "n 2"]]:
     """Landmarks, px, of one fit as a function of all that a motion changes: (clnf, gray, start).
 
@@ -50,7 +55,8 @@ def fit_from(config: FitConfig) -> Callable[[AnyCLNF, Array, Start], Float[Array
         clnf = _with_prior(clnf, start.growth)
         pdm, box = clnf.main.pdm, start.box
         upright = parameters_from_box(pdm, box, jnp.zeros_like(box[:3]))
-        first = turn_about(upright, start.turn, (box[:2] + box[2:]) / 2)
+        middle = (box[:2] + box[2:]) / 2
+        first = turn_about(upright, start.turn, jnp.where(jnp.isfinite(middle), middle, 0))
         found = refine_fit(
             clnf,
             gray,
@@ -133,10 +139,11 @@ def moving_picture(
 def moving_start(motion: str, box: Float[np.ndarray, "4"]) -> Start:
     """How fast a start changes that moves along, about the middle of its box."""
     corners = box.reshape(2, 2)
-    still = np.zeros_like(box) if motion == "turn" else None
-    moved = velocity(motion, corners, corners.mean(axis=0)).reshape(4) if still is None else still
+    moved = velocity(motion, corners, corners.mean(axis=0)).reshape(4)
+    if motion == "turn":  # a box stays upright
+        moved = np.zeros_like(box)
     rates = moved, float(motion == "turn"), float(motion == "scale")
-    return Start(*(jnp.asarray(rate, box.dtype) for rate in rates))
+    return Start(*(jnp.asarray(rate, jnp.float32) for rate in rates))
 
 
 class Following(NamedTuple):
@@ -162,7 +169,7 @@ def following(
 
 
 def smooth_direction(
-    rng: np.random.Generator, shape: tuple[int, int], wave: float
+    rng: np.random.Generator, shape: tuple[int, ...], wave: float
 ) -> Float[np.ndarray, "h w"]:
     """A random picture of waves of at least `wave` px, its largest value 1."""
     noise = np.fft.fft2(rng.normal(size=shape))
