@@ -48,9 +48,9 @@ def fit_landmarks(
         chosen, and shape coefficients at their limits stay there. Those of `view`, `success` and
         `confidence`, a class of the validator, are zero, and so are those by bytes.
 
-        `jax.vmap` fits one face after the other, as a loop does. `jax.vmap(jax.grad(...))` keeps what the backward pass of
-        every face needs, 80 MB each at 640 x 480 px; `jax.lax.map(jax.grad(...), ...)` keeps
-        that of one face at a time.
+        `jax.vmap` fits one face after the other, as a loop does. `jax.vmap(jax.grad(...))` keeps
+        what the backward pass of every face needs, 80 MB each at 640 x 480 px;
+        `jax.lax.map(jax.grad(...), ...)` keeps that of one face at a time.
     Raises:
         ValueError: `gray` has a batch or channel axis.
     Reference:
