@@ -17,9 +17,11 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import jaxface
-from jaxface import Camera, Model
+from jaxface import Camera, FitConfig, Model
+from jaxface.fit import PDM
 from jaxface.ops import call_in_turn
 
+from .head_clip import read_frames
 from .toy_face import SIZE, draw_face, toy_model, true_points
 
 _SAME = dict(rtol=1e-5, atol=1e-5)  # float32; the order of sums may differ
@@ -163,7 +165,9 @@ def test_what_is_closed_over_may_be_differentiated_and_mapped():
 def _count_branches(jaxpr: Jaxpr) -> int:
     """The conds in a program, those of its loops and functions included."""
     inner = (part for eqn in jaxpr.eqns for part in _programs(list(eqn.params.values())))
-    return sum(eqn.primitive.name == "cond" for eqn in jaxpr.eqns) + sum(map(_count_branches, inner))
+    return sum(eqn.primitive.name == "cond" for eqn in jaxpr.eqns) + sum(
+        map(_count_branches, inner)
+    )
 
 
 def _programs(value: Any) -> Iterator[Jaxpr]:
@@ -182,9 +186,14 @@ def _branches(function: Callable, *args: Any) -> int:
 
 @functools.cache
 def _model() -> Model:
-    return jaxface.load_model("base")
+    with jax.ensure_compile_time_eval():  # called where functions are traced, too
+        return jaxface.load_model("base")
 
 
+# One scale and two steps, which compile in a fifth of the time.
+TOY = toy_model(
+    FitConfig(windows_init=(0, 9), windows_track=(0, 9), iterations=2, validation_boundary=0.5)
+)
 IMAGES = jnp.zeros((2, *SIZE, 3), jnp.uint8)
 BOXES = jnp.asarray([[40.0, 20, 120, 100]] * 2)
 CAMERA = Camera(*map(jnp.float32, (200, 200, 80, 60)))
@@ -199,24 +208,24 @@ def _fit(image: jax.Array, box: jax.Array) -> Any:
 
 
 def _track(image: jax.Array) -> Any:
-    model = _model()
-    return jaxface.track_frame(model, jaxface.start_track(model.clnf), image)
+    return jaxface.track_frame(TOY, jaxface.start_track(TOY.clnf), image)
 
 
 def _follow(image: jax.Array) -> Any:
-    return jaxface.clip_frame(_model(), jaxface.start_clip(_model()), image, CAMERA)
+    return jaxface.clip_frame(TOY, jaxface.start_clip(TOY), image, CAMERA)
 
 
 def _follow_several(image: jax.Array) -> Any:
-    return jaxface.several_frame(_model(), jaxface.start_several(_model()), image, CAMERA)
-
-
-def _analyze(image: jax.Array, box: jax.Array) -> Any:
-    return jaxface.analyze_frame(_model(), image, _fit(image, box), CAMERA)
+    return jaxface.several_frame(TOY, jaxface.start_several(TOY), image, CAMERA)
 
 
 def _analyze_clip(image: jax.Array) -> Any:
-    return jaxface.analyze_clip(_model(), image[None], CAMERA)
+    return jaxface.analyze_clip(TOY, image[None], CAMERA)
+
+
+def _analyze(image: jax.Array, box: jax.Array) -> Any:
+    fit = jaxface.fit_landmarks(TOY.clnf, jaxface.to_gray(image), box)
+    return jaxface.analyze_frame(TOY, image, fit, CAMERA)
 
 
 def _slope(image: jax.Array, box: jax.Array) -> Any:
@@ -246,3 +255,123 @@ def test_branches_are_counted():
     assert _branches(branching, *ITEM) == 1
     assert _branches(_over_batch(branching), *BATCH) == 0
     assert _branches(_over_batch(in_turn), *BATCH) == 1
+
+
+# Values, derivatives, time and memory
+
+
+def _faces() -> np.ndarray:
+    return np.stack([draw_face(true_points(number)) for number in range(2)]).astype(np.float32)
+
+
+def test_fits_under_vmap_are_those_of_a_loop():
+    """Values, and derivatives by image, box and the model's shapes in all orders of mapping."""
+    model = TOY
+    pdm = model.clnf.main.pdm
+    grays = jaxface.to_gray(jnp.asarray(_faces()))
+    boxes = jnp.stack(
+        [jaxface.detect_faces(model.detector, jnp.asarray(f)).boxes[0] for f in _faces()]
+    )
+
+    def loss(pdm: PDM, gray: jax.Array, box: jax.Array) -> tuple[jax.Array, Any]:
+        clnf = eqx.tree_at(lambda c: c.main.pdm, model.clnf, pdm)
+        fit = jaxface.fit_landmarks(clnf, gray, box)
+        return jnp.sum(fit.landmarks**2) / 1e4, fit
+
+    slope = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
+    alone = jax.jit(slope)
+    each = [alone(pdm, gray, box) for gray, box in zip(grays, boxes, strict=True)]
+    (_, fits), expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    mapped = functools.partial(jax.vmap, in_axes=(None, 0, 0))
+
+    def total(pdm: PDM, grays: jax.Array, boxes: jax.Array) -> tuple[jax.Array, Any]:
+        losses, fits = mapped(loss)(pdm, grays, boxes)
+        return jnp.sum(losses), fits
+
+    def close(found: Any, expected: Any) -> None:
+        # The same operations on each item, in another program.
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected
+        )
+
+    (_, found), slopes = jax.jit(mapped(slope))(pdm, grays, boxes)
+    close(found, fits)
+    close(slopes, expected)
+    differentiate = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))
+    (_, found), slopes = differentiate(pdm, grays, boxes)
+    close(found, fits)
+    close(slopes, (jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), expected[0]), *expected[1:]))
+    assert float(jnp.abs(expected[2]).max()) > 0.01  # there is something to compare
+
+
+def test_many_faces_in_one_image():
+    model = TOY
+    image = jnp.asarray(_faces()[1])
+    gray, box = jaxface.to_gray(image), jaxface.detect_faces(model.detector, image).boxes[0]
+    boxes = jnp.stack([box, box + 3])
+    found = jax.jit(jaxface.fit_many)(model.clnf, gray, boxes)
+    assert found.landmarks.shape == (2, 5, 2)
+    fit = jax.jit(jaxface.fit_landmarks)
+    for number, box in enumerate(boxes):
+        expected = fit(model.clnf, gray, box).landmarks
+        np.testing.assert_allclose(found.landmarks[number], expected, rtol=0, atol=1e-4)
+
+
+def _seconds(function: Callable[[], Any]) -> float:
+    """Least CPU time of three calls, s: other work on the machine only adds to it."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        jax.block_until_ready(function())
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def test_detection_under_vmap_costs_what_a_loop_costs():
+    detector, count = _model().detector, 16
+    face = np.asarray(_portrait(), np.float32)
+    images = jnp.stack([jnp.roll(jnp.asarray(face), number, axis=1) for number in range(count)])
+    one = jax.jit(jaxface.detect_faces).lower(detector, images[0]).compile()
+    many = jax.jit(jaxface.detect_many).lower(detector, images).compile()
+    loop = [one(detector, image) for image in images]
+    found = many(detector, images)
+    assert found.valid.any(axis=1).sum() >= count / 2  # all three networks run
+    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *loop)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-3), found, expected)
+    in_a_loop = _seconds(lambda: [one(detector, image) for image in images])
+    assert _seconds(lambda: many(detector, images)) <= _NO_DEARER * in_a_loop
+    spent = [program.memory_analysis() for program in (one, many)]
+    if None not in spent:  # some devices do not tell
+        alone, together = (memory.temp_size_in_bytes for memory in spent)
+        assert together <= 2 * alone + images.nbytes
+
+
+def _portrait() -> np.ndarray:
+    """The talking head at a quarter of its size."""
+    frame = read_frames(1)[0]
+    return frame.reshape(120, 4, 160, 4, 3).mean(axis=(1, 3))
+
+
+# What is refused
+
+
+def test_wrong_stacks_are_refused():
+    model = _model()
+    gray, box = jnp.zeros((40, 40)), jnp.zeros(4)
+    with pytest.raises(
+        ValueError, match=r"^boxes: expected a stack .* got shape \(4,\): give a si"
+    ):
+        jaxface.fit_many(model.clnf, gray, box)
+    with pytest.raises(ValueError, match=r"^grays: expected 2 entries, .* got shape \(3, 40, 40\)"):
+        jaxface.fit_many(model.clnf, jnp.stack([gray] * 3), jnp.stack([box] * 2))
+    with pytest.raises(ValueError, match=r"^size: expected 2 entries, .* got shape \(3, 2\)"):
+        jaxface.fit_many(model.clnf, gray, jnp.stack([box] * 2), size=jnp.ones((3, 2), jnp.int32))
+    with pytest.raises(ValueError, match=r"^images: expected RGB .* got shape \(40, 40, 3\): give"):
+        jaxface.detect_many(model.detector, jnp.zeros((40, 40, 3)))
+    with pytest.raises(ValueError, match=r"^size: expected 2 entries, .* got shape \(1, 2\)"):
+        size = jnp.ones((1, 2), jnp.int32)
+        jaxface.detect_many(model.detector, jnp.zeros((2, 40, 40, 3)), size=size)
+    with pytest.raises(ValueError, match=r"^gray must be one image .* stacks to jaxface.fit_many"):
+        jaxface.fit_landmarks(model.clnf, gray[None], box)
+    with pytest.raises(ValueError, match=r"^image: .* give stacks to jaxface.detect_many"):
+        jaxface.detect_faces(model.detector, jnp.zeros((2, 40, 40, 3)))
