@@ -27,6 +27,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 import jaxface  # noqa: E402
+from bench.derivatives_looks import measure_looks  # noqa: E402
 from bench.parity import to_record  # noqa: E402
 from jaxface.reference.comparison import clips, derivatives  # noqa: E402
 from jaxface.reference.comparison.derivatives import (  # noqa: E402
@@ -172,7 +173,15 @@ def _differences(subject: Subject, along: Callable, picture: Picture) -> Iterato
         yield subject.plain(f"cosine with differences: {name}", alike)
 
 
-SECTIONS: dict[str, Callable[[bool], Iterator[Figure]]] = {"fit": _fit}
+def _looks(quick: bool) -> Iterator[Figure]:
+    """Action units of a frame of the talking head, by its pixels and landmarks."""
+    for kind, model in _models(quick):
+        subject = Subject("action units", kind, "talking head, frame 100")
+        for what, unit, value in measure_looks(model):
+            yield subject.plain(f"{what}, {unit}", value)
+
+
+SECTIONS: dict[str, Callable[[bool], Iterator[Figure]]] = {"fit": _fit, "looks": _looks}
 
 if __name__ == "__main__":
     sys.exit(main())

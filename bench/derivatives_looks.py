@@ -1,7 +1,7 @@
 """How right the derivatives of action units are: faithful and smooth, against differences.
 
 `python -m bench.derivatives_looks [MODEL] [IMAGE]` prints a table, for a frame of the talking head
-or for the first face of an image. `measure_looks` gives the same rows to other benchmarks.
+or for the first face of an image. `bench/derivatives.py` has the same rows.
 """
 
 import functools
@@ -39,14 +39,13 @@ _REPEATS = 30
 Row = tuple[str, str, float]  # what, unit or step, value
 
 
-def measure_looks(name: str, path: Path | None = None) -> list[Row]:
+def measure_looks(model: jaxface.Model, path: Path | None = None) -> list[Row]:
     """Cosines of derivatives with differences, distance of the two modes, and times.
 
     Args:
-        name: of the model.
+        model: whose action units are measured.
         path: an image; the talking head's frame by default.
     """
-    model = jaxface.load_model(name)
     scheme = model.clnf.scheme
     if path is None:
         frame = next(itertools.islice(iter(jaxface.read_video(_CLIP)), _FRAME, None))
@@ -173,7 +172,7 @@ def _best(function: Callable, inputs: tuple[Any, ...]) -> float:
 def main() -> None:
     name, *paths = sys.argv[1:] or ["base"]
     print("| what | step or unit | value |\n|---|---|---|")
-    for what, unit, value in measure_looks(name, Path(paths[0]) if paths else None):
+    for what, unit, value in measure_looks(jaxface.load_model(name), Path(paths[0]) if paths else None):
         print(f"| {what} | {unit} | {value:.4g} |")
 
 
