@@ -172,7 +172,9 @@ def _best(function: Callable, inputs: tuple[Any, ...]) -> float:
 def main() -> None:
     name, *paths = sys.argv[1:] or ["base"]
     print("| what | step or unit | value |\n|---|---|---|")
-    for what, unit, value in measure_looks(jaxface.load_model(name), Path(paths[0]) if paths else None):
+    for what, unit, value in measure_looks(
+        jaxface.load_model(name), Path(paths[0]) if paths else None
+    ):
         print(f"| {what} | {unit} | {value:.4g} |")
 
 

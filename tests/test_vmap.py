@@ -327,6 +327,7 @@ def _seconds(function: Callable[[], Any]) -> float:
     return min(times)
 
 
+@pytest.mark.untyped  # a speed
 def test_detection_under_vmap_costs_what_a_loop_costs():
     detector, count = _model().detector, 16
     face = np.asarray(_portrait(), np.float32)
@@ -355,6 +356,7 @@ def _portrait() -> np.ndarray:
 # What is refused
 
 
+@pytest.mark.untyped  # the type check answers first
 def test_wrong_stacks_are_refused():
     model = _model()
     gray, box = jnp.zeros((40, 40)), jnp.zeros(4)

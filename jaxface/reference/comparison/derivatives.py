@@ -11,7 +11,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from jaxface import PDMParameters
 
@@ -39,7 +39,7 @@ class Start(NamedTuple):
     growth: Float[Array, ""]  # logarithm of the pixels' size, that the prior on shapes is told of
 
 
-def start_at(box: Float[np.ndarray, "4"]) -> Start:
+def start_at(box: Num[np.ndarray, "4"]) -> Start:
     """The upright mean shape in a box."""
     return Start(*(jnp.asarray(value, jnp.float32) for value in (box, 0, 0)))
 
@@ -72,7 +72,7 @@ def fit_from(config: FitConfig) -> Callable[[AnyCLNF, Array, Start], Float[Array
 
 
 def _with_prior(clnf: AnyCLNF, growth: Float[Array, ""]) -> AnyCLNF:
-    def eigenvalues(c: AnyCLNF) -> list[Array]:
+    def eigenvalues(c: AnyCLNF) -> list:  # of whatever `tree_at` puts in their place
         parts = c.groups if isinstance(c, PreparedCLNF) else c.parts
         return [c.main.pdm.eigenvalues, *(part.model.pdm.eigenvalues for part in parts)]
 
@@ -97,8 +97,8 @@ def turn_about(
 
 
 def velocity(
-    motion: str, points: Float[np.ndarray, "*n 2"], centre: Float[np.ndarray, "2"]
-) -> Float[np.ndarray, "*n 2"]:
+    motion: str, points: Num[np.ndarray, "*n 2"], centre: Num[np.ndarray, "2"]
+) -> Num[np.ndarray, "*n 2"]:
     """How fast points move in one of `MOTIONS`; the last two are about `centre`."""
     away = points - centre
     return {
@@ -109,7 +109,7 @@ def velocity(
     }[motion]
 
 
-def slopes(gray: Float[np.ndarray, "h w"], reach: int) -> Float[np.ndarray, "h w 2"]:
+def slopes(gray: Num[np.ndarray, "h w"], reach: int) -> Num[np.ndarray, "h w 2"]:
     """Slopes along x and y from pixels on both sides, with 0 outside the picture.
 
     Args:
@@ -128,15 +128,15 @@ def slopes(gray: Float[np.ndarray, "h w"], reach: int) -> Float[np.ndarray, "h w
 
 
 def moving_picture(
-    gray: Float[np.ndarray, "h w"], motion: str, centre: Float[np.ndarray, "2"], reach: int
-) -> Float[np.ndarray, "h w"]:
+    gray: Num[np.ndarray, "h w"], motion: str, centre: Num[np.ndarray, "2"], reach: int
+) -> Num[np.ndarray, "h w"]:
     """How fast the pixels of a picture change that moves in one of `MOTIONS`."""
     rows, columns = np.indices(gray.shape)
     places = np.stack([columns, rows], axis=-1).astype(np.float64)
     return -np.sum(velocity(motion, places, centre) * slopes(gray, reach), axis=-1)
 
 
-def moving_start(motion: str, box: Float[np.ndarray, "4"]) -> Start:
+def moving_start(motion: str, box: Num[np.ndarray, "4"]) -> Start:
     """How fast a start changes that moves along, about the middle of its box."""
     corners = box.reshape(2, 2)
     moved = velocity(motion, corners, corners.mean(axis=0)).reshape(4)
@@ -156,9 +156,9 @@ class Following(NamedTuple):
 
 def following(
     motion: str,
-    landmarks: Float[np.ndarray, "n 2"],
-    moved: Float[np.ndarray, "n 2"],
-    centre: Float[np.ndarray, "2"],
+    landmarks: Num[np.ndarray, "n 2"],
+    moved: Num[np.ndarray, "n 2"],
+    centre: Num[np.ndarray, "2"],
 ) -> Following:
     """Compares the derivative of landmarks in a motion with the motion itself."""
     true = velocity(motion, np.asarray(landmarks, np.float64), centre)
@@ -170,7 +170,7 @@ def following(
 
 def smooth_direction(
     rng: np.random.Generator, shape: tuple[int, ...], wave: float
-) -> Float[np.ndarray, "h w"]:
+) -> Num[np.ndarray, "h w"]:
     """A random picture of waves of at least `wave` px, its largest value 1."""
     noise = np.fft.fft2(rng.normal(size=shape))
     frequency = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij"))

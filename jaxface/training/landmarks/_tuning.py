@@ -197,11 +197,11 @@ def _fit_from(
     return report_fit(clnf, fit).landmarks
 
 
-def _chosen(adapt: tuple[str, ...]) -> Callable[[CLNF], list[Array]]:
+def _chosen(adapt: tuple[str, ...]) -> Callable[[CLNF], list]:
     """Which arrays of a landmark model are adapted."""
 
-    def arrays(clnf: CLNF) -> list[Array]:
-        found: list[Array] = []
+    def arrays(clnf: CLNF) -> list:  # of whatever `tree_at` puts in their place
+        found = []
         for experts in clnf.main.experts:
             if "biases" in adapt or "experts" in adapt:
                 found += _leaves(experts, ("bias", "biases"))
@@ -215,7 +215,7 @@ def _chosen(adapt: tuple[str, ...]) -> Callable[[CLNF], list[Array]]:
     return arrays
 
 
-def _leaves(experts: Any, names: tuple[str, ...]) -> list[Array]:
+def _leaves(experts: Any, names: tuple[str, ...]) -> list:
     return [leaf for name in names for leaf in jax.tree.leaves(getattr(experts, name, ()))]
 
 
