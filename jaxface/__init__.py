@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .fit import FitConfig as FitConfig
     from .fit import fit_landmarks as fit_landmarks
     from .fit import fit_many as fit_many
+    from .fit import landmark_uncertainty as landmark_uncertainty
+    from .fit import propagate_covariance as propagate_covariance
     from .io import default_camera as default_camera
     from .io import read_image as read_image
     from .io import read_video as read_video
@@ -67,7 +69,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "detect": ("detect_faces", "detect_many"),
     "errors": ("InputError", "InputWarning", "OutputError"),
-    "fit": ("FitConfig", "fit_landmarks", "fit_many"),
+    "fit": (
+        "FitConfig",
+        "fit_landmarks",
+        "fit_many",
+        "landmark_uncertainty",
+        "propagate_covariance",
+    ),
     "io": ("default_camera", "read_image", "read_video"),
     "models": (
         "Config",
