@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from .pipeline import ClipFace as ClipFace
     from .pipeline import ClipState as ClipState
     from .pipeline import Face as Face
+    from .pipeline import FaceUncertainty as FaceUncertainty
     from .pipeline import SeveralFaces as SeveralFaces
     from .pipeline import SeveralState as SeveralState
     from .pipeline import analyze_clip as analyze_clip
     from .pipeline import analyze_frame as analyze_frame
     from .pipeline import clip_frame as clip_frame
+    from .pipeline import face_uncertainty as face_uncertainty
     from .pipeline import finish_clip as finish_clip
     from .pipeline import several_frame as several_frame
     from .pipeline import start_clip as start_clip
@@ -94,11 +96,13 @@ _HOMES = {
         "ClipFace",
         "ClipState",
         "Face",
+        "FaceUncertainty",
         "SeveralFaces",
         "SeveralState",
         "analyze_clip",
         "analyze_frame",
         "clip_frame",
+        "face_uncertainty",
         "finish_clip",
         "several_frame",
         "start_clip",

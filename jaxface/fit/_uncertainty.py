@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from ..ops import invert_spd
 from ..types import Fit, Gray, PDMParameters
@@ -83,8 +83,9 @@ def landmark_uncertainty(
             maps say by themselves.
         config: settings of the fit; by default the model's own.
     Returns:
-        Covariances: finite, symmetric and positive, whatever the picture. Their derivative by the
-        weights and the picture follows the maps; the choice of the view has none.
+        Covariances: finite, and symmetric and positive up to rounding, whatever the picture.
+        Their derivative by the weights and the picture follows the maps; the choice of the view
+        has none.
     Reference:
         Objective: see `fit_objective`. OpenFace has no counterpart.
     """
@@ -143,8 +144,9 @@ def fit_covariance(
         parameters: where the fit ended.
         config: window, sigma, regularisation and weights of the scale.
     Returns:
-        Symmetric and positive, in the order and the units of `flatten_parameters`. Where a picture
-        is scaled by two, and the regularisation by four, landmarks have 4 times the covariance.
+        Symmetric and positive up to rounding, in the order and the units of `flatten_parameters`.
+        Where a picture is scaled by two, and the regularisation by four, landmarks have 4 times
+        the covariance.
     """
     units = parameter_units(pdm, parameters)
     values = flatten_parameters(parameters, units)
@@ -191,22 +193,31 @@ def _of_landmarks(
 
 
 def propagate_covariance(
-    function: Callable[[Values], object], values: Values, covariance: Float[Array, "k k"]
+    function: Callable[[Values], object],
+    values: Values,
+    covariance: Float[Array, "k k"],
+    *,
+    samples: int = 0,
 ) -> Float[Array, "o o"]:
-    """Covariance of what a function makes of uncertain values, to first order: J C J'.
+    """Covariance of what a function makes of uncertain values.
 
-    Right where the function is nearly linear over the ellipse. It needs the function's derivative,
-    which is taken forwards: use smooth settings (`FitConfig`, `AlignConfig`) where there are some.
+    To first order, J C J', which is right where the function is nearly linear over the ellipse; its
+    derivative is taken forwards, so use smooth settings (`FitConfig`, `AlignConfig`) where there
+    are some. Or from normal samples, for functions that are not, such as FHOG, whose derivative
+    holds for some thousandths of a pixel: then no derivative is taken.
 
     Args:
         function: of `values`; gives an array, or a pytree of arrays.
         values: an array, or a pytree such as `PDMParameters`.
         covariance: of all numbers in `values`, in the order of its leaves; for parameters that is
             the order of `Uncertainty.parameters`.
+        samples: how many; always the same ones. 0 for the first order. Deviations from n samples
+            are off by 1 / sqrt(2 n).
     Returns:
         Covariance of all numbers of the result, in the order of its leaves, in their units.
     Raises:
-        ValueError: `covariance` is not square, or has not as many rows as `values` numbers.
+        ValueError: `covariance` is not square, or has not as many rows as `values` numbers; there
+            is one sample.
     """
     flat, restore = ravel_pytree(values)
     if covariance.shape != (flat.size, flat.size):
@@ -214,6 +225,37 @@ def propagate_covariance(
             f"covariance: expected shape {(flat.size, flat.size)} for {flat.size} values, got "
             f"{covariance.shape}: give the covariance of all numbers in `values`"
         )
-    rows = jax.jacfwd(lambda flat: ravel_pytree(function(restore(flat)))[0])(flat)
-    found = jnp.dot(jnp.dot(rows, covariance, precision=_HIGHEST), rows.T, precision=_HIGHEST)
+    if samples < 0 or samples == 1:
+        raise ValueError(f"samples: expected at least 2, or 0 for the first order, got {samples}")
+
+    def result(flat: Float[Array, " k"]) -> Float[Array, " o"]:
+        return ravel_pytree(function(restore(flat)))[0]
+
+    if samples == 0:
+        rows = jax.jacfwd(result)(flat)
+        found = jnp.dot(jnp.dot(rows, covariance, precision=_HIGHEST), rows.T, precision=_HIGHEST)
+    else:
+        draws = jax.random.normal(jax.random.PRNGKey(0), (samples, flat.size), flat.dtype)
+        moves = jnp.dot(draws, _root(covariance).T, precision=_HIGHEST)
+        results = lax.map(lambda move: result(flat + move), moves)
+        away = results - jnp.mean(results, axis=0)[None]
+        found = jnp.dot(away.T, away, precision=_HIGHEST) / (samples - 1)
     return (found + found.T) / 2
+
+
+def _root(covariance: Float[Array, "k k"]) -> Float[Array, "k k"]:
+    """A lower triangular L with L L' = C, by elimination; columns without a pivot are zero."""
+    size = jnp.sqrt(jnp.diagonal(covariance))
+    unit = 1 / jnp.where(size > 0, size, 1)
+    enough = np.asarray(10 * jnp.finfo(covariance.dtype).eps, covariance.dtype)
+
+    def column(rest: Float[Array, "k k"], j: Int[Array, ""]) -> tuple[Array, Array]:
+        pivot = rest[j, j]
+        found = jnp.where(
+            pivot > enough, rest[:, j] * lax.rsqrt(jnp.where(pivot > enough, pivot, 1)), 0
+        )
+        return rest - found[:, None] * found[None], found
+
+    start = unit[:, None] * covariance * unit[None]
+    _, columns = lax.scan(column, start, jnp.arange(len(covariance)))
+    return columns.T * size[:, None]
