@@ -13,6 +13,7 @@ import pytest
 from jaxface import (
     Camera,
     PDMParameters,
+    face_uncertainty,
     fit_landmarks,
     landmark_uncertainty,
     propagate_covariance,
@@ -20,9 +21,11 @@ from jaxface import (
 )
 from jaxface.analyze import AlignConfig, align_face, estimate_head_pose, extract_fhog
 from jaxface.fit import (
+    CLNF,
     PDM,
     ResponseFrame,
     ScaleConfig,
+    fit_config,
     fit_covariance,
     fit_objective,
     flatten_parameters,

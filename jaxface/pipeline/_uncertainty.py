@@ -10,7 +10,7 @@ from ..fit import landmark_uncertainty, propagate_covariance, reported_pdm, shap
 from ..models import Config, Model, complete_config
 from ..ops import to_gray
 from ..types import Camera, Fit, Image, PartFit, PDMParameters
-from ._frame import Face, analyze_frame, check_image
+from ._frame import analyze_frame, check_image, pose_and_gaze
 
 
 class FaceUncertainty(eqx.Module):
@@ -58,19 +58,20 @@ def face_uncertainty(
     found = landmark_uncertainty(model.clnf, gray, fit, calibration=calibration, config=config.fit)
     values = (fit.parameters, *(part.parameters for part in fit.parts))
 
-    def measure(values: tuple[PDMParameters, ...]) -> Face:
-        moved = _with_parameters(model, fit, values)
-        return analyze_frame(model, image, moved, camera, success=jnp.ones((), bool), config=config)
+    seen = jnp.ones((), bool)
 
-    def pose_and_gaze(values: tuple[PDMParameters, ...]) -> tuple[Array, Array]:
-        face = measure(values)
-        return face.head_pose, face.gaze.gaze_angle
+    def geometry(values: tuple[PDMParameters, ...]) -> tuple[Array, Array]:
+        moved = _with_parameters(model, fit, values)
+        _, head_pose, gaze = pose_and_gaze(model.clnf, moved, camera, seen)
+        return head_pose, gaze.gaze_angle
 
     def intensity(main: PDMParameters) -> Array:
-        return measure((main, *values[1:])).scores.intensity
+        moved = _with_parameters(model, fit, (main, *values[1:]))
+        face = analyze_frame(model, image, moved, camera, success=seen, config=config)
+        return face.scores.intensity
 
     blocks = _block_diagonal((found.parameters, *found.parts))
-    geometric = propagate_covariance(pose_and_gaze, values, blocks)
+    geometric = propagate_covariance(geometry, values, blocks)
     return FaceUncertainty(
         landmarks=found.landmarks,
         head_pose=geometric[:6, :6],
