@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .fit import FitConfig as FitConfig
     from .fit import fit_landmarks as fit_landmarks
     from .fit import fit_many as fit_many
+    from .fit import landmark_uncertainty as landmark_uncertainty
+    from .fit import propagate_covariance as propagate_covariance
     from .io import default_camera as default_camera
     from .io import read_image as read_image
     from .io import read_video as read_video
@@ -35,11 +37,13 @@ if TYPE_CHECKING:
     from .pipeline import ClipFace as ClipFace
     from .pipeline import ClipState as ClipState
     from .pipeline import Face as Face
+    from .pipeline import FaceUncertainty as FaceUncertainty
     from .pipeline import SeveralFaces as SeveralFaces
     from .pipeline import SeveralState as SeveralState
     from .pipeline import analyze_clip as analyze_clip
     from .pipeline import analyze_frame as analyze_frame
     from .pipeline import clip_frame as clip_frame
+    from .pipeline import face_uncertainty as face_uncertainty
     from .pipeline import finish_clip as finish_clip
     from .pipeline import several_frame as several_frame
     from .pipeline import start_clip as start_clip
@@ -67,7 +71,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "detect": ("detect_faces", "detect_many"),
     "errors": ("InputError", "InputWarning", "OutputError"),
-    "fit": ("FitConfig", "fit_landmarks", "fit_many"),
+    "fit": (
+        "FitConfig",
+        "fit_landmarks",
+        "fit_many",
+        "landmark_uncertainty",
+        "propagate_covariance",
+    ),
     "io": ("default_camera", "read_image", "read_video"),
     "models": (
         "Config",
@@ -86,11 +96,13 @@ _HOMES = {
         "ClipFace",
         "ClipState",
         "Face",
+        "FaceUncertainty",
         "SeveralFaces",
         "SeveralState",
         "analyze_clip",
         "analyze_frame",
         "clip_frame",
+        "face_uncertainty",
         "finish_clip",
         "several_frame",
         "start_clip",

@@ -47,6 +47,10 @@ from ._refit import fit_pdm_to_landmarks as fit_pdm_to_landmarks
 from ._reported import fitted_points as fitted_points
 from ._reported import report_fit as report_fit
 from ._reported import reported_pdm as reported_pdm
+from ._uncertainty import Uncertainty as Uncertainty
+from ._uncertainty import fit_covariance as fit_covariance
+from ._uncertainty import landmark_uncertainty as landmark_uncertainty
+from ._uncertainty import propagate_covariance as propagate_covariance
 from ._validator import AnyValidator as AnyValidator
 from ._validator import FaceWarp as FaceWarp
 from ._validator import PreparedValidator as PreparedValidator

@@ -18,7 +18,7 @@ from ..ops import materialise, pad_border, select
 from ..types import Fit, Gray, PartFit, PDMParameters
 from ._areas import align_to_reference, nearest_view, sample_areas
 from ._config import FitConfig, Phase, scale_config
-from ._model import AnyCLNF, LandmarkModel, PartGroup, settings_of
+from ._model import AnyCLNF, LandmarkModel, Part, PartGroup, settings_of
 from ._pdm import shape_2d, zero_parameters
 from ._refit import fit_pdm_to_landmarks
 from ._validator import validate_lanes
@@ -234,7 +234,8 @@ def plan_scales(
     return tuple(plan)
 
 
-def _part_scales(group: PartGroup, smooth: bool) -> tuple[ScaleConfig, ...]:
+def part_scales(group: PartGroup | Part, smooth: bool) -> tuple[ScaleConfig, ...]:
+    """Settings per scale of a part."""
     c = group.config
     return tuple(
         ScaleConfig(
@@ -284,7 +285,7 @@ def _fit_part(
             view=jnp.zeros(lanes, jnp.int32),
             large_enough=jnp.ones(lanes, bool),
         )
-        plans = {Phase.INIT: _part_scales(group, config.smooth)}
+        plans = {Phase.INIT: part_scales(group, config.smooth)}
         phases = jnp.full(lanes, int(Phase.INIT), jnp.int32)
         solver = find_solver(config.solver)
         rounds = config.rounds

@@ -24,6 +24,8 @@ from ._several import SeveralState as SeveralState
 from ._several import pause_several as pause_several
 from ._several import several_frame as several_frame
 from ._several import start_several as start_several
+from ._uncertainty import FaceUncertainty as FaceUncertainty
+from ._uncertainty import face_uncertainty as face_uncertainty
 from ._whole import analyze_clip as analyze_clip
 from ._whole import finish_clip as finish_clip
 from ._whole import measure_clip as measure_clip

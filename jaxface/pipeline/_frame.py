@@ -115,11 +115,7 @@ def _analyze(
     config: Config,
 ) -> Face:
     found, fit = fitted_points(model.clnf, fit), report_fit(model.clnf, fit)
-    shape = shape_3d(reported_pdm(model.clnf), fit.parameters.local)
-    with jax.named_scope("pose_gaze"):
-        landmarks_3d = landmarks_to_camera(shape, fit.landmarks, fit.parameters, camera)
-        head_pose = estimate_head_pose(shape, fit.landmarks, fit.parameters, camera)
-        gaze = _gaze(model.clnf, fit, landmarks_3d, head_pose, camera, success)
+    landmarks_3d, head_pose, gaze = pose_and_gaze(model.clnf, fit, camera, success)
     aligned, fhog, geometry = _appearance(model, image, found, skip_rejected, config.align)
     units = model.analyser.image if config.static_action_units else model.analyser.video
     with jax.named_scope("action_units"):
@@ -138,6 +134,17 @@ def _analyze(
         geometry=geometry,
         scores=scores,
     )
+
+
+@jax.named_scope("pose_gaze")
+def pose_and_gaze(
+    clnf: AnyCLNF, fit: Fit, camera: Camera, success: Bool[Array, ""]
+) -> tuple[Float[Array, "n 3"], Float[Array, "6"], Gaze]:
+    """Landmarks in the camera frame, head pose and gaze of a fit as it is reported."""
+    shape = shape_3d(reported_pdm(clnf), fit.parameters.local)
+    landmarks_3d = landmarks_to_camera(shape, fit.landmarks, fit.parameters, camera)
+    head_pose = estimate_head_pose(shape, fit.landmarks, fit.parameters, camera)
+    return landmarks_3d, head_pose, _gaze(clnf, fit, landmarks_3d, head_pose, camera, success)
 
 
 def _gaze(

@@ -1,6 +1,7 @@
 """The contract of patch experts: what scores the places around each landmark."""
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -20,6 +21,9 @@ class AbstractPatchExperts(eqx.Module):
     scale: eqx.AbstractVar[float]  # static; px per mm of the reference frame
     centres: eqx.AbstractVar[Float[Array, "v 3"]]  # pitch yaw roll of each view, rad
     visible: eqx.AbstractVar[Bool[Array, "v n"]]  # landmarks that a view has experts for
+    # Factor of `landmark_uncertainty`, whose variances go by the inverse height of the maps: it is
+    # measured on faces whose truth is known, see bench/uncertainty.py.
+    calibration: ClassVar[float] = 1.0
 
     @abc.abstractmethod
     def prepare(self, windows: frozenset[int]) -> "AbstractPatchExperts":

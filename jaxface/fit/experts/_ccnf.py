@@ -7,6 +7,7 @@ patches' means and norms are sliding sums; see `_ccnf_layout.py` for the product
 import functools
 import operator
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -22,6 +23,7 @@ _HIGHEST = lax.Precision.HIGHEST
 _MIN_ALPHA = 1e-4  # weaker neurons are skipped
 # Sliding sums give a flat patch this share of its square sum at most; it then counts as flat.
 _FLAT = 2e-6
+_CALIBRATION = 8.0  # of variances, on rendered heads: bench/uncertainty.py
 
 
 class CCNFExperts(AbstractPatchExperts):
@@ -31,6 +33,7 @@ class CCNFExperts(AbstractPatchExperts):
     patch with them.
     """
 
+    calibration: ClassVar[float] = _CALIBRATION
     scale: float = eqx.field(static=True)
     component_windows: tuple[int, ...] = eqx.field(static=True)  # windows with Sigma components
     centres: Float[Array, "v 3"]
@@ -94,6 +97,7 @@ class CCNFExperts(AbstractPatchExperts):
 class PreparedCCNFExperts(AbstractPatchExperts):
     """`CCNFExperts` laid out for some windows. It holds no weights that could be edited in vain."""
 
+    calibration: ClassVar[float] = _CALIBRATION
     scale: float = eqx.field(static=True)
     centres: Float[Array, "v 3"]
     visible: Bool[Array, "v n"]

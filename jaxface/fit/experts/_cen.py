@@ -1,5 +1,7 @@
 """Response maps of convolutional expert network patches (CE-CLM)."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,8 @@ from ...ops import extract_patches
 from ._base import SUPPORT, AbstractPatchExperts
 from ._ccnf import normalise_patches
 
+_CALIBRATION = 1350.0  # of variances, on rendered heads: bench/uncertainty.py
+
 
 class CENExperts(AbstractPatchExperts):
     """Convolutional expert network patches; `e` experts of their own, the rest by mirroring.
@@ -19,6 +23,7 @@ class CENExperts(AbstractPatchExperts):
     pixels in column-major order.
     """
 
+    calibration: ClassVar[float] = _CALIBRATION
     scale: float = eqx.field(static=True)
     activations: tuple[str, ...] = eqx.field(static=True)  # per layer: sigmoid, relu or none
     centres: Float[Array, "v 3"]

@@ -1,5 +1,7 @@
 """Response maps of linear SVR patch experts (CLM)."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from ...ops import extract_patches
 from ._base import SUPPORT, AbstractPatchExperts
 
 _MIN_VARIANCE = 2.220446049250313e-16
+_CALIBRATION = 0.215  # of variances, on rendered heads: bench/uncertainty.py
 
 
 class SVRExperts(AbstractPatchExperts):
@@ -18,6 +21,7 @@ class SVRExperts(AbstractPatchExperts):
     Weights are indexed [row, column] of the patch.
     """
 
+    calibration: ClassVar[float] = _CALIBRATION
     scale: float = eqx.field(static=True)
     centres: Float[Array, "v 3"]
     visible: Bool[Array, "v n"]

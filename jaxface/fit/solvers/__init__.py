@@ -12,6 +12,7 @@ from ._borrowed import BFGS as BFGS
 from ._borrowed import Adam as Adam
 from ._gauss_newton import GaussNewton as GaussNewton
 from ._gauss_newton import LevenbergMarquardt as LevenbergMarquardt
+from ._gauss_newton import image_curvatures as image_curvatures
 from ._implicit import Implicit as Implicit
 from ._named import NU_RLMS as NU_RLMS
 from ._named import find_solver as find_solver
@@ -21,8 +22,10 @@ from ._normal_equations import project_rows as project_rows
 from ._objective import fit_objective as fit_objective
 from ._objective import fit_residuals as fit_residuals
 from ._objective import flatten_parameters as flatten_parameters
+from ._objective import kernel_moments as kernel_moments
 from ._objective import log_likelihoods as log_likelihoods
 from ._objective import parameter_units as parameter_units
+from ._objective import pixel_variance as pixel_variance
 from ._objective import unflatten_parameters as unflatten_parameters
 from ._rlms import mean_shift as mean_shift
 from ._rlms import nu_rlms as nu_rlms
