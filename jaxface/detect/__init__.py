@@ -13,6 +13,8 @@ from ._config import DetectConfig as DetectConfig
 from ._mtcnn import MTCNN as MTCNN
 from ._mtcnn import corrected_squares as corrected_squares
 from ._mtcnn import crop as crop
+from ._mtcnn import face_probability as face_probability
+from ._mtcnn import pnet_outputs as pnet_outputs
 from ._mtcnn import propose_boxes as propose_boxes
 from ._mtcnn import refine_boxes as refine_boxes
 from ._nets import OPENFACE_FRAME as OPENFACE_FRAME
@@ -22,4 +24,7 @@ from ._nets import Dense as Dense
 from ._nets import MaxPool as MaxPool
 from ._nets import Net as Net
 from ._nets import PReLU as PReLU
+from ._pyramid import Layout as Layout
+from ._pyramid import build_mosaic as build_mosaic
+from ._pyramid import level_sizes as level_sizes
 from ._pyramid import plan_pyramid as plan_pyramid
