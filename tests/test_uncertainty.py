@@ -38,7 +38,6 @@ from jaxface.types import MULTI_PIE_68
 
 from .head_clip import read_frames, read_truth
 from .precision import double_precision
-from .smooth_maps import SETTINGS, make_case
 from .toy_face import draw_face, toy_model, true_points
 
 _SIGMA, _SPREAD, _HEIGHT = 1.5, 2.0, 0.7  # cells, cells; responses at the top
@@ -136,9 +135,13 @@ def test_curvature_is_that_of_the_objective(float64):
 
 
 def test_a_picture_of_twice_the_size_has_four_times_the_covariance(float64):
-    case = make_case()
-    settings = dataclasses.replace(SETTINGS, regularisation=4 * SETTINGS.regularisation)
-    frame, start = case.frame, case.start
+    """Off the middles of the maps; the prior, which is in px, is made four times as strong."""
+    pdm, frame, parameters = _cube()
+    start = dataclasses.replace(
+        parameters,
+        translation=parameters.translation + jnp.asarray([1.5, -2.5]),
+        local=parameters.local + 0.7,
+    )
     wide = dataclasses.replace(
         frame,
         landmarks=2 * frame.landmarks,
@@ -146,10 +149,10 @@ def test_a_picture_of_twice_the_size_has_four_times_the_covariance(float64):
         to_image=2 * frame.to_image,
     )
     far = dataclasses.replace(start, scale=2 * start.scale, translation=2 * start.translation)
-    near = _covariance_of(SETTINGS)(case.pdm, frame, start)
-    there = _covariance_of(settings)(case.pdm, wide, far)
-    marks = _of_landmarks(case.pdm, start, near)
-    np.testing.assert_allclose(_of_landmarks(case.pdm, far, there), 4 * marks, rtol=_CLOSED)
+    strong = dataclasses.replace(pdm, eigenvalues=pdm.eigenvalues / 4)
+    near = _of_landmarks(pdm, start, _covariance_of(_CUBE)(pdm, frame, start))
+    there = _of_landmarks(pdm, far, _covariance_of(_CUBE)(strong, wide, far))
+    np.testing.assert_allclose(there, 4 * near, rtol=_CLOSED)
 
 
 def test_hidden_landmarks_and_empty_maps_tell_nothing(float64):
