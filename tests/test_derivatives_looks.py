@@ -369,7 +369,7 @@ def _pose_and_gaze(pdm, rotation, translation, scale, local, noise, lens, irises
     circle = 6 * np.stack([np.cos(ring), np.sin(ring), 0 * ring], axis=-1)  # mm
     eyes = []
     for k, (a, b) in enumerate(((36, 39), (42, 45))):
-        middle = (landmarks[a] + landmarks[b]) / 2 + irises[k]
+        middle = ((landmarks[a] + landmarks[b]) / 2 + irises[k])[None]
         eyes.append(PartFit(parameters, middle + scale * circle[:, :2]))
     shapes = jnp.asarray(circle), jnp.asarray(circle)
     gaze = estimate_gaze((eyes[0], eyes[1]), shapes, landmarks_3d, pose, camera)
