@@ -132,7 +132,8 @@ def test_residuals_are_the_objective(case: Case, config: ScaleConfig):
 
     value = _objective(config)
     rng = np.random.default_rng(1)
-    moved = [values, *(values + rng.normal(0, 0.02, (3, len(values))) * np.abs(values)[None])]
+    noise = rng.normal(0, 0.02, (3, len(values)))
+    moved = [values, *(values[None] + noise * np.abs(values)[None])]
     gaps = [value(v, case.pdm, case.frame) - 0.5 * np.sum(residuals(v) ** 2) for v in moved]
     assert np.ptp([np.sum(residuals(v) ** 2) for v in moved]) > 1
     np.testing.assert_allclose(gaps, gaps[0], rtol=_EXACT)
@@ -150,7 +151,7 @@ def _turned(case: Case, grow: float, angle: float, move: np.ndarray) -> Case:
     start = case.start
     frame = dataclasses.replace(
         case.frame,
-        landmarks=case.frame.landmarks @ turn.T + move,
+        landmarks=case.frame.landmarks @ turn.T + move[None],
         to_reference=case.frame.to_reference @ back,
         to_image=turn @ case.frame.to_image,
     )
@@ -205,11 +206,11 @@ def _exact_nu_rlms(pdm: PDM, frame: ResponseFrame, config: ScaleConfig):
         shape = modes.shape(parameters.local)
         landmarks = project_rows(shape, parameters)
         at = map_positions(frame, landmarks.T)
-        kernels = jnp.exp(-0.5 / config.sigma**2 * (at[..., None] - cells) ** 2)
-        joint = frame.responses * kernels[:, 1, :, None] * kernels[:, 0, None]
+        kernels = jnp.exp(-0.5 / config.sigma**2 * (at[..., None] - cells[None, None]) ** 2)
+        joint = frame.responses * kernels[:, 1, :, None] * kernels[:, 0, None, :]
         total = joint.sum(axis=(1, 2))
-        mean_x = (joint.sum(axis=1) * cells).sum(axis=1) / total
-        mean_y = (joint.sum(axis=2) * cells).sum(axis=1) / total
+        mean_x = (joint.sum(axis=1) * cells[None]).sum(axis=1) / total
+        mean_y = (joint.sum(axis=2) * cells[None]).sum(axis=1) / total
         shift = (jnp.stack([mean_x, mean_y], axis=-1) - at) @ frame.to_image.T
         shift = jnp.where(frame.visible[:, None], shift, 0).T
         return update_parameters(parameters, full_step(modes, shape, parameters, shift, prior))
@@ -232,7 +233,7 @@ def _left_over(pdm, frame, config, start) -> tuple[float, float]:
                 return fit_objective(pdm, frame, unflatten_parameters(row, units), config=config)
 
             slope = jax.grad(value)(flatten_parameters(parameters, units))
-            return jnp.linalg.norm(slope) / jnp.sum(frame.visible)
+            return jnp.linalg.norm(slope) / jnp.sum(frame.visible).astype(slope.dtype)
 
         return slope(start), slope(end)
 

@@ -61,7 +61,7 @@ def _random_clip(
     rng = np.random.default_rng(seed)
     units = make_units(rng)
 
-    def draw(*shape: int) -> np.ndarray:
+    def draw(*shape: int) -> Any:
         numbers = rng.normal(0, 2, shape)
         # A negative number that is rounded to zero is a negative zero.
         return (np.round(numbers) if whole else numbers).astype(np.float32)
