@@ -54,6 +54,11 @@ class RandomClip(NamedTuple):
     valid: np.ndarray
 
 
+def _stack_scores(intensity: np.ndarray, presence: np.ndarray) -> Scores:
+    """One row a frame; the type itself is annotated for one frame."""
+    return jax.vmap(Scores)(float32(intensity), float32(presence))
+
+
 def _random_clip(
     seed: int, success: np.ndarray, valid: np.ndarray, *, whole: bool, broken: bool
 ) -> RandomClip:
@@ -81,7 +86,7 @@ def _random_clip(
         units=units,
         intensity=rows[0],
         presence=rng.integers(0, 2, (count, 3)) > 0,
-        scores=Scores(*map(float32, rows[1:])),
+        scores=_stack_scores(*rows[1:]),
         medians=draw(units.mean.size) / (1 if whole else 4),
         success=success,
         valid=valid,
@@ -186,9 +191,7 @@ def test_zero_level_has_the_hosts_rank():
     units = eqx.tree_at(lambda u: u.intensity, make_units(rng), heads)
     count = 60
     values = rng.permuted(np.arange(count) / 8, axis=0)
-    scores = Scores(
-        float32(np.repeat(values[:, None], len(cutoffs), 1)), float32(rng.normal(size=(count, 3)))
-    )
+    scores = _stack_scores(np.repeat(values[:, None], len(cutoffs), 1), rng.normal(size=(count, 3)))
     raw = np.asarray(scores.intensity), np.zeros((count, 3), bool)
     medians = np.zeros(37, np.float32)
     valid = np.arange(count) < np.arange(1, count + 1)[:, None]
