@@ -54,6 +54,11 @@ class RandomClip(NamedTuple):
     valid: np.ndarray
 
 
+def _stack_scores(intensity: np.ndarray, presence: np.ndarray) -> Scores:
+    """One row a frame; the type itself is annotated for one frame."""
+    return jax.vmap(Scores)(float32(intensity), float32(presence))
+
+
 def _random_clip(
     seed: int, success: np.ndarray, valid: np.ndarray, *, whole: bool, broken: bool
 ) -> RandomClip:
@@ -81,7 +86,7 @@ def _random_clip(
         units=units,
         intensity=rows[0],
         presence=rng.integers(0, 2, (count, 3)) > 0,
-        scores=Scores(*map(float32, rows[1:])),
+        scores=_stack_scores(*rows[1:]),
         medians=draw(units.mean.size) / (1 if whole else 4),
         success=success,
         valid=valid,
@@ -95,12 +100,16 @@ def _on_the_host(clip: RandomClip, *, dynamic: bool) -> tuple[np.ndarray, np.nda
     success = clip.success[live]
     if dynamic:
         scores = [np.asarray(s)[live] for s in (clip.scores.intensity, clip.scores.presence)]
-        raw = repredict_clip(units, *raw, *scores, clip.medians, success)
-    found = postprocess_clip(units, *raw, success, dynamic=dynamic)
-    rows = tuple(np.zeros((len(live), part.shape[1])) for part in found)
-    for row, part in zip(rows, found, strict=True):
-        row[live] = part
-    return rows
+        inputs: list[Any] = [units, *raw, *scores, clip.medians, success]
+        raw = repredict_clip(*inputs)
+    intensity, presence = postprocess_clip(units, raw[0], raw[1], success, dynamic=dynamic)
+    return _put_back(intensity, live), _put_back(presence, live)
+
+
+def _put_back(rows: np.ndarray, live: np.ndarray) -> np.ndarray:
+    full = np.zeros((len(live), rows.shape[1]))
+    full[live] = rows
+    return full
 
 
 @functools.cache
@@ -186,16 +195,14 @@ def test_zero_level_has_the_hosts_rank():
     units = eqx.tree_at(lambda u: u.intensity, make_units(rng), heads)
     count = 60
     values = rng.permuted(np.arange(count) / 8, axis=0)
-    scores = Scores(
-        float32(np.repeat(values[:, None], len(cutoffs), 1)), float32(rng.normal(size=(count, 3)))
-    )
+    scores = _stack_scores(np.repeat(values[:, None], len(cutoffs), 1), rng.normal(size=(count, 3)))
     raw = np.asarray(scores.intensity), np.zeros((count, 3), bool)
     medians = np.zeros(37, np.float32)
     valid = np.arange(count) < np.arange(1, count + 1)[:, None]
     found = jax.jit(
         jax.vmap(
             lambda live: finish_action_units(
-                units, *map(jnp.asarray, raw), scores, jnp.asarray(medians), live, live
+                units, float32(raw[0]), jnp.asarray(raw[1]), scores, float32(medians), live, live
             )[0]
         )
     )(valid)
@@ -223,7 +230,7 @@ def test_derivative_of_the_second_pass():
     def loss(values: jax.Array, weights: jax.Array) -> jax.Array:
         units = eqx.tree_at(lambda u: u.intensity.weights, clip.units, weights)
         scores = eqx.tree_at(lambda s: s.intensity, clip.scores, values)
-        return jnp.sum(pulled * finish_action_units(units, *clip[1:3], scores, *clip[4:])[0])
+        return jnp.sum(pulled * finish_action_units(*clip._replace(units=units, scores=scores))[0])
 
     point = clip.scores.intensity, clip.units.intensity.weights
     slopes = jax.jit(jax.grad(loss, argnums=(0, 1)))(*point)
@@ -394,7 +401,7 @@ def test_wrong_frames(toy, kind):
 
 @pytest.mark.untyped
 def test_wrong_mask(toy, toy_results):
-    frames, valid = _toy_clips()[0], np.ones(_SHORT + 1, bool)
+    frames, valid = jnp.asarray(_toy_clips()[0]), jnp.ones(_SHORT + 1, bool)
     message = r"^valid: expected shape \(5,\), an entry for each frame, got shape \(6,\)"
     with pytest.raises(ValueError, match=message):
         jaxface.track_clip(toy, frames, valid=valid)

@@ -132,7 +132,9 @@ def analyze_clip(
     """Tracks and analyses consecutive frames of a clip with one face.
 
     Then `finish_clip` gives the action units. The two are `jaxface.analyze_video` as pure functions
-    of arrays: landmarks to the last bit where both are compiled with `jaxface.compiler_options()`.
+    of arrays: all but the action units to the last bit where yours are compiled with
+    `jaxface.compiler_options()` and take the camera as an argument. Of one that is a constant of
+    the program XLA computes quotients ahead, and gaze and points in 3D differ by a rounding.
     A long clip may be given in pieces, each with the state after the one before, or with `valid`,
     so that clips of several lengths share one program.
 
