@@ -21,7 +21,7 @@ def to_gray(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]:
         return ((9798 * red + 19235 * green + 3735 * blue + 16384) >> 15).astype(jnp.uint8)
     if jnp.issubdtype(image.dtype, jnp.floating):
         return _luma(image)
-    return jnp.floor((_weigh(image) + 16384) / 32768)
+    return _round_down(image)
 
 
 def _weigh(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]:
@@ -29,9 +29,13 @@ def _weigh(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]:
     return 9798 * image[..., 0] + 19235 * image[..., 1] + 3735 * image[..., 2]
 
 
+def _round_down(image: Num[Array, "*n h w 3"]) -> Float[Array, "*n h w"]:
+    return jnp.floor((_weigh(image) + 16384) / 32768)
+
+
 @jax.custom_jvp
 def _luma(image: Float[Array, "*n h w 3"]) -> Float[Array, "*n h w"]:
-    return jnp.floor((_weigh(image) + 16384) / 32768)
+    return _round_down(image)
 
 
 @_luma.defjvp
