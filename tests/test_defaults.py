@@ -88,7 +88,36 @@ _PURE: dict[str, Callable[[Model], tuple[tuple, Any]]] = {
         (model, _state(jaxface.start_several, model), _IMAGE, _shapes(camera())),
         jaxface.default_config(model, static_action_units=True),
     ),
+    "detect_many": lambda model: (
+        (model.detector, _stacked(_IMAGE)),
+        jaxface.default_config(model).detect,
+    ),
+    "fit_many": lambda model: (
+        (model.clnf, _stacked(_GRAY), _stacked(_BOX)),
+        jaxface.default_config(model).fit,
+    ),
+    "track_clip": lambda model: ((model, _stacked(_IMAGE)), jaxface.default_config(model)),
+    "analyze_clip": lambda model: (
+        (model, _stacked(_IMAGE), _shapes(camera())),
+        jaxface.default_config(model),
+    ),
+    "finish_clip": lambda model: (
+        (model, *eqx.filter_eval_shape(jaxface.analyze_clip, *_PURE["analyze_clip"](model)[0])),
+        jaxface.default_config(model),
+    ),
+    "landmark_uncertainty": lambda model: (
+        (model.clnf, _GRAY, _state(jaxface.start_track, model.clnf).fit),
+        jaxface.default_config(model).fit,
+    ),
+    "face_uncertainty": lambda model: (
+        (model, _IMAGE, _state(jaxface.start_track, model.clnf).fit, _shapes(camera())),
+        jaxface.default_config(model),
+    ),
 }
+
+
+def _stacked(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((_FEW, *shape.shape), shape.dtype)
 
 
 def _text(name: str, arguments: tuple, config: Any) -> str:

@@ -209,7 +209,7 @@ def _chosen(adapt: tuple[str, ...]) -> Callable[[CLNF], list]:
                 found += _leaves(experts, ("weights",))
         if "shape" in adapt:
             found.append(clnf.main.pdm.mean_shape)
-            found += [] if clnf.reported is None else [clnf.reported.mean_shape]
+            found += _leaves(clnf.reported, ("mean_shape",))  # some models have no such points
         return found
 
     return arrays
