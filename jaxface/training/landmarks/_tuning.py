@@ -130,8 +130,10 @@ def fine_tune(
         if progress is not None:
             progress(number, errors[-1])
         if number < config.steps:  # the last one measures only
-            moved, state = adam.update(slope, state)
-            step = -float(np.asarray(rate(number)))
+            # Optax relies on promotion, which whoever calls this may have forbidden.
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                moved, state = adam.update(slope, state)
+                step = -float(np.asarray(rate(number)))
             changes = jax.tree.map(lambda change, move, s=step: change + s * move, changes, moved)
     tuned = dataclasses.replace(strip_model(model), clnf=_apply(bare, changes, config.adapt))
     if bare is not model.clnf:
