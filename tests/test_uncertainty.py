@@ -195,7 +195,7 @@ def test_first_order_agrees_with_samples(float64):
         face = align_face(image, points, parameters, pdm, MULTI_PIE_68, config=config)
         return pose, heads @ extract_fhog(face.image, smooth=True).reshape(-1)
 
-    # Some ten-thousandths of a pixel: FHOG with weights at random has kinks, and is off by 20 % over
+    # Some ten-thousandths of a pixel: FHOG of random weights has kinks, and is off by 20 % over
     # thousandths.
     deviations = 0.1 * np.array([1e-5, *[1e-5] * 3, *[5e-4] * 2, *[1e-3] * 4])
     root = deviations[:, None] * rng.normal(size=(10, 10))
