@@ -286,7 +286,6 @@ def test_measures_of_a_face_follow_its_parameters():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nothing))
 
 
-@pytest.mark.untyped  # passes plainly; what the type check objects to is not known yet
 def test_ellipses_cover_rendered_heads(openface_model: CLNF, training_dir: Path):
     """90 % ellipses, on heads that the calibration was not measured on.
 

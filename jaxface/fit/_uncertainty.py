@@ -54,7 +54,7 @@ class Uncertainty(eqx.Module):
     # px per mm, rad, px and mm.
     parameters: Float[Array, "k k"]
     landmarks: Float[Array, "n 2 2"]  # px^2, of each landmark by itself, as results hold them
-    parts: tuple[Float[Array, "p p"], ...]  # of the parameters of each part
+    parts: tuple[Float[Array, "_ _"], ...]  # of the parameters of each part, which differ in number
 
 
 def landmark_uncertainty(
