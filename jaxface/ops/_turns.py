@@ -54,7 +54,10 @@ def call_in_turn(function: Callable[..., Result], *args: Any) -> Result:
     closed, shapes = jax.make_jaxpr(flat, return_shape=True)(*leaves)
     # What the function closes over may be traced, and so is an argument.
     outs = _call(_hoist(closed), *closed.consts, *leaves)
-    return jax.tree.unflatten(jax.tree.structure(shapes), outs)
+    # A result that depends on no argument is a Python number in a jaxpr.
+    expected, structure = jax.tree.flatten(shapes)
+    results = [jnp.asarray(out, leaf.dtype) for out, leaf in zip(outs, expected, strict=True)]
+    return jax.tree.unflatten(structure, results)
 
 
 def _hoist(closed: ClosedJaxpr) -> ClosedJaxpr:
