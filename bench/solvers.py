@@ -8,11 +8,11 @@ mean shape in the pose of the fixed point, moved, scaled and turned by 3, 6 and 
 width, of its scale, and of a radian about each axis. There are N starts on each set, a third of
 each size.
 
-The truth of the rendered heads and of the talking head is what was drawn. The samples have none;
-there it is the fixed point: where ten rounds of Levenberg-Marquardt end that start from OpenFace's
-own landmarks. The objective is `fit_objective` at the finest scale, with the response maps around
-the result itself. Needs the shared data ($JAXFACE_SHARED, or ../shared), and the extras `train` and
-`solvers`.
+The truth of the rendered heads and of the talking head is what was drawn, in the convention of
+results. The samples have none; there it is the fixed point: where ten rounds of Levenberg-Marquardt
+end that start from OpenFace's own landmarks. The objective is `fit_objective` at the finest scale,
+with the response maps around the result itself. Needs the shared data ($JAXFACE_SHARED, or
+../shared), and the extras `train` and `solvers`.
 """
 
 import argparse
@@ -55,6 +55,7 @@ from jaxface.fit import (  # noqa: E402
 )
 from jaxface.reference.comparison.talking_head import read_columns  # noqa: E402
 from jaxface.training import SampleConfig, load_sampler, load_tools, sample_head  # noqa: E402
+from jaxface.training.data import euler_to_matrix, picture_offsets  # noqa: E402
 
 SOLVERS = ("nu_rlms", "gauss_newton", "levenberg_marquardt", "bfgs", "adam")
 _SIZES = (3, 6, 10)  # percent
@@ -309,7 +310,7 @@ def talking_head() -> Pictures:
 
 
 def rendered_heads() -> Pictures:
-    """Made-up heads, clean, turned by up to 30 degrees."""
+    """Made-up heads, clean, turned by up to 30 degrees; landmarks in the convention of results."""
     config = SampleConfig(size=320, degrade=0.0, occlude=0.0, yaw=30.0, pitch=15.0, roll=15.0)
     data = _shared() / "training"
     behind = load_tools(data).portraits.split["train"][:_BEHIND].tolist()
@@ -317,7 +318,10 @@ def rendered_heads() -> Pictures:
         sampler = load_sampler(data, folder, people=behind)
     rng = np.random.default_rng(_SEED)
     heads = [sample_head(sampler, rng, config=config) for _ in range(_HEADS)]
-    return _gather("rendered heads", [(h.image, h.landmarks) for h in heads], known=True)
+    turns = euler_to_matrix(np.stack([head.rotation for head in heads]))
+    moved = picture_offsets(sampler.tools.head, turns, np.array([head.scale for head in heads]))
+    pairs = [(head.image, head.landmarks + away) for head, away in zip(heads, moved, strict=True)]
+    return _gather("rendered heads", pairs, known=True)
 
 
 def _shared() -> Path:
