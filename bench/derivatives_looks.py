@@ -18,15 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxface
-from jaxface.analyze import (
-    AlignConfig,
-    FaceAnalyser,
-    align_face,
-    extract_fhog,
-    geometry_descriptor,
-    score_action_units,
-)
-from jaxface.fit import fit_pdm_to_landmarks
+from jaxface.analyze import AlignConfig, FaceAnalyser
+from jaxface.reference.comparison.derivatives import raw_intensities
 from jaxface.types import LandmarkScheme
 
 _CLIP, _FRAME = Path(__file__).parent / "data" / "talking_head.mp4", 100
@@ -58,7 +51,7 @@ def measure_looks(model: jaxface.Model, path: Path | None = None) -> list[Row]:
         analyser = jax.tree.map(_as_float64, model.analyser)
         values = {}
         for smooth in (False, True):
-            look = functools.partial(action_units, scheme, AlignConfig(smooth=smooth), analyser)
+            look = functools.partial(raw_intensities, analyser, scheme, AlignConfig(smooth=smooth))
             values[smooth] = np.asarray(jax.jit(look)(image, landmarks))
             rows += _cosines(look, image, landmarks, "smooth" if smooth else "faithful")
     apart = np.abs(values[True] - values[False])
@@ -67,21 +60,6 @@ def measure_looks(model: jaxface.Model, path: Path | None = None) -> list[Row]:
         ("smooth less faithful intensity, mean", "AU", float(apart.mean())),
         ("smooth less faithful intensity, most", "AU", float(apart.max())),
     ]
-
-
-def action_units(
-    scheme: LandmarkScheme,
-    config: AlignConfig,
-    analyser: FaceAnalyser,
-    image: jax.Array,
-    landmarks: jax.Array,
-) -> jax.Array:
-    """Intensities before the person's medians, by pixels and landmarks."""
-    parameters = fit_pdm_to_landmarks(analyser.pdm, landmarks, converge=config.smooth)
-    face = align_face(image, landmarks, parameters, analyser.pdm, scheme, config=config)
-    fhog = extract_fhog(face.image, smooth=config.smooth)
-    geometry = geometry_descriptor(analyser.pdm, parameters)
-    return score_action_units(analyser.video, fhog, geometry).intensity
 
 
 def _double_precision() -> AbstractContextManager:
@@ -148,7 +126,7 @@ def _times(
     rows = []
     for smooth in (False, True):
         config, mode = AlignConfig(smooth=smooth), "smooth" if smooth else "faithful"
-        look = functools.partial(action_units, scheme, config, analyser)
+        look = functools.partial(raw_intensities, analyser, scheme, config)
         gradient = jax.grad(functools.partial(_total, look), argnums=(0, 1))
         for what, function in (("intensities", look), ("their gradient", gradient)):
             rows.append((f"{mode}: {what}", "ms", _best(jax.jit(function), inputs)))

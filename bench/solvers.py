@@ -10,7 +10,8 @@ each size.
 
 The truth of the rendered heads and of the talking head is what was drawn, in the convention of
 results. The samples have none; there it is the fixed point: where ten rounds of Levenberg-Marquardt
-end that start from OpenFace's own landmarks. The objective is `fit_objective` at the finest scale,
+end that start from OpenFace's own landmarks. Distances are medians over the starts, as some faces
+are lost from anywhere. The objective is `fit_objective` at the finest scale,
 with the response maps around the result itself. Needs the shared data ($JAXFACE_SHARED, or
 ../shared), and the extras `train` and `solvers`.
 """
@@ -61,7 +62,7 @@ SOLVERS = ("nu_rlms", "gauss_newton", "levenberg_marquardt", "bfgs", "adam")
 _SIZES = (3, 6, 10)  # percent
 _NEAR = 2.0  # percent of the distance of the outer eye corners
 _CANVAS = (480, 640)  # px, of all pictures: one program for all
-_HEADS, _FRAMES = 10, 10
+_HEADS, _FRAMES = 30, 10
 _BEHIND = 2  # people whose photographs, without their faces, are what stands behind heads
 _BATCH = 25  # starts in one call; the fastest call counts
 _MANY = 10  # rounds after which a fit stands still
@@ -105,8 +106,8 @@ class Row:
     solver: str
     rounds: int
     objective: float  # px^2, mean
-    fixed_point: float  # distance of the landmarks to it, px, mean
-    truth: float | None  # distance to it, percent of the eye distance, mean; None: not known
+    fixed_point: float  # distance of the landmarks to it, px, median of the starts
+    truth: float | None  # distance to it, percent of the eye distance, median; None: not known
     near: float  # percent of the starts that end within 2 % of the fixed point
     near_truth: float | None  # and of the truth
     ms: float  # of one fit without parts
@@ -263,8 +264,8 @@ def _row(pictures, size, truth, fixed, found: Found, solver, rounds, ms) -> Row:
         solver=solver,
         rounds=rounds,
         objective=float(np.mean(found.objective)),
-        fixed_point=float(missed.mean()),
-        truth=float(np.mean(100 * away / eyes)) if pictures.known else None,
+        fixed_point=float(np.median(missed)),
+        truth=float(np.median(100 * away / eyes)) if pictures.known else None,
         near=100 * float(np.mean(100 * missed / eyes < _NEAR)),
         near_truth=near if pictures.known else None,
         ms=ms,

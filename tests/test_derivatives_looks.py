@@ -18,13 +18,11 @@ from jaxface.analyze import (
     align_face,
     estimate_gaze,
     estimate_head_pose,
-    extract_fhog,
-    geometry_descriptor,
     head_pose_wrt_camera,
     landmarks_to_camera,
-    score_action_units,
 )
-from jaxface.fit import fit_pdm_to_landmarks, shape_2d, shape_3d
+from jaxface.fit import shape_2d, shape_3d
+from jaxface.reference.comparison.derivatives import raw_intensities
 from jaxface.types import MULTI_PIE_68, Fit, PartFit
 
 from . import head_clip
@@ -80,12 +78,7 @@ def float64() -> Iterator[None]:
 def action_units(
     analyser: FaceAnalyser, config: AlignConfig, image: jax.Array, landmarks: jax.Array
 ) -> jax.Array:
-    """Intensities before the person's medians, by pixels and landmarks."""
-    parameters = fit_pdm_to_landmarks(analyser.pdm, landmarks, converge=config.smooth)
-    face = align_face(image, landmarks, parameters, analyser.pdm, MULTI_PIE_68, config=config)
-    fhog = extract_fhog(face.image, smooth=config.smooth)
-    geometry = geometry_descriptor(analyser.pdm, parameters)
-    return score_action_units(analyser.video, fhog, geometry).intensity
+    return raw_intensities(analyser, MULTI_PIE_68, config, image, landmarks)
 
 
 _value = jax.jit(action_units, static_argnums=1)

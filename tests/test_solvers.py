@@ -49,11 +49,16 @@ _OWN = ("nu_rlms", "gauss_newton", "levenberg_marquardt")
 _NEEDS = {"bfgs": "optimistix", "adam": "optax"}  # and JAX 0.4.38
 _DERIVATIVE = 1e-5  # relative; float64, differences over 1e-5 of what moves by some tenths of a px
 _SAME = 1e-9  # px; float64, other orders of sums
-# Share of the way down that is left: one direction is 100 times as flat as most. Measured for Adam,
-# the slowest: 0.016; NU-RLMS 0.003, BFGS 0.001, Gauss-Newton 0.0002.
-_LOW = 0.03
+# Share of the way down that is left, and the slope, px, of 20 at the start: at most twice what was
+# measured. One direction is 100 times as flat as most.
+_LEFT = {
+    "nu_rlms": (0.005, 0.42),
+    "gauss_newton": (0.0005, 0.06),
+    "levenberg_marquardt": (0.0, 0.04),
+    "bfgs": (0.0026, 0.37),
+    "adam": (0.03, 0.45),
+}
 _FOUND = 0.1  # px; as in test_extending
-_SLOPE = 0.4  # px; of 20 at the start. Adam leaves 0.22
 _STILL = 1e-3  # px; float32 of places up to 100 px
 _RIGHT = np.array([1.0, 0.0], np.float32)  # px
 _ROUNDS = 1e-3  # px; float32, two programs of one computation
@@ -185,7 +190,8 @@ def test_solvers_go_down_the_objective(name: str):
     first, last, slope = _reached(name)
     best = _reached("levenberg_marquardt")[1]
     assert first - best > 10
-    assert last < best + _LOW * (first - best) and slope < _SLOPE
+    share, flat = _LEFT[name]
+    assert last <= best + share * (first - best) and slope < flat
 
 
 @every_solver

@@ -184,7 +184,7 @@ def test_zero_level_has_the_hosts_rank():
     Values are 1/8 apart, so that a rank beside the right one moves all of them.
     """
     rng = np.random.default_rng(0)
-    cutoffs = float32([*(step / 20 for step in range(20)), 0.33, 0.123, 1 / 3, 0.999])
+    cutoffs = float32([*(step / 20 for step in range(21)), 0.33, 0.123, 1 / 3, 0.999])
     names = tuple(f"AU{number:02d}" for number in range(len(cutoffs)))
     heads = make_heads(rng, names, 37)
     heads = eqx.tree_at(

@@ -109,6 +109,7 @@ def _zero_levels(heads: LinearHeads, good: Float[ndarray, "s u"]) -> Float[ndarr
     # and their product with a frame count would be cut to the integer below.
     steps = np.round(cutoffs / 0.05) * 0.05
     cutoffs = np.where(np.abs(steps - cutoffs) < 1e-6, steps, cutoffs)
-    ranks = np.where(calibrated, len(good) * cutoffs, 0).astype(int)
+    # A cutoff of 1 is the largest value.
+    ranks = np.where(calibrated, len(good) * cutoffs, 0).astype(int).clip(0, len(good) - 1)
     values = np.take_along_axis(np.sort(good, axis=0), ranks[None], axis=0)[0]
     return np.where(calibrated, values, 0)

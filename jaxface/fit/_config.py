@@ -36,7 +36,8 @@ class FitConfig:
     multi_view: bool = False  # several start rotations instead of the frontal one
     # Nothing is rounded, so that derivatives are exact: samples and kernels at any place, areas
     # under a kernel that blurs by 0.9 px, parts refitted to the minimum, no face frozen. Landmarks
-    # differ by 0.1 to 0.4 px from the faithful ones of `base`, at the same distance to the truth.
+    # differ by 0.1 to 0.4 px from the faithful ones of `base`, as near to the truth; by
+    # 0.1 to 2.9 px with OpenFace's model.
     smooth: bool = False
     solver: str | Solver = NU_RLMS  # a name, or a function of the user's: see `Solver`
     rounds: int = 1  # at each scale, of alignment, response maps and solver; of the parts too

@@ -15,16 +15,26 @@ from jaxtyping import Array, Float, Num
 
 from jaxface import PDMParameters
 
+from ...analyze import (
+    AlignConfig,
+    FaceAnalyser,
+    align_face,
+    extract_fhog,
+    geometry_descriptor,
+    score_action_units,
+)
 from ...fit import (
     AnyCLNF,
     FitConfig,
     Phase,
     PreparedCLNF,
     empty_fit,
+    fit_pdm_to_landmarks,
     parameters_from_box,
     refine_fit,
 )
 from ...ops import euler_to_matrix, matrix_to_euler
+from ...types import LandmarkScheme
 
 MOTIONS = ("right", "down", "scale", "turn")  # by 1 px; by 1 of the distance; by 1 rad
 CENTRAL = 1  # pixels to either side that plain central differences take
@@ -78,6 +88,21 @@ def _with_prior(clnf: AnyCLNF, growth: Float[Array, ""]) -> AnyCLNF:
 
     factor = jnp.exp(-2 * growth)
     return eqx.tree_at(eigenvalues, clnf, [values * factor for values in eigenvalues(clnf)])
+
+
+def raw_intensities(
+    analyser: FaceAnalyser,
+    scheme: LandmarkScheme,
+    config: AlignConfig,
+    image: Float[Array, "h w 3"],
+    landmarks: Float[Array, "n 2"],
+) -> Float[Array, " u"]:
+    """Intensities of a video's action units before the medians, by pixels and landmarks."""
+    parameters = fit_pdm_to_landmarks(analyser.pdm, landmarks, converge=config.smooth)
+    face = align_face(image, landmarks, parameters, analyser.pdm, scheme, config=config)
+    fhog = extract_fhog(face.image, smooth=config.smooth)
+    geometry = geometry_descriptor(analyser.pdm, parameters)
+    return score_action_units(analyser.video, fhog, geometry).intensity
 
 
 def turn_about(
