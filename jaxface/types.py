@@ -25,6 +25,14 @@ Intrinsic = Float[Array, ""] | Float[np.ndarray, ""]  # of a camera, px; NumPy's
 FivePoints = Float[Array, "5 2"]  # middles of the eyes, tip of the nose, corners of the mouth, px
 
 
+class FlatImage(eqx.Module):
+    """A picture row after row, in an array that may be longer: one program serves all sizes."""
+
+    pixels: Float[Array, "l 3"] | UInt8[Array, "l 3"]  # RGB, 0 to 255
+    size: Int[Array, "2"]  # height and width of the picture, px
+    pitch: Int[Array, ""]  # pixels from the start of one row to that of the next
+
+
 class Detections(eqx.Module):
     """Faces found in one image, by descending score, in arrays of fixed size.
 

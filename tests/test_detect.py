@@ -16,7 +16,7 @@ from jaxface.detect import MTCNN, DetectConfig, detect_faces, largest_face, sele
 from jaxface.models.openface import read_model
 from jaxface.reference import mtcnn as reference
 from jaxface.reference.comparison.golden_detections import DETECTIONS
-from jaxface.types import Detections
+from jaxface.types import Detections, FlatImage
 
 from .precision import METAL_JAX, adds_in_sequence
 from .test_reference_mtcnn import STAGES as BOX_STAGES
@@ -152,6 +152,38 @@ def test_follows_the_reference_on_crops(data, mtcnn, plain_detector, sample5):
     assert_faces(found, corners(expected.boxes), expected.scores)
     count = len(expected.scores)
     assert np.max(np.abs(found.points[:count] - expected.points), initial=0) <= _POINT_TOL
+
+
+_LENGTH = 640 * 480  # px
+_SEEN = (424, 640), (330, 700)  # sizes to which a picture may be drawn out, and its face is found
+_flat = jax.jit(lambda mtcnn, image, plan: mtcnn.detect_flat(image, plan, mtcnn.config))
+
+
+@pytest.mark.parametrize(
+    "size", [(424, 640), (640, 400), (330, 700), (250, 120), (59, 700), (9, 9)]
+)
+def test_flat_pictures_of_all_sizes_share_a_program(
+    size: tuple[int, int], mtcnn: MTCNN, sample5: np.ndarray
+):
+    """To the last bit what the same picture gives on a canvas."""
+    image = cv2.resize(sample5, size[::-1])
+    plan = mtcnn.plan(*size, _LENGTH, mtcnn.config)
+    assert plan is not None
+    pixels = np.full((_LENGTH, 3), np.nan, np.float32)  # which shows wherever it is read
+    pixels[: size[0] * size[1]] = image.reshape(-1, 3)
+    flat = FlatImage(jnp.asarray(pixels), jnp.array(size), jnp.int32(size[1]))
+    found = _flat(mtcnn, flat, plan)
+    expected = _detect(
+        mtcnn, jnp.zeros((720, 720, 3)).at[: size[0], : size[1]].set(image), size=jnp.array(size)
+    )
+    assert int(expected.valid.sum()) == (size in _SEEN)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert _flat._cache_size() == 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("size", [(60, 4000), (4000, 60), (700, 700)])
+def test_pictures_that_do_not_fit_in_have_no_plan(size: tuple[int, int], mtcnn: MTCNN):
+    assert mtcnn.plan(*size, _LENGTH, mtcnn.config) is None
 
 
 @pytest.mark.parametrize("size", [(0, 0), (1, 1), (42, 640), (59, 59), (640, 43)])

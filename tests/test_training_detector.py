@@ -18,6 +18,7 @@ from jaxface.detect import (
     correct,
     crop,
     landmark_box,
+    lay_flat,
     plan_pyramid,
 )
 from jaxface.models import ModelFileError, read_module, write_module
@@ -25,7 +26,7 @@ from jaxface.models import ModelFileError, read_module, write_module
 pytest.importorskip("optax", reason="needs jaxface[train]")
 
 from jaxface.training import pair_up  # noqa: E402
-from jaxface.training.detector import (  # noqa: E402  # noqa: E402  # noqa: E402  # noqa: E402  # noqa: E402  # noqa: E402
+from jaxface.training.detector import (  # noqa: E402
     NAMES,
     SIDES,
     Scenes,
@@ -131,9 +132,9 @@ def test_choice_keeps_at_most_so_many_of_each_kind():
 @pytest.mark.parametrize("side", [24, 48])
 def test_crops_are_what_the_networks_see(square: tuple[int, ...], side: int):
     image = np.random.default_rng(1).integers(0, 256, (100, 90, 3), np.uint8)
-    expected = crop(
-        jnp.asarray(image, jnp.float32), jnp.array([100, 90]), jnp.array(square, jnp.float32), side
-    )
+    pixels, config = jnp.asarray(image, jnp.float32), DetectConfig()
+    flat, _ = lay_flat(pixels, jnp.array(image.shape[:2], jnp.int32), config)
+    expected = crop(flat, jnp.array(square, jnp.float32), side)
     found = (mining.cut(image, np.array(square), side).astype(np.float32) - 127.5) / 128
     assert np.max(np.abs(found - expected)) <= _GREY_TOL
 

@@ -14,6 +14,7 @@ from ._mtcnn import MTCNN as MTCNN
 from ._mtcnn import corrected_squares as corrected_squares
 from ._mtcnn import crop as crop
 from ._mtcnn import face_probability as face_probability
+from ._mtcnn import lay_flat as lay_flat
 from ._mtcnn import pnet_outputs as pnet_outputs
 from ._mtcnn import propose_boxes as propose_boxes
 from ._mtcnn import refine_boxes as refine_boxes
@@ -25,6 +26,9 @@ from ._nets import MaxPool as MaxPool
 from ._nets import Net as Net
 from ._nets import PReLU as PReLU
 from ._pyramid import Layout as Layout
-from ._pyramid import build_mosaic as build_mosaic
-from ._pyramid import level_sizes as level_sizes
+from ._pyramid import Mosaic as Mosaic
+from ._pyramid import Pyramid as Pyramid
+from ._pyramid import draw_rows as draw_rows
+from ._pyramid import place_levels as place_levels
+from ._pyramid import plan_picture as plan_picture
 from ._pyramid import plan_pyramid as plan_pyramid

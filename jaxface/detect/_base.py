@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..ops import call_in_turn
-from ..types import Box, Detections, FivePoints, Image
+from ..types import Box, Detections, FivePoints, FlatImage, Image
 
 
 class AbstractDetector(eqx.Module):
@@ -31,6 +31,30 @@ class AbstractDetector(eqx.Module):
             size: height and width of the picture, px, at most the array's.
             config: settings of the same type as `self.config`.
         """
+
+    def plan(self, height: int, width: int, length: int, config: Any) -> Any:
+        """What `detect_flat` needs to know of a picture's size, on the host.
+
+        Args:
+            height: of the picture, px.
+            width: px.
+            length: pixels that the array of a `FlatImage` has room for.
+            config: settings.
+        Returns:
+            Arrays, of shapes that follow from `length` alone; None where such a picture is
+            not taken flat: it is then put on a canvas, and each canvas compiles anew.
+        """
+        return None
+
+    def detect_flat(self, image: FlatImage, plan: Any, config: Any) -> Detections:
+        """`detect` for a picture in an array of any length: one program serves all sizes.
+
+        Args:
+            image: RGB, 0 to 255.
+            plan: what `plan` gave for it.
+            config: settings.
+        """
+        raise NotImplementedError(f"{type(self).__name__} plans no flat images")
 
 
 @jax.named_scope("detect")

@@ -5,6 +5,8 @@ Convolutional Networks, 2016; specification 01, A.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,15 +15,23 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..types import Detections, Image
+from ..types import Detections, FlatImage, Image
 from ._base import AbstractDetector
 from ._boxes import Boxes, correct, landmark_box, select, square
 from ._config import DetectConfig
 from ._exact import run_exactly
 from ._nets import BoxFrame, MaxPool, Net
-from ._pyramid import Layout, build_mosaic, inside_levels, level_sizes, plan_pyramid, true_cells
+from ._pyramid import (
+    Pyramid,
+    draw_rows,
+    locate_cells,
+    place_levels,
+    plan_picture,
+    plan_pyramid,
+)
 from ._sampling import crop_taps, normalise, sample
 
+_PNET_OUTPUTS = 6
 _BAND = 1 << 17  # mosaic values that go through P-Net together, for the cache's sake
 
 
@@ -44,9 +54,7 @@ def face_probability(logits: Float[Array, "*n c"]) -> Float[Array, "*n"]:
     return 1 / (1 + jnp.exp(logits[..., 0] - logits[..., 1]))
 
 
-def pnet_outputs(
-    pnet: Net, layout: Layout, image: Image, size: Int[Array, "2"], sizes: Int[Array, "l 2"]
-) -> Float[Array, "m n 6"]:
+def pnet_outputs(pnet: Net, pyramid: Pyramid, image: FlatImage) -> Float[Array, "m n 6"]:
     """Runs P-Net over all pyramid levels at once.
 
     The max-pool clips its windows at the true end of each level, so what lies past it is
@@ -54,61 +62,62 @@ def pnet_outputs(
 
     Args:
         pnet: the network.
-        layout: plan for the canvas.
-        image: RGB, 0 to 255, on the canvas.
-        size: true height and width of the picture, px.
-        sizes: true sizes of the levels, px.
+        pyramid: where the levels of the picture are.
+        image: RGB, 0 to 255.
     Returns:
-        Logits and corrections on the cell grid of the mosaic.
+        Logits and corrections on the cell grid of the mosaic; zeros below all levels.
     """
-    mosaic = build_mosaic(layout, image, size, sizes)
-    before_pool = inside_levels(layout, sizes - 2, 1)
-    after_pool = inside_levels(layout, -(-(sizes - 2) // 2), 2)
-    cell_rows = mosaic.shape[0] // 2 - 5
+    height, width = pyramid.shape
+    cell_rows = height // 2 - 5
     # A loop of one turn would be inlined, and each mosaic pixel be made once per tap.
-    count = max(-(-mosaic.size // _BAND), 2)
-    band = -(-cell_rows // count)
-    mosaic, before_pool = (
-        jnp.pad(a, ((0, 2 * (band * count - cell_rows)),) + ((0, 0),) * (a.ndim - 1))
-        for a in (mosaic, before_pool)
-    )
-    after_pool = jnp.pad(after_pool, ((0, band * count - cell_rows), (0, 0)))
+    count = max(-(-3 * height * width // _BAND), 2)
+    band = max(-(-cell_rows // count), 5)
+    bottom = jnp.max(pyramid.offsets[:, 0] + pyramid.sizes[:, 0])
 
-    def run(start: Int[Array, ""]) -> Float[Array, "b n 6"]:
-        maps = lax.dynamic_slice_in_dim(mosaic, 2 * start, 2 * band + 10)
+    def in_bands(run: Callable, number: int) -> Any:
+        """Rows of all bands; those below all levels are zeros, and cost nothing."""
+
+        def one(cell: Int[Array, ""]) -> Any:
+            nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(run, cell))
+            return lax.cond(2 * cell < bottom, run, lambda _: nothing, cell)
+
+        bands = lax.map(one, band * jnp.arange(number, dtype=jnp.int32))
+        return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), bands)
+
+    # One more band, as the net looks at ten rows below the last.
+    mosaic = in_bands(lambda cell: draw_rows(pyramid, image, 2 * cell, 2 * band), count + 1)
+
+    def look(cell: Int[Array, ""]) -> Float[Array, "b n 6"]:
+        maps = lax.dynamic_slice_in_dim(mosaic.pixels, 2 * cell, 2 * band + 10)
         for layer in pnet.layers:
             if isinstance(layer, MaxPool):
-                inside = lax.dynamic_slice_in_dim(before_pool, 2 * start, 2 * band + 8)
+                inside = lax.dynamic_slice_in_dim(mosaic.before_pool, 2 * cell, 2 * band + 8)
                 maps = layer(jnp.where(inside[:, :-2, None], maps, -jnp.inf))
-                inside = lax.dynamic_slice_in_dim(after_pool, start, band + 4)
+                inside = lax.dynamic_slice_in_dim(mosaic.after_pool, cell, band + 4)
                 maps = jnp.where(inside[:, :-1, None], maps, 0)
             else:
                 maps = layer(maps)
         return maps
 
-    starts = band * jnp.arange(count, dtype=jnp.int32)
-    return lax.map(run, starts).reshape(band * count, -1, 6)
+    return in_bands(look, count)
 
 
 def _propose(
-    pnet: Net, layout: Layout, image: Image, size: Int[Array, "2"], config: DetectConfig
+    pnet: Net, pyramid: Pyramid, image: FlatImage, config: DetectConfig
 ) -> tuple[Boxes, Int[Array, " n"], Int[Array, " n"], Bool[Array, ""]]:
     """Cells over the threshold, best first, with their level and place in scan order."""
-    sizes = level_sizes(layout, size)
-    outputs = pnet_outputs(pnet, layout, image, size, sizes)
-    place = layout.cell_place + layout.offsets[layout.cell_level] // 2
-    flat = place[:, 0] * outputs.shape[1] + place[:, 1]
-    cells = outputs.reshape(-1, 6)[flat.astype(np.int32)]
+    outputs = pnet_outputs(pnet, pyramid, image)
+    levels, places, there = locate_cells(pyramid)
+    corners = places + pyramid.offsets[levels] // 2
+    cells = outputs.reshape(-1, _PNET_OUTPUTS)[corners[:, 0] * outputs.shape[1] + corners[:, 1]]
     scores = face_probability(cells)
-    over = true_cells(layout, sizes) & (scores >= config.thresholds[0])
-    count = min(config.proposals, len(flat))
+    over = there & (scores >= config.thresholds[0])
+    count = min(config.proposals, pyramid.cells)
     # top_k puts the first of equal scores first, the detector the last: hence the reversal.
     ranked, backward = lax.top_k(jnp.where(over, scores, -1)[::-1], count)
-    scan = len(flat) - 1 - backward
-    levels = jnp.asarray(layout.cell_level)[scan]
-    edges = jnp.asarray(layout.edges, image.dtype)[
-        levels[:, None], jnp.asarray(layout.cell_place)[scan]
-    ]
+    scan = pyramid.cells - 1 - backward
+    levels = levels[scan]
+    edges = pyramid.edges.astype(scores.dtype)[levels[:, None], places[scan]]
     low, high = edges[:, ::-1, 0], edges[:, ::-1, 1]  # x before y
     boxes = jnp.concatenate([low, high - low], axis=1)
     found = Boxes(boxes, scores[scan], cells[scan, 2:], ranked >= 0)
@@ -137,13 +146,12 @@ def _suppress_proposals(
 
 
 def crop(
-    image: Image, size: Int[Array, "2"], box: Float[Array, "4"], side: int, *, exact: bool = False
+    image: FlatImage, box: Float[Array, "4"], side: int, *, exact: bool = False
 ) -> Float[Array, "s s 3"]:
     """Network input for one squared box: black outside the picture, resized, normalised.
 
     Args:
-        image: RGB, 0 to 255, on the canvas.
-        size: true height and width of the picture, px.
+        image: RGB, 0 to 255.
         box: x y w h, integral, px; counted from 1, as OpenFace does.
         side: side of the output, px.
         exact: round every product, as OpenCV does.
@@ -151,8 +159,9 @@ def crop(
         Specification 01, A.9.
     """
     x, y, width, height = (box[i].astype(jnp.int32) for i in range(4))
-    rows = crop_taps(side, y - 1, height + 1, size[0], image.dtype)
-    cols = crop_taps(side, x - 1, width + 1, size[1], image.dtype)
+    dtype = image.pixels.dtype
+    rows = crop_taps(side, y - 1, height + 1, image.size[0], dtype)
+    cols = crop_taps(side, x - 1, width + 1, image.size[1], dtype)
     rows, cols = (
         jax.tree.map(lambda leaf: leaf[:, None], rows),
         jax.tree.map(lambda leaf: leaf[None], cols),
@@ -168,9 +177,7 @@ def _touches(boxes: Float[Array, "n 4"], size: Int[Array, "2"]) -> Bool[Array, "
     return jnp.all(high > low, axis=1)
 
 
-def _run_net(
-    net: Net, stage: _Stage, image: Image, size: Int[Array, "2"], boxes: Boxes
-) -> Float[Array, "n o"]:
+def _run_net(net: Net, stage: _Stage, image: FlatImage, boxes: Boxes) -> Float[Array, "n o"]:
     """Network outputs for all boxes, in blocks; a block without valid boxes costs nothing."""
     count = boxes.valid.shape[0]
     padding = -count % stage.block
@@ -178,7 +185,7 @@ def _run_net(
     live = jnp.pad(boxes.valid, (0, padding)).reshape(-1, stage.block).any(axis=1)
 
     def cut(block: Float[Array, "b 4"]) -> Float[Array, "b s s 3"]:
-        return jax.vmap(lambda box: crop(image, size, box, stage.side, exact=stage.exact))(block)
+        return jax.vmap(lambda box: crop(image, box, stage.side, exact=stage.exact))(block)
 
     def run(crop: Float[Array, "s s 3"]) -> Float[Array, " o"]:
         return run_exactly(net, crop) if stage.exact else net(crop)
@@ -188,22 +195,22 @@ def _run_net(
     ) -> tuple[None, Float[Array, "b o"]]:
         boxes, live = block
         # Two branches, or XLA would fuse them and cut each pixel once per tap that reads it.
-        crops = jnp.zeros((stage.block, stage.side, stage.side, 3), image.dtype)
+        crops = jnp.zeros((stage.block, stage.side, stage.side, 3), boxes.dtype)
         crops = lax.cond(live, cut, lambda _: crops, boxes)
-        nothing = jnp.zeros((stage.block, stage.outputs), image.dtype)
+        nothing = jnp.zeros((stage.block, stage.outputs), boxes.dtype)
         return carry, lax.cond(live, jax.vmap(run), lambda _: nothing, crops)
 
     return lax.scan(step, None, (blocks, live))[1].reshape(-1, stage.outputs)[:count]
 
 
 def _classify(
-    net: Net, stage: _Stage, image: Image, size: Int[Array, "2"], boxes: Boxes
+    net: Net, stage: _Stage, image: FlatImage, boxes: Boxes
 ) -> tuple[Boxes, Float[Array, "n o"]]:
     """Squares the corrected boxes and gives them the network's scores and corrections."""
     squared = corrected_squares(boxes)
-    valid = boxes.valid & _touches(squared, size)
+    valid = boxes.valid & _touches(squared, image.size)
     boxes = eqx.tree_at(lambda b: (b.boxes, b.valid), boxes, (squared, valid))
-    raw = _run_net(net, stage, image, size, boxes)
+    raw = _run_net(net, stage, image, boxes)
     return Boxes(squared, face_probability(raw), raw[:, 2:6], valid), raw
 
 
@@ -248,39 +255,33 @@ def _pad(detections: Detections, faces: int) -> Detections:
 
 
 def propose_boxes(
-    pnet: Net, image: Image, size: Int[Array, "2"], config: DetectConfig
-) -> tuple[Boxes, Bool[Array, ""]] | None:
+    pnet: Net, pyramid: Pyramid, image: FlatImage, config: DetectConfig
+) -> tuple[Boxes, Bool[Array, ""]]:
     """P-Net's boxes over the threshold, best first, none overlapping much.
 
     Args:
         pnet: the network.
-        image: RGB, 0 to 255; the picture is the top-left corner.
-        size: true height and width of the picture, px.
+        pyramid: where the levels of the picture are; one at least.
+        image: RGB, 0 to 255.
         config: thresholds and capacities.
     Returns:
-        Boxes before their correction, and whether some were cut; None where the array is too
-        small for any face.
+        Boxes before their correction, and whether some were cut.
     Reference:
         Specification 01, A.10, steps 1 and 2.
     """
-    height, width = image.shape[:2]
-    layout = plan_pyramid(height, width, config.min_face_size, config.factor)
-    if not layout.levels:
-        return None
-    found, levels, scan, lost = _propose(pnet, layout, image, size, config)
+    found, levels, scan, lost = _propose(pnet, pyramid, image, config)
     boxes, cut = _suppress_proposals(found, levels, scan, config.candidates)
     return boxes, lost | cut
 
 
 def refine_boxes(
-    rnet: Net, image: Image, size: Int[Array, "2"], proposed: Boxes, config: DetectConfig
+    rnet: Net, image: FlatImage, proposed: Boxes, config: DetectConfig
 ) -> tuple[Boxes, Bool[Array, ""]]:
     """Those of P-Net's boxes that R-Net calls faces.
 
     Args:
         rnet: the network.
-        image: RGB, 0 to 255; the picture is the top-left corner.
-        size: true height and width of the picture, px.
+        image: RGB, 0 to 255.
         proposed: what `propose_boxes` gave.
         config: thresholds and capacities.
     Returns:
@@ -288,7 +289,7 @@ def refine_boxes(
     Reference:
         Specification 01, A.10, steps 3 to 6.
     """
-    boxes, _ = _classify(rnet, _RNET, image, size, proposed)
+    boxes, _ = _classify(rnet, _RNET, image, proposed)
     boxes = _over(boxes, config.thresholds[1])
     place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
     order, kept = select(boxes.boxes, boxes.scores, place, boxes.valid, 0.7)
@@ -302,6 +303,16 @@ def corrected_squares(boxes: Boxes) -> Float[Array, "n 4"]:
         Specification 01, A.7 and A.8.
     """
     return square(correct(boxes))
+
+
+def lay_flat(
+    image: Image, size: Int[Array, "2"], config: DetectConfig
+) -> tuple[FlatImage, Pyramid]:
+    """A picture in the top left corner of an array, as the networks take it, and its pyramid."""
+    height, width = image.shape[:2]
+    layout = plan_pyramid(height, width, config.min_face_size, config.factor)
+    flat = FlatImage(image.reshape(-1, 3), size, jnp.int32(width))
+    return flat, place_levels(layout, size)
 
 
 class MTCNN(AbstractDetector):
@@ -331,13 +342,20 @@ class MTCNN(AbstractDetector):
         Reference:
             Specification 01, A.
         """
-        image = image.astype(jax.tree.leaves(self.pnet)[0].dtype)
-        proposed = propose_boxes(self.pnet, image, size, config)
-        if proposed is None:
-            return _pad(_nothing(image.dtype), config.faces)
-        refined, cut = refine_boxes(self.rnet, image, size, proposed[0], config)
-        lost = proposed[1] | cut
-        boxes, raw = _classify(self.onet, _ONET, image, size, refined)
+        return self.detect_flat(*lay_flat(image, size, config), config)
+
+    def plan(self, height: int, width: int, length: int, config: DetectConfig) -> Pyramid | None:
+        return plan_picture(height, width, length, config)
+
+    def detect_flat(self, image: FlatImage, plan: Pyramid, config: DetectConfig) -> Detections:
+        dtype = jax.tree.leaves(self.pnet)[0].dtype
+        if not plan.levels:
+            return _pad(_nothing(dtype), config.faces)
+        image = eqx.tree_at(lambda i: i.pixels, image, image.pixels.astype(dtype))
+        proposed, lost = propose_boxes(self.pnet, plan, image, config)
+        refined, cut = refine_boxes(self.rnet, image, proposed, config)
+        lost = lost | cut
+        boxes, raw = _classify(self.onet, _ONET, image, refined)
         boxes = _over(boxes, config.thresholds[2])
         place = jnp.arange(boxes.valid.shape[0], dtype=jnp.int32)
         final = correct(boxes, inclusive=True)

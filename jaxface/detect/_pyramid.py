@@ -1,23 +1,65 @@
 """P-Net's image pyramid, all levels side by side in one mosaic.
 
-Which level sits where follows from the canvas size alone, so everything here that depends on
-positions is NumPy at trace time; the true size of the picture only enters through small tables.
+How large a mosaic is, and how many cells it has, is static. Where the levels lie in it is not: a
+`Pyramid` holds that as a few small arrays. Those of a picture on a canvas follow from its size
+inside a program (`place_levels`); those of a flat picture are made on the host (`plan_picture`),
+and one program serves pictures of any size.
 """
 
 import dataclasses
 import functools
 import math
+from typing import NamedTuple
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..types import Image
+from ..types import FlatImage
+from ._config import DetectConfig
 from ._sampling import normalise, resize_taps, sample
 
 _CELL = 12  # side of the square that one P-Net output cell sees, px
 _STRIDE = 2  # px between cells
-_GAP = 1 << 14  # a place past the end of every level
+_BITS = 14  # of a row or column in a level, px
+_GAP = (1 << _BITS) - 1  # a place past the end of every level
+# Of a mosaic for pictures of any shape, in sides of a square of their largest level's area. With
+# the shelves' waste, pictures up to three times as wide or high as they are high or wide fit in.
+_ROOM_HEIGHT, _ROOM_WIDTH, _ROOM_CELLS = 2.2, 1.5, 0.55
+
+
+class Pyramid(eqx.Module):
+    """Where the levels of one picture lie in a mosaic. L levels, K places along a side."""
+
+    shape: tuple[int, int] = eqx.field(static=True)  # of the mosaic, px; even
+    cells: int = eqx.field(static=True)  # over all levels, at most
+    sizes: Int[Array, "l 2"]  # true height and width of each level, px; 0 for levels it lacks
+    offsets: Int[Array, "l 2"]  # row and column of each level in the mosaic, even
+    edges: Float[Array, "l k 2"]  # first and last image coordinate of each cell index
+
+    @property
+    def levels(self) -> int:
+        return len(self.offsets)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """Static plan of the pyramids of all pictures on one canvas. L levels, K places."""
+
+    level_counts: np.ndarray  # [min(H, W)] levels of a picture with that shorter side
+    heights: np.ndarray  # [L, H] true level height for each picture height, px
+    widths: np.ndarray  # [L, W]
+    offsets: np.ndarray  # [L, 2] row and column of each level in the mosaic, even
+    edges: np.ndarray  # [L, K, 2] first and last image coordinate of each cell index
+    shape: tuple[int, int]  # of the mosaic, px
+    cells: int  # over all levels
+
+    @property
+    def levels(self) -> int:
+        return len(self.offsets)
 
 
 def _cells(size: np.ndarray) -> np.ndarray:
@@ -25,9 +67,8 @@ def _cells(size: np.ndarray) -> np.ndarray:
     return np.maximum(-(-(size - 2) // 2) - 4, 0)
 
 
-def _shelves(sizes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-    """Places rectangles, largest first, on shelves of the first one's width at even offsets."""
-    width = int(sizes[0, 1] + sizes[0, 1] % 2)
+def _shelves(sizes: np.ndarray, width: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Places rectangles, largest first, on shelves of a width at even offsets."""
     shelves: list[list[int]] = []  # top, height, used width
     offsets = []
     bottom = 0
@@ -41,31 +82,12 @@ def _shelves(sizes: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
             bottom += int(height)
         offsets.append((shelf[0], shelf[2]))
         shelf[2] += int(needed)
-    return np.array(offsets, np.int32), (bottom, width)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layout:
-    """Static plan of the pyramid of one canvas size. L levels, N cells over all levels."""
-
-    level_counts: np.ndarray  # [min(H, W)] levels of a picture with that shorter side
-    heights: np.ndarray  # [L, H] true level height for each picture height, px
-    widths: np.ndarray  # [L, W]
-    offsets: np.ndarray  # [L, 2] row and column of each level in the mosaic, even
-    pixel_level: np.ndarray  # [m, n] level of each mosaic pixel
-    pixel_place: np.ndarray  # [m, n, 2] row and column within the level, _GAP between levels
-    cell_level: np.ndarray  # [N] cells by level, then column, then row
-    cell_place: np.ndarray  # [N, 2] row and column within the level
-    edges: np.ndarray  # [L, C, 2] first and last image coordinate of each cell index
-
-    @property
-    def levels(self) -> int:
-        return len(self.offsets)
+    return np.array(offsets, np.int32).reshape(-1, 2), (bottom, width)
 
 
 @functools.lru_cache(maxsize=32)
 def plan_pyramid(height: int, width: int, min_face_size: float, factor: float) -> Layout:
-    """Plans the pyramid of pictures up to height x width.
+    """Plans the pyramids of pictures up to height x width.
 
     Args:
         height: canvas height, px.
@@ -78,81 +100,158 @@ def plan_pyramid(height: int, width: int, min_face_size: float, factor: float) -
     sides = np.arange(1, min(height, width) + 1)
     ratios = np.array([math.log(min_face_size / side) / math.log(factor) for side in sides])
     counts = np.concatenate([[0], np.maximum(np.floor(ratios) + 1, 0)]).astype(np.int32)
-    scales = np.array([_CELL / min_face_size * factor**i for i in range(int(counts[-1]))])
-    heights = np.ceil(np.arange(height + 1) * scales[:, None]).astype(np.int32)
-    widths = np.ceil(np.arange(width + 1) * scales[:, None]).astype(np.int32)
-    if not len(scales):
-        nothing = np.zeros((0, 2), np.int32)
-        pixels = np.zeros((0, 0), np.int32), np.zeros((0, 0, 2), np.int32)
-        cells = nothing[:, 0], nothing, np.zeros((0, 0, 2), np.float32)
-        return Layout(counts, heights, widths, nothing, *pixels, *cells)
+    scales = _scales(int(counts[-1]), min_face_size, factor)
+    heights, widths = (_level_sides(np.arange(side + 1), scales) for side in (height, width))
     sizes = np.stack([heights[:, -1], widths[:, -1]], axis=1)
-    offsets, shape = _shelves(sizes)
-    pixel_level = np.zeros(shape, np.int32)
-    pixel_place = np.full((*shape, 2), _GAP, np.int32)
-    for level, ((top, left), (rows, cols)) in enumerate(zip(offsets, sizes, strict=True)):
-        window = slice(top, top + rows), slice(left, left + cols)
-        pixel_level[window] = level
-        pixel_place[window] = np.moveaxis(np.mgrid[:rows, :cols], 0, -1)
-    levels, places = [], []
-    for level, (rows, cols) in enumerate(_cells(sizes)):
-        col, row = np.meshgrid(np.arange(cols), np.arange(rows), indexing="ij")
-        places.append(np.stack([row.ravel(), col.ravel()], axis=1).astype(np.int32))
-        levels.append(np.full(rows * cols, level, np.int32))
-    index = np.arange(_cells(sizes).max())
+    first = int(sizes[0, 1]) if len(sizes) else 0
+    offsets, shape = _shelves(sizes, first + first % 2)
+    cells = _cells(sizes)
+    edges = _edges(scales, int(cells.max(initial=0)))
+    count = int(cells.prod(axis=1).sum())
+    return Layout(counts, heights, widths, offsets, edges, shape, count)
+
+
+def _scales(count: int, min_face_size: float, factor: float) -> np.ndarray:
+    return np.array([_CELL / min_face_size * factor**i for i in range(count)])
+
+
+def _level_sides(sides: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    return np.ceil(sides * scales[:, None]).astype(np.int32)
+
+
+def _edges(scales: np.ndarray, count: int) -> np.ndarray:
+    """The image coordinates of so many cells along a side of each level."""
+    index = np.arange(count)
     # The float32 quotient must be correctly rounded before truncation, so it is made here.
     near_far = np.stack([_STRIDE * index + 1, _STRIDE * index + _CELL], axis=1).astype(np.float32)
-    edges = np.trunc(near_far / scales.astype(np.float32)[:, None, None])
-    pixels = pixel_level, pixel_place
-    cells = np.concatenate(levels), np.concatenate(places), edges.astype(np.float32)
-    return Layout(counts, heights, widths, offsets, *pixels, *cells)
+    return np.trunc(near_far / scales.astype(np.float32)[:, None, None]).astype(np.float32)
 
 
-def level_sizes(layout: Layout, size: Int[Array, "2"]) -> Int[Array, "l 2"]:
-    """True (height, width) of each level for a picture of `size`; 0 for levels it lacks."""
+def place_levels(layout: Layout, size: Int[Array, "2"]) -> Pyramid:
+    """The pyramid of a picture of `size` (height and width, px) on a canvas."""
     height, width = size[0], size[1]
     used = jnp.asarray(layout.level_counts)[jnp.minimum(height, width)]
     heights = jnp.asarray(layout.heights)[:, height]
     widths = jnp.asarray(layout.widths)[:, width]
     present = np.arange(layout.levels, dtype=np.int32) < used
-    return jnp.where(present[:, None], jnp.stack([heights, widths], axis=1), 0)
+    return Pyramid(
+        shape=layout.shape,
+        cells=layout.cells,
+        sizes=jnp.where(present[:, None], jnp.stack([heights, widths], axis=1), 0),
+        offsets=jnp.asarray(layout.offsets),
+        edges=jnp.asarray(layout.edges),
+    )
 
 
-def build_mosaic(
-    layout: Layout, image: Image, size: Int[Array, "2"], sizes: Int[Array, "l 2"]
-) -> Float[Array, "m n 3"]:
-    """Resizes the picture to every level and lays the normalised levels out in one mosaic.
+def plan_picture(height: int, width: int, length: int, config: DetectConfig) -> Pyramid | None:
+    """The pyramid of one picture, in the mosaic that all pictures of up to `length` px share.
 
     Args:
-        layout: plan for the canvas.
-        image: RGB, 0 to 255; the picture is its top-left corner.
-        size: true height and width of the picture, px.
-        sizes: true sizes of the levels, px.
+        height: of the picture, px.
+        width: px.
+        length: pixels that the picture's array has room for.
+        config: settings; the smallest face and the factor count.
     Returns:
-        The mosaic; outside the true levels its values are meaningless but finite.
+        Arrays of shapes that do not depend on the picture; None where it does not fit in, as it is
+        very wide or very high.
+    Reference:
+        Specification 01, A.4 and A.5.
     """
-    true = sizes[layout.pixel_level]
-    place = jnp.asarray(layout.pixel_place)
-    rows = resize_taps(place[..., 0], size[0], true[..., 0], image.dtype)
-    cols = resize_taps(place[..., 1], size[1], true[..., 1], image.dtype)
-    return normalise(sample(image, rows, cols))
+    layout = plan_pyramid(height, width, config.min_face_size, config.factor)
+    side = _CELL / config.min_face_size * math.sqrt(length)
+    room_height, room_width = (2 * math.ceil(side * s / 2) for s in (_ROOM_HEIGHT, _ROOM_WIDTH))
+    square = math.isqrt(length)
+    levels = plan_pyramid(square, square, config.min_face_size, config.factor).levels
+    sizes = np.stack([layout.heights[:, -1], layout.widths[:, -1]], axis=1)
+    count = math.ceil(_ROOM_CELLS * side * side)
+    if layout.levels and sizes[0, 1] + sizes[0, 1] % 2 > room_width:
+        return None
+    offsets, (bottom, _) = _shelves(sizes, room_width)
+    if bottom > room_height or layout.cells > count or layout.levels > levels:
+        return None
+    places = int(_cells(np.array([room_height, room_width])).max())
+    scales = _scales(levels, config.min_face_size, config.factor)
+    unused = ((0, levels - layout.levels), (0, 0))
+    tables = np.pad(sizes, unused), np.pad(offsets, unused), _edges(scales, places)
+    return Pyramid((room_height, room_width), count, *jax.device_put(tables))
 
 
-def inside_levels(layout: Layout, sizes: Int[Array, "l 2"], stride: int) -> Bool[Array, "m n"]:
-    """Mask of every `stride`-th mosaic position that lies in the top-left `sizes` of its level.
+class Mosaic(NamedTuple):
+    """Rows of a mosaic, and what P-Net's pool must not see."""
+
+    pixels: Float[Array, "m n 3"]  # normalised; outside the levels meaningless but finite
+    before_pool: Bool[Array, "m n"]  # inside the levels after the first layer
+    after_pool: Bool[Array, "m2 n2"]  # and after the pool, of every other row and column
+
+
+def draw_rows(pyramid: Pyramid, image: FlatImage, first: Int[Array, ""], count: int) -> Mosaic:
+    """Resizes a picture to every level, for some rows of the mosaic.
 
     Args:
-        layout: plan for the canvas.
-        sizes: rows and columns counted of each level, in strides.
-        stride: px.
+        pyramid: where the levels are.
+        image: RGB, 0 to 255.
+        first: row of the mosaic, even.
+        count: of rows, even.
     """
-    place = jnp.asarray(layout.pixel_place[::stride, ::stride] // stride)
-    true = sizes[layout.pixel_level[::stride, ::stride]]
-    return (place[..., 0] < true[..., 0]) & (place[..., 1] < true[..., 1])
+    level, row, col = _locate(pyramid, first, count)
+    true = pyramid.sizes[level]
+    dtype = image.pixels.dtype
+    rows = resize_taps(row, image.size[0], true[..., 0], dtype)
+    cols = resize_taps(col, image.size[1], true[..., 1], dtype)
+    pixels = normalise(sample(image, rows, cols))
+    before_pool = _within(pyramid.sizes - 2, level, row, col)
+    level, row, col = (table[::2, ::2] for table in (level, row // 2, col // 2))
+    after_pool = _within(-(-(pyramid.sizes - 2) // 2), level, row, col)
+    return Mosaic(pixels, before_pool, after_pool)
 
 
-def true_cells(layout: Layout, sizes: Int[Array, "l 2"]) -> Bool[Array, " n"]:
-    """Which of the layout's cells exist for the true level sizes."""
-    counts = jnp.maximum(-(-(sizes - 2) // 2) - 4, 0)
-    rows, cols = jnp.asarray(layout.cell_place.T)
-    return (rows < counts[layout.cell_level, 0]) & (cols < counts[layout.cell_level, 1])
+def _locate(
+    pyramid: Pyramid, first: Int[Array, ""], count: int
+) -> tuple[Int[Array, "m n"], Int[Array, "m n"], Int[Array, "m n"]]:
+    """Level of each pixel of some rows of the mosaic, and row and column in it.
+
+    Pixels outside all levels are far outside the first. In a loop, as its result is stored: what
+    XLA fuses into a gather is computed once per tap.
+    """
+    shape = count, pyramid.shape[1]
+    rows = first + np.arange(count, dtype=np.int32)[:, None]
+    cols = np.arange(shape[1], dtype=np.int32)[None]
+
+    def mark(
+        number: Int[Array, ""], known: tuple[Int[Array, "m n"], Int[Array, "m n"]]
+    ) -> tuple[Int[Array, "m n"], Int[Array, "m n"]]:
+        level, place = known
+        offset, size = pyramid.offsets[number], pyramid.sizes[number]
+        down, right = rows - offset[0], cols - offset[1]
+        inside = (down >= 0) & (down < size[0]) & (right >= 0) & (right < size[1])
+        here = (down << _BITS) | right
+        return jnp.where(inside, number, level), jnp.where(inside, here, place)
+
+    outside = jnp.full(shape, (_GAP << _BITS) | _GAP, jnp.int32)
+    start = jnp.zeros(shape, jnp.int32), outside
+    level, place = lax.fori_loop(0, pyramid.levels, mark, start)
+    return level, place >> _BITS, place & _GAP
+
+
+def _within(
+    inner: Int[Array, "l 2"], level: Int[Array, "m n"], row: Int[Array, "m n"], col: Array
+) -> Bool[Array, "m n"]:
+    """Which pixels lie in the top left `inner` rows and columns of their level."""
+    true = inner[level]
+    return (row < true[..., 0]) & (col < true[..., 1])
+
+
+def locate_cells(
+    pyramid: Pyramid,
+) -> tuple[Int[Array, " n"], Int[Array, "n 2"], Bool[Array, " n"]]:
+    """Level of each cell by level, then column, then row; row and column in it; which there are."""
+    rows, cols = jnp.maximum(-(-(pyramid.sizes - 2) // 2) - 4, 0).T
+    ends = jnp.cumsum(rows * cols)
+    index = np.arange(pyramid.cells, dtype=np.int32)
+    past = (index[:, None] >= ends[None]).astype(jnp.int32)
+    level = jnp.minimum(jnp.sum(past, axis=1), pyramid.levels - 1)
+    within = index - (ends - rows * cols)[level]
+    high = jnp.maximum(rows[level], 1)
+    there = jnp.asarray(index) < ends[-1]
+    place = jnp.stack([within % high, within // high], axis=1)
+    return level, jnp.where(there[:, None], place, 0), there

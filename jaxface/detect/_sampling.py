@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..ops import double
-from ..types import Image
+from ..types import FlatImage, Image
 
 
 class Taps(eqx.Module):
@@ -93,7 +93,9 @@ def crop_taps(
     return Taps(low, high, low_weight, high_weight)
 
 
-def sample(image: Image, rows: Taps, cols: Taps, *, exact: bool = False) -> Float[Array, "m n 3"]:
+def sample(
+    image: FlatImage, rows: Taps, cols: Taps, *, exact: bool = False
+) -> Float[Array, "m n 3"]:
     """Applies the taps of both axes, columns first as OpenCV does.
 
     Args:
@@ -105,8 +107,9 @@ def sample(image: Image, rows: Taps, cols: Taps, *, exact: bool = False) -> Floa
     product = double.rounded_product if exact else jnp.multiply
 
     def horizontal(row: Int[Array, "_ _"]) -> Float[Array, "m n 3"]:
-        low = image.at[row, cols.low].get(mode="promise_in_bounds")
-        high = image.at[row, cols.high].get(mode="promise_in_bounds")
+        first = row * image.pitch
+        low = image.pixels.at[first + cols.low].get(mode="promise_in_bounds")
+        high = image.pixels.at[first + cols.high].get(mode="promise_in_bounds")
         return blend(low, high, cols.low_weight[..., None], cols.high_weight[..., None])
 
     def blend(

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Int, UInt8
 # Sides of common formats. Every new canvas size compiles again, so there are few of them.
 _LADDER = (120, 160, 240, 320, 360, 480, 640, 720, 960, 1080, 1280, 1440, 1920, 2160, 2560, 3840)
 _STEP = 640  # px between sizes above the ladder
+# Pixels that arrays of flat pictures have room for: VGA, full HD, 16 megapixels. Each is a program.
+_LENGTHS = (640 * 480, 1920 * 1080, 4096 * 4096)
 _ALIGNMENT = 64  # bytes
 
 
@@ -68,6 +70,19 @@ def pad_to_canvas(
     canvas = np.zeros((*image.shape[:-3], *shape, 3), image.dtype)
     canvas[..., :height, :width, :] = image
     return canvas, (height, width)
+
+
+def flat_lengths(height: int, width: int) -> list[int]:
+    """The lengths of flat arrays that a picture of that size fits in, px, the shortest first."""
+    return [length for length in _LENGTHS if height * width <= length]
+
+
+def lay_in(image: UInt8[np.ndarray, "h w 3"], length: int) -> UInt8[np.ndarray, "l 3"]:
+    """A picture's pixels row after row in a longer array, zeros behind."""
+    flat = np.zeros((length, 3), image.dtype)
+    pixels = image.reshape(-1, 3)
+    flat[: len(pixels)] = pixels
+    return flat
 
 
 def _round_up(side: int) -> int:

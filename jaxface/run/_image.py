@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
-from ..io import as_camera, check_camera, pad_to_canvas, read_image
+from ..io import as_camera, check_camera, flat_lengths, lay_in, pad_to_canvas, read_image
 from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
-from ..types import Camera
+from ..types import Camera, FlatImage
 from ._checks import AnyImage, as_image, check_boxes, refuse_tracers
-from ._programs import Extras, analyze_box, detect_program, slim
+from ._programs import Extras, analyze_box, detect_program, flat_detect_program, slim
 from ._results import Analysis
 from ._tables import join_batches, no_faces, to_batch, to_camera, unit_names
 
@@ -51,9 +51,9 @@ def analyze_image(
     config = default_config(model, static_action_units=True) if config is None else config
     model, names = prepare_model(model, config), unit_names(model, config)
     height, width = pixels.shape[:2]
+    starts = _detect(model, pixels, config) if given is None else _placed(given)
     canvas, size = (jnp.asarray(leaf) for leaf in pad_to_canvas(pixels))
     size = size.astype(jnp.int32)
-    starts = _detect(model, canvas, size, config) if given is None else _placed(given)
     lens = to_camera(as_camera(camera, height=height, width=width))
     found: list[Any] = []
     for box, points in zip(*starts, strict=True):
@@ -71,11 +71,19 @@ def analyze_image(
 _Starts = tuple[Float[np.ndarray, "f b"], Float[np.ndarray, "f 5 2"]]  # boxes, with points
 
 
-def _detect(
-    model: Model, canvas: UInt8[Array, "h w 3"], size: Int[Array, "2"], config: Config
-) -> _Starts:
+def _detect(model: Model, pixels: UInt8[np.ndarray, "h w 3"], config: Config) -> _Starts:
     """Boxes and five points of the faces that the detector finds."""
-    found = detect_program(model, canvas, size, config)
+    height, width = pixels.shape[:2]
+    size = np.array([height, width], np.int32)
+    settings = model.detector.config if config.detect is None else config.detect
+    for length in flat_lengths(height, width):
+        plan = model.detector.plan(height, width, length, settings)
+        if plan is not None:
+            placed = jax.device_put((lay_in(pixels, length), size, np.int32(width)))
+            found = flat_detect_program(model, FlatImage(*placed), plan, config)
+            break
+    else:
+        found = detect_program(model, *jax.device_put((pad_to_canvas(pixels)[0], size)), config)
     valid = np.asarray(found.valid)
     return np.asarray(found.sized_boxes)[valid], np.asarray(found.points)[valid]
 

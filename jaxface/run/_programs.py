@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..analyze import baseline_medians
-from ..detect import detect_faces, largest_face
+from ..detect import Pyramid, detect_faces, largest_face
 from ..fit import fit_landmarks
 from ..models import Model
 from ..ops import pad_border, select, to_gray
@@ -44,7 +44,7 @@ from ..track import (
     start_frame,
     start_track,
 )
-from ..types import Box, Camera, Detections, Fit, FivePoints, Image, PDMParameters
+from ..types import Box, Camera, Detections, Fit, FivePoints, FlatImage, Image, PDMParameters
 from ._stored import StoredFunction
 
 
@@ -87,6 +87,14 @@ def detect_program(
     model: Model, image: Image | UInt8[Array, "h w 3"], size: Int[Array, "2"], config: Config
 ) -> Detections:
     return detect_faces(model.detector, image.astype(jnp.float32), size=size, config=config.detect)
+
+
+@compiled
+def flat_detect_program(
+    model: Model, image: FlatImage, plan: Pyramid, config: Config
+) -> Detections:
+    settings = model.detector.config if config.detect is None else config.detect
+    return model.detector.detect_flat(image, plan, settings)
 
 
 @compiled

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
-from ...detect import MTCNN, DetectConfig, corrected_squares, propose_boxes, refine_boxes
+from ...detect import MTCNN, DetectConfig, corrected_squares, lay_flat, propose_boxes, refine_boxes
 from ...types import Image
 from ..data import Tools, register_all
 from ..loop import write_arrays
@@ -158,12 +158,10 @@ def _mined(
     mtcnn: MTCNN, image: Image, name: str, config: DetectConfig
 ) -> tuple[jax.Array, jax.Array]:
     """Squares that the network `name` is shown, and which of them exist."""
-    size = jnp.array(image.shape[:2], jnp.int32)
-    proposed = propose_boxes(mtcnn.pnet, image, size, config)
-    assert proposed is not None
-    boxes = proposed[0]
+    flat, pyramid = lay_flat(image, jnp.array(image.shape[:2], jnp.int32), config)
+    boxes, _ = propose_boxes(mtcnn.pnet, pyramid, flat, config)
     if name == "onet":
-        boxes, _ = refine_boxes(mtcnn.rnet, image, size, boxes, config)
+        boxes, _ = refine_boxes(mtcnn.rnet, flat, boxes, config)
     return corrected_squares(boxes), boxes.valid
 
 
