@@ -167,15 +167,14 @@ def _clip_frame(
     config: Config,
 ) -> tuple[ClipState, ClipFace]:
     track, tracked = _track_frame(model, state.track, image, size, config)
-    floats = image.astype(tracked.fit.landmarks.dtype)
-    person, face = measure_tracked(model, state.person, floats, tracked, camera, config=config)
+    person, face = measure_tracked(model, state.person, image, tracked, camera, config=config)
     return ClipState(track=track, person=person), face
 
 
 def measure_tracked(
     model: Model,
     person: Person,
-    image: Image,
+    image: Image | UInt8[Array, "h w 3"],
     tracked: Tracked,
     camera: Camera,
     *,

@@ -112,8 +112,7 @@ def measure_clip(
 
     def step(person: Person, inputs: tuple) -> tuple[Person, Any]:
         frame, live, tracked = inputs
-        image = frame.astype(tracked.fit.landmarks.dtype)
-        after, face = measure_tracked(model, person, image, tracked, camera, config=config)
+        after, face = measure_tracked(model, person, frame, tracked, camera, config=config)
         return choose_person(live, after, person), keep(face)
 
     return lax.scan(step, person, (frames, valid, tracked))
