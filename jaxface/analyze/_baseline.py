@@ -1,5 +1,6 @@
 """Person-specific running medians of the descriptors (specification 03, C.2 and C.3)."""
 
+import dataclasses
 import functools
 
 import equinox as eqx
@@ -17,7 +18,7 @@ _UNROLL = 20  # bins counted in one step of a loop
 class Histogram(eqx.Module):
     """Counts of each dimension's values; `coarse` holds the sums of `fine`, to search faster."""
 
-    fine: Integer[Array, "d c f"]
+    fine: Integer[Array, "d c f"]  # of the type that `init_baseline` was asked for
     coarse: Int[Array, "c d"]
 
 
@@ -32,7 +33,11 @@ class Baseline(eqx.Module):
 
 
 def init_baseline(
-    fhog_size: int = 4464, geometry_size: int = 238, dtype: np.dtype = np.dtype(np.float32)
+    fhog_size: int = 4464,
+    geometry_size: int = 238,
+    dtype: np.dtype = np.dtype(np.float32),
+    *,
+    counts: np.dtype = np.dtype(np.int32),
 ) -> Baseline:
     """Returns the state before the first frame of a video.
 
@@ -40,11 +45,13 @@ def init_baseline(
         fhog_size: number of FHOG features.
         geometry_size: number of geometry features.
         dtype: of the features.
+        counts: of the histograms' bins, which take 28 MB as they are. As uint16 they take 14 MB,
+            and hold 65535 frames, which are 131070 of a video: `widen_baseline` goes on from there.
     """
 
     def empty(dimensions: int, coarse: int, fine: int) -> Histogram:
         return Histogram(
-            jnp.zeros((dimensions, coarse, fine), jnp.int32),
+            jnp.zeros((dimensions, coarse, fine), counts),
             jnp.zeros((coarse, dimensions), jnp.int32),
         )
 
@@ -54,6 +61,20 @@ def init_baseline(
         fhog=empty(fhog_size, *_FHOG[2:]),
         geometry=empty(geometry_size, *_GEOMETRY[2:]),
         latest=jnp.zeros(fhog_size + geometry_size, dtype),
+    )
+
+
+def widen_baseline(baseline: Baseline) -> Baseline:
+    """The same state with room for 2^31 frames: bins in 32 bits.
+
+    Nothing is rounded, and nothing is lost if it is done before `counted` is over 65535.
+    """
+
+    def widen(histogram: Histogram) -> Histogram:
+        return dataclasses.replace(histogram, fine=histogram.fine.astype(jnp.int32))
+
+    return dataclasses.replace(
+        baseline, fhog=widen(baseline.fhog), geometry=widen(baseline.geometry)
     )
 
 

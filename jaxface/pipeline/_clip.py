@@ -91,8 +91,12 @@ def _track_frame(
         )
 
 
-def start_person(model: Model) -> Person:
-    """State before anything is known about the person."""
+def start_person(model: Model, *, counts: np.dtype = np.dtype(np.int32)) -> Person:
+    """State before anything is known about the person.
+
+    Args:
+        counts: of the histograms, see `jaxface.analyze.init_baseline`.
+    """
     analyser = model.analyser
     pdm = analyser.pdm
     units = max(len(heads.intensity.names) for heads in (analyser.video, analyser.image))
@@ -100,6 +104,7 @@ def start_person(model: Model) -> Person:
         baseline=init_baseline(
             geometry_size=pdm.mean_shape.size + pdm.eigenvalues.size,
             dtype=np.dtype(pdm.mean_shape.dtype),
+            counts=counts,
         ),
         online=init_online_correction(units),
         accepted=jnp.zeros((), jnp.int32),
