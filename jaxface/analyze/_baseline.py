@@ -133,18 +133,18 @@ def update_baseline_at_once(
     """
     frames = len(valid)
     fhogs, geometries = lax.stop_gradient((fhogs.reshape(frames, -1), geometries))
-    seen = jnp.cumsum(valid.astype(jnp.int32))
+    seen = jnp.cumsum(valid, dtype=jnp.int32)
     odd = valid & ((baseline.frames + seen) % 2 == 1)  # frames count from 1
     # Odd frames in front: they are half of the valid ones.
     front = jnp.argsort(~odd, stable=True)[: (frames + 1) // 2]
     counts = (odd & success)[front].astype(jnp.int32)
     fhog, geometry = fhogs[front], geometries[front]
-    last = jnp.sum(odd.astype(jnp.int32)) - 1
+    last = jnp.sum(odd, dtype=jnp.int32) - 1
     row = jnp.maximum(last, 0)
     latest = jnp.where(success[front[row]], jnp.concatenate([fhog[row], geometry[row]]), 0)
     return Baseline(
         frames=baseline.frames + seen[-1],
-        counted=baseline.counted + jnp.sum(counts),
+        counted=baseline.counted + jnp.sum(counts, dtype=jnp.int32),
         fhog=_count(baseline.fhog, fhog, counts, *_FHOG),
         geometry=_count(baseline.geometry, geometry, counts, *_GEOMETRY),
         latest=jnp.where(last >= 0, latest, baseline.latest),

@@ -277,7 +277,7 @@ def adapt_to_person_at_once(
         return _adapt_in_turn(model, person, faces, valid, config)
     units = model.analyser.image if config.static_action_units else model.analyser.video
     baseline, scores = person.baseline, faces.scores
-    accepted = person.accepted + jnp.cumsum((faces.accepted & valid).astype(jnp.int32))
+    accepted = person.accepted + jnp.cumsum(faces.accepted & valid, dtype=jnp.int32)
     if not config.static_action_units:
         baseline, medians = _learn(baseline, faces, valid, accepted[-1] > STORED)
 
