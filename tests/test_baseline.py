@@ -1,5 +1,6 @@
 """Running medians against the NumPy reference and OpenFace's own."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxface.analyze import baseline_medians, init_baseline, update_baseline
+from jaxface.analyze import (
+    baseline_medians,
+    init_baseline,
+    update_baseline,
+    update_baseline_at_once,
+    widen_baseline,
+)
 from jaxface.models.openface import read_model
 from jaxface.reference import medians as reference
 from jaxface.reference.comparison.golden_faces import read_hog, read_stage, refit_geometry
@@ -15,6 +22,9 @@ from jaxface.reference.comparison.golden_faces import read_hog, read_stage, refi
 _MEDIAN = 4e-6  # up to 60 in float32; a wrong bin would be 1e-3 or 1.2e-2
 _REFIT = 1e-4  # mm; the float64 refit against OpenFace's, where a median is not yet quantised
 _FEATURES = (31, 6)  # of the small state that random tests use
+_SHORT = np.dtype(np.uint16)
+
+_one, _at_once = jax.jit(update_baseline), jax.jit(update_baseline_at_once)
 
 
 @jax.jit
@@ -67,6 +77,62 @@ def check_run(fhogs, geometries, success):
     np.testing.assert_allclose(found, expected, rtol=0, atol=_MEDIAN)
     assert state.frames == len(success)
     assert state.counted == np.sum(success[::2])
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 2**31),
+    success=st.lists(st.booleans(), min_size=24, max_size=24),
+    valid=st.lists(st.booleans(), min_size=24, max_size=24),
+)
+def test_frames_at_once_are_frames_one_after_the_other(seed, success, valid):
+    """In pieces of eight, with frames between them that do not count; all numbers are the same."""
+    rng = np.random.default_rng(seed)
+    fhogs = rng.uniform(0, 1, (24, 1, 1, _FEATURES[0])).astype(np.float32)
+    geometries = rng.normal(0, 30, (24, _FEATURES[1])).astype(np.float32)
+    success, valid = np.array(success), np.array(valid)
+    one, several = init_baseline(*_FEATURES), init_baseline(*_FEATURES, counts=_SHORT)
+    for k in range(24):
+        if valid[k]:
+            one = _one(one, fhogs[k], geometries[k], success[k])
+    for k in range(0, 24, 8):
+        piece = (x[k : k + 8] for x in (fhogs, geometries, success, valid))
+        several = _at_once(several, *piece)
+    jax.tree.map(np.testing.assert_array_equal, several, one)
+    assert several.fhog.fine.dtype == _SHORT
+
+
+@pytest.mark.parametrize("low", [False, True], ids=["median in the full bin", "median below"])
+def test_bins_hold_more_than_16_bits(low):
+    """65534 frames in one bin, then, in wide bins, 12 more; the median tells 65546 from 10."""
+    counted, more = 65534, 12
+    fhog = jnp.full((1, 1, _FEATURES[0]), 0.3, jnp.float32)
+    geometry = jnp.full(_FEATURES[1], 7.0, jnp.float32)
+    below = (jnp.full_like(fhog, 0.2), jnp.full_like(geometry, 4.0))
+    start = init_baseline(*_FEATURES, counts=_SHORT)
+    filled = _times(_one(start, fhog, geometry, True), counted)
+    state = widen_baseline(filled)
+    for _ in range(more):
+        state = _one(state, fhog, geometry, False)  # an even frame
+        state = _one(state, fhog, geometry, True)
+    assert int(jnp.max(state.fhog.fine)) == counted + more
+    # As many below as make the one or the other the middle.
+    others = counted + more + 2 if low else counted + more - 1
+    under = _times(widen_baseline(_one(start, *below, True)), others)
+    state = jax.tree.map(lambda a, b: a + b if a.ndim != 1 else a, state, under)
+    values = np.repeat([0.2, 0.3], [others, counted + more])
+    middle = np.sort(values)[(len(values) + 1) // 2 - 1]
+    np.testing.assert_allclose(baseline_medians(state)[: _FEATURES[0]], middle, atol=1e-3 / 2)
+
+
+def _times(state, factor):
+    """A state whose only frame was counted so many times."""
+    counts = state.counted, state.fhog, state.geometry
+    return eqx.tree_at(
+        lambda s: (s.counted, s.fhog, s.geometry),
+        state,
+        jax.tree.map(lambda x: (x.astype(jnp.int32) * factor).astype(x.dtype), counts),
+    )
 
 
 def test_bin_edges_match_double_precision():

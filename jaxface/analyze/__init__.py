@@ -17,6 +17,8 @@ from ._baseline import Baseline as Baseline
 from ._baseline import baseline_medians as baseline_medians
 from ._baseline import init_baseline as init_baseline
 from ._baseline import update_baseline as update_baseline
+from ._baseline import update_baseline_at_once as update_baseline_at_once
+from ._baseline import widen_baseline as widen_baseline
 from ._color_warp import warp_to_aligned as warp_to_aligned
 from ._config import AlignConfig as AlignConfig
 from ._fhog import extract_fhog as extract_fhog

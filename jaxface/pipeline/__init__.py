@@ -7,6 +7,7 @@ from ..models import prepare_model as prepare_model
 from ._clip import ClipState as ClipState
 from ._clip import Person as Person
 from ._clip import adapt_to_person as adapt_to_person
+from ._clip import adapt_to_person_at_once as adapt_to_person_at_once
 from ._clip import choose_person as choose_person
 from ._clip import clip_frame as clip_frame
 from ._clip import measure_tracked as measure_tracked

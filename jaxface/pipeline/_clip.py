@@ -5,12 +5,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..analyze import (
     STORED,
+    ActionUnits,
     Baseline,
     OnlineCorrection,
+    Scores,
     baseline_medians,
     correct_online,
     init_baseline,
@@ -18,6 +20,7 @@ from ..analyze import (
     label_presence,
     subtract_medians,
     update_baseline,
+    update_baseline_at_once,
 )
 from ..detect import detect_faces, largest_face
 from ..models import Config, Model, complete_config
@@ -88,8 +91,12 @@ def _track_frame(
         )
 
 
-def start_person(model: Model) -> Person:
-    """State before anything is known about the person."""
+def start_person(model: Model, *, counts: np.dtype = np.dtype(np.int32)) -> Person:
+    """State before anything is known about the person.
+
+    Args:
+        counts: of the histograms, see `jaxface.analyze.init_baseline`.
+    """
     analyser = model.analyser
     pdm = analyser.pdm
     units = max(len(heads.intensity.names) for heads in (analyser.video, analyser.image))
@@ -97,6 +104,7 @@ def start_person(model: Model) -> Person:
         baseline=init_baseline(
             geometry_size=pdm.mean_shape.size + pdm.eigenvalues.size,
             dtype=np.dtype(pdm.mean_shape.dtype),
+            counts=counts,
         ),
         online=init_online_correction(units),
         accepted=jnp.zeros((), jnp.int32),
@@ -167,15 +175,14 @@ def _clip_frame(
     config: Config,
 ) -> tuple[ClipState, ClipFace]:
     track, tracked = _track_frame(model, state.track, image, size, config)
-    floats = image.astype(tracked.fit.landmarks.dtype)
-    person, face = measure_tracked(model, state.person, floats, tracked, camera, config=config)
+    person, face = measure_tracked(model, state.person, image, tracked, camera, config=config)
     return ClipState(track=track, person=person), face
 
 
 def measure_tracked(
     model: Model,
     person: Person,
-    image: Image,
+    image: Image | UInt8[Array, "h w 3"],
     tracked: Tracked,
     camera: Camera,
     *,
@@ -183,7 +190,8 @@ def measure_tracked(
 ) -> tuple[Person, ClipFace]:
     """The second half of `clip_frame`: everything after the landmarks.
 
-    Learns the person's neutral face and predicts the action units of this frame.
+    It is `analyze_frame` and `adapt_to_person`: learns the person's neutral face and predicts the
+    action units of this frame.
 
     Args:
         person: history; `start_person(model)` before the first frame.
@@ -212,6 +220,10 @@ def adapt_to_person(
     Args:
         person: history; `start_person(model)` before the first frame.
         face: measured on the frame.
+    Returns:
+        What is known about the person after the frame, and the face with its action units: raw, or
+        corrected online. Those of the first 3000 accepted frames lack the person's medians where
+        nothing is corrected online: `jaxface.analyze_video` predicts them again at the end.
     Reference:
         Specification 03, C.2.
     """
@@ -221,13 +233,108 @@ def adapt_to_person(
     baseline, scores, online = person.baseline, face.scores, person.online
     if not config.static_action_units:
         baseline = update_baseline(baseline, face.fhog, face.geometry, face.accepted)
+
+        def adapted(scores: Scores) -> Scores:
+            return subtract_medians(units, scores, baseline_medians(baseline))
+
         # Up to here the second pass over the clip predicts again, with the final medians.
         wanted = config.online | (accepted > STORED)
-        medians = lax.cond(wanted, baseline_medians, lambda b: jnp.zeros_like(units.mean), baseline)
-        scores = subtract_medians(units, scores, medians)
-    intensity = jnp.where(face.accepted, scores.intensity, 0)
-    presence = label_presence(units.presence, scores.presence) & face.accepted
+        scores = lax.cond(wanted, adapted, lambda s: s, scores)
+    result = _predicted(units, face, scores)
     if config.online:
         online, intensity = correct_online(online, scores.intensity, face.accepted)
-    person = Person(baseline=baseline, online=online, accepted=accepted)
-    return person, ClipFace(face=face, intensity=intensity, presence=presence)
+        result = eqx.tree_at(lambda r: r.intensity, result, intensity)
+    return Person(baseline=baseline, online=online, accepted=accepted), result
+
+
+@jax.named_scope("action_units")
+def adapt_to_person_at_once(
+    model: Model,
+    person: Person,
+    faces: Face,
+    valid: Bool[Array, " t"],
+    *,
+    config: Config | None = None,
+) -> tuple[Person, ClipFace]:
+    """Learns from consecutive frames what `adapt_to_person` learns from one after the other.
+
+    Only where something is corrected online, or after a clip's first 3000 accepted frames, do the
+    action units of a frame depend on what was learnt before. Elsewhere all frames are counted at
+    once.
+
+    Args:
+        person: history; `start_person(model)` before the first frame.
+        faces: measured on the frames, with a leading axis t.
+        valid: false for frames that only fill the arrays up; they leave the person as it was, and
+            their action units mean nothing.
+    Returns:
+        As `adapt_to_person`; the faces' action units have a leading axis t.
+    Reference:
+        Specification 03, C.2.
+    """
+    config = complete_config(model, config)
+    if config.online:
+        return _adapt_in_turn(model, person, faces, valid, config)
+    units = model.analyser.image if config.static_action_units else model.analyser.video
+    baseline, scores = person.baseline, faces.scores
+    accepted = person.accepted + jnp.cumsum(faces.accepted & valid, dtype=jnp.int32)
+    if not config.static_action_units:
+        baseline, medians = _learn(baseline, faces, valid, accepted[-1] > STORED)
+
+        def adapted(inputs: tuple) -> Scores:
+            scores, medians, late = inputs
+            return select(late, subtract_medians(units, scores, medians), scores)
+
+        late = accepted > STORED
+        scores = lax.cond(
+            late[-1], lambda x: lax.map(adapted, x), lambda x: x[0], (scores, medians, late)
+        )
+    result = jax.vmap(lambda face, scores: _predicted(units, face, scores))(faces, scores)
+    return Person(baseline=baseline, online=person.online, accepted=accepted[-1]), result
+
+
+def _adapt_in_turn(
+    model: Model, person: Person, faces: Face, valid: Bool[Array, " t"], config: Config
+) -> tuple[Person, ClipFace]:
+    def step(person: Person, inputs: tuple[Face, Bool[Array, ""]]) -> tuple[Person, ClipFace]:
+        face, live = inputs
+        after, result = adapt_to_person(model, person, face, config=config)
+        return choose_person(live, after, person), result
+
+    return lax.scan(step, person, (faces, valid))
+
+
+def _learn(
+    baseline: Baseline, faces: Face, valid: Bool[Array, " t"], in_turn: Bool[Array, ""]
+) -> tuple[Baseline, Float[Array, "t d"]]:
+    """Counts frames, and gives the medians after each; `in_turn` false: at once, without medians.
+
+    No branch holds the histograms: XLA copies what goes into one and comes out changed.
+    """
+    count, frames = len(valid), lax.stop_gradient((faces.fhog, faces.geometry, faces.accepted))
+
+    def step(k: Int[Array, ""], carry: tuple) -> tuple:
+        baseline, medians = carry
+        fhog, geometry, accepted, live = (
+            lax.dynamic_slice_in_dim(x, k, 1) for x in (*frames, valid)
+        )
+        after = update_baseline_at_once(baseline, fhog, geometry, accepted, live)
+        stale = (k == 0) | (after.frames % 2 == 1)  # only odd frames enter the medians
+        row = lax.cond(
+            stale, lambda: baseline_medians(after), lambda: medians[jnp.maximum(k - 1, 0)]
+        )
+        return after, medians.at[k].set(row)
+
+    medians = jnp.zeros((count, baseline.latest.size), baseline.latest.dtype)
+    steps = jnp.where(in_turn, count, 0)
+    baseline, medians = lax.fori_loop(0, steps, step, (baseline, medians))
+    return update_baseline_at_once(baseline, *frames, valid & ~in_turn), medians
+
+
+def _predicted(units: ActionUnits, face: Face, scores: Scores) -> ClipFace:
+    """A face with raw action units from the scores; zeros where it was not accepted."""
+    return ClipFace(
+        face=face,
+        intensity=jnp.where(face.accepted, scores.intensity, 0),
+        presence=label_presence(units.presence, scores.presence) & face.accepted,
+    )

@@ -100,14 +100,13 @@ def analyze_frame(
     """
     check_image(image)
     config = complete_config(model, config)
-    image = image.astype(fit.landmarks.dtype)
     success = fit.success if success is None else success
     return call_in_turn(_analyze, model, image, fit, camera, success, skip_rejected, config)
 
 
 def _analyze(
     model: Model,
-    image: Image,
+    image: Image | UInt8[Array, "h w 3"],
     fit: Fit,
     camera: Camera,
     success: Bool[Array, ""],
@@ -176,7 +175,11 @@ def _gaze(
 
 
 def _appearance(
-    model: Model, image: Image, fit: Fit, skip_rejected: bool, config: AlignConfig | None
+    model: Model,
+    image: Image | UInt8[Array, "h w 3"],
+    fit: Fit,
+    skip_rejected: bool,
+    config: AlignConfig | None,
 ) -> tuple[Float[Array, "s s 3"], Float[Array, "r c 31"], Float[Array, " g"]]:
     """Aligned face, FHOG and geometry; all zero where a rejected fit is skipped."""
     pdm = model.analyser.pdm
@@ -189,7 +192,8 @@ def _appearance(
 
     def blank(_) -> tuple[Float[Array, "s s 3"], Float[Array, " g"]]:
         side, features = config.size, pdm.mean_shape.size + pdm.eigenvalues.size
-        return jnp.zeros((side, side, 3), image.dtype), jnp.zeros(features, image.dtype)
+        dtype = fit.landmarks.dtype
+        return jnp.zeros((side, side, 3), dtype), jnp.zeros(features, dtype)
 
     tracked = is_tracked(fit.landmarks, fit.parameters.scale)
     # The branch also keeps the warp apart from FHOG: fused, each pixel is sampled 20 times over.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
@@ -16,13 +17,12 @@ from ..types import Camera
 from ._clip import (
     ClipState,
     Person,
-    choose_person,
-    measure_tracked,
+    adapt_to_person_at_once,
     pause_track,
     start_clip,
     track_frame,
 )
-from ._frame import ClipFace
+from ._frame import ClipFace, Face, analyze_frame
 
 Frames = Float[Array, "t h w 3"] | UInt8[Array, "t h w 3"]  # RGB, 0 to 255
 
@@ -99,7 +99,7 @@ def measure_clip(
         camera: intrinsics.
         valid: as in `track_clip`. Where it is false `tracked.fit.success` must be false too, as it
             is in the result of `track_clip`.
-        keep: what of a frame's face is kept; by default all.
+        keep: what of a frame's face is kept, under `jax.vmap`; by default all.
         config: settings; by default the model's own.
     Returns:
         What is known about the person, and a `ClipFace`, or what `keep` makes of it, with a leading
@@ -110,13 +110,18 @@ def measure_clip(
     valid = _check_frames(frames, valid)
     config = complete_config(model, config)
 
-    def step(person: Person, inputs: tuple) -> tuple[Person, Any]:
-        frame, live, tracked = inputs
-        image = frame.astype(tracked.fit.landmarks.dtype)
-        after, face = measure_tracked(model, person, image, tracked, camera, config=config)
-        return choose_person(live, after, person), keep(face)
+    def step(_, inputs: tuple) -> tuple[None, Face]:
+        frame, tracked = inputs
+        return None, analyze_frame(
+            *(model, frame, tracked.fit, camera),
+            success=tracked.success,
+            skip_rejected=True,
+            config=config,
+        )
 
-    return lax.scan(step, person, (frames, valid, tracked))
+    _, faces = lax.scan(step, None, (frames, tracked))
+    person, results = adapt_to_person_at_once(model, person, faces, valid, config=config)
+    return person, jax.vmap(keep)(results)
 
 
 def analyze_clip(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from ..analyze import postprocess_clip, repredict_clip
+from ..analyze import postprocess_clip, repredict_clip, widen_baseline
 from ..io import (
     Chunk,
     as_camera,
@@ -59,6 +59,7 @@ from ._tables import (
 
 T = TypeVar("T")
 
+_SHORT = np.dtype(np.uint16)  # what a person's frames are counted in, until there are too many
 _CHUNK = 8  # frames in one compiled call where they are not tracked at once
 
 
@@ -280,9 +281,10 @@ def _measure(
     clip: Clip, before: Future[tuple[Person, MeasuredChunk]] | None, chunk: TrackedChunk
 ) -> tuple[Person, MeasuredChunk]:
     """Everything after the landmarks, and what is known about the person after these frames."""
-    # Compiled, a first person would hold 28 MB of zeros.
-    person = start_person(clip.model) if before is None else before.result()[0]
     count, room = len(chunk.indices), chunk.frames.shape[0]
+    # Compiled, a first person would hold 14 MB of zeros.
+    person = start_person(clip.model, counts=_SHORT) if before is None else before.result()[0]
+    person = with_room(person, room)
     valid = jnp.arange(room) < count
     # What fills the chunk up is a failed frame: others would enter the person's medians.
     padded: HostTracked = jax.tree.map(
@@ -294,6 +296,14 @@ def _measure(
     )
     faces = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], faces)
     return person, MeasuredChunk(faces, chunk.indices, chunk.tally)
+
+
+def with_room(person: Person, frames: int) -> Person:
+    """A person whose histograms can count so many frames more, whatever was counted before."""
+    bins = person.baseline.fhog.fine.dtype
+    if bins != _SHORT or int(person.baseline.counted) + frames <= np.iinfo(_SHORT).max:
+        return person
+    return dataclasses.replace(person, baseline=widen_baseline(person.baseline))
 
 
 def to_rows(clip: Clip, chunk: MeasuredChunk) -> FaceBatch:

@@ -110,7 +110,6 @@ def analyze_box(
     fit = fit_landmarks(
         model.clnf, to_gray(image), box, points=points, size=size, config=config.fit
     )
-    image = image.astype(jnp.float32)
     succeeded = jnp.ones((), bool)  # OpenFace gives the gaze of every face in an image
     face = analyze_frame(model, image, fit, camera, success=succeeded, config=config)
     return single_image(eqx.tree_at(lambda f: f.success, face, fit.success), model)

@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..analyze import score_action_units
 from ..detect import detect_faces
 from ..fit import Phase, refine_fit, validate_landmarks
 from ..models import Model
 from ..ops import to_gray
-from ..pipeline import Config, Face, Person, adapt_to_person, analyze_frame, start_person
+from ..pipeline import Config, Face, Person, adapt_to_person_at_once, analyze_frame, start_person
 from ..track import Tracked
-from ..types import Camera, Fit, Gray, Image
+from ..types import Camera, Fit, Gray
 from ._programs import compiled, compiler_options
 
 # Stage of the table and the `jax.named_scope`s that a profile shows for it.
@@ -54,15 +54,16 @@ class _Settings(NamedTuple):
     config: Config
 
 
-_Step = Callable[[_Settings, Person, StageInputs], tuple[Person, Any]]
+_Step = Callable[[_Settings, StageInputs], Any]  # of one frame
+_Chunk = Callable[[_Settings, Person, StageInputs], tuple[Person, Any]]
 
 
-def _detection(settings: _Settings, person: Person, frame: StageInputs) -> tuple[Person, Any]:
+def _detection(settings: _Settings, frame: StageInputs) -> Any:
     image, config = frame.images.astype(jnp.float32), settings.config.detect
-    return person, detect_faces(settings.model.detector, image, size=settings.size, config=config)
+    return detect_faces(settings.model.detector, image, size=settings.size, config=config)
 
 
-def _fit(settings: _Settings, person: Person, frame: StageInputs) -> tuple[Person, Any]:
+def _fit(settings: _Settings, frame: StageInputs) -> Any:
     fit = refine_fit(
         settings.model.clnf,
         to_gray(frame.images.astype(jnp.float32)),
@@ -72,16 +73,16 @@ def _fit(settings: _Settings, person: Person, frame: StageInputs) -> tuple[Perso
         phase=Phase.TRACK,
         phases=(Phase.TRACK,),
     )
-    return person, (fit.parameters, fit.landmarks, fit.parts)  # XLA drops the validator
+    return fit.parameters, fit.landmarks, fit.parts  # XLA drops the validator
 
 
-def _validator(settings: _Settings, person: Person, frame: StageInputs) -> tuple[Person, Any]:
+def _validator(settings: _Settings, frame: StageInputs) -> Any:
     fit, validator = frame.tracked.fit, settings.model.clnf.validator
     inputs = frame.gray, fit.landmarks, fit.parameters
-    return person, validate_landmarks(validator, *inputs, size=settings.size)
+    return validate_landmarks(validator, *inputs, size=settings.size)
 
 
-def _measure(settings: _Settings, image: Image, tracked: Tracked) -> Face:
+def _measure(settings: _Settings, image: UInt8[Array, "h w 3"], tracked: Tracked) -> Face:
     return analyze_frame(
         settings.model,
         image,
@@ -93,30 +94,43 @@ def _measure(settings: _Settings, image: Image, tracked: Tracked) -> Face:
     )
 
 
-def _pose_and_gaze(settings: _Settings, person: Person, frame: StageInputs) -> tuple[Person, Any]:
-    face = _measure(settings, frame.images.astype(jnp.float32), frame.tracked)
-    return person, (face.landmarks_3d, face.head_pose, face.gaze)  # XLA drops the rest
+def _pose_and_gaze(settings: _Settings, frame: StageInputs) -> Any:
+    face = _measure(settings, frame.images, frame.tracked)
+    return face.landmarks_3d, face.head_pose, face.gaze  # XLA drops the rest
 
 
-def _appearance(settings: _Settings, person: Person, frame: StageInputs) -> tuple[Person, Any]:
-    face = _measure(settings, frame.images.astype(jnp.float32), frame.tracked)
-    return person, (face.aligned.astype(jnp.uint8), face.fhog, face.geometry)
+def _appearance(settings: _Settings, frame: StageInputs) -> Any:
+    face = _measure(settings, frame.images, frame.tracked)
+    return face.aligned.astype(jnp.uint8), face.fhog, face.geometry
 
 
-def _action_units(settings: _Settings, person: Person, frame: StageInputs) -> tuple[Person, Any]:
-    model, face = settings.model, frame.faces
+def _each(step: _Step) -> _Chunk:
+    """A stage of frames that have nothing to do with each other."""
+
+    def run(settings: _Settings, person: Person, chunk: StageInputs) -> tuple[Person, Any]:
+        return person, lax.map(lambda frame: step(settings, frame), chunk)
+
+    return run
+
+
+def _action_units(
+    settings: _Settings, person: Person, chunk: StageInputs
+) -> tuple[Person, tuple[Float[Array, "c u"], Bool[Array, "c p"]]]:
+    model, faces = settings.model, chunk.faces
     static = settings.config.static_action_units
     units = model.analyser.image if static else model.analyser.video
-    scores = score_action_units(units, face.fhog, face.geometry)
-    face = dataclasses.replace(face, scores=scores)
-    person, face = adapt_to_person(model, person, face, config=settings.config)
-    return person, (face.intensity, face.presence)
+    scores = lax.map(
+        lambda inputs: score_action_units(units, *inputs), (faces.fhog, faces.geometry)
+    )
+    faces, valid = dataclasses.replace(faces, scores=scores), jnp.ones(len(faces.fhog), bool)
+    person, faces = adapt_to_person_at_once(model, person, faces, valid, config=settings.config)
+    return person, (faces.intensity, faces.presence)
 
 
-_STEPS: dict[str, _Step] = dict(
+_CHUNKS: dict[str, _Chunk] = dict(
     zip(
         SCOPES,
-        (_detection, _fit, _validator, _pose_and_gaze, _appearance, _action_units),
+        (*map(_each, (_detection, _fit, _validator, _pose_and_gaze, _appearance)), _action_units),
         strict=True,
     )
 )
@@ -142,8 +156,8 @@ def measure_faces(
     """Luma and faces of tracked frames, as the stages take them."""
 
     def measure(inputs: tuple[UInt8[Array, "h w 3"], Tracked]) -> tuple[Gray, Face]:
-        image, tracked = inputs[0].astype(jnp.float32), inputs[1]
-        return to_gray(image), _measure(settings, image, tracked)
+        image, tracked = inputs
+        return to_gray(image.astype(jnp.float32)), _measure(settings, image, tracked)
 
     settings = _Settings(model, size, camera, config)
     return lax.map(measure, (images, tracked))
@@ -188,19 +202,26 @@ def compile_stages(
         A stage per name in `SCOPES`.
     """
     settings = _Settings(jax.tree.map(jnp.asarray, model), size, camera, config)
-    return {name: _compile(step, settings, inputs) for name, step in _STEPS.items()}
+    return {name: _compile(chunk, settings, inputs) for name, chunk in _CHUNKS.items()}
 
 
-def _compile(step: _Step, settings: _Settings, inputs: StageInputs) -> Stage:
+def _compile(chunk: _Chunk, settings: _Settings, inputs: StageInputs) -> Stage:
     shared, static = eqx.partition(settings, eqx.is_array)
 
-    def scan(shared: _Settings, inputs: StageInputs) -> Any:
-        whole = eqx.combine(shared, static)
-        person = start_person(whole.model)
-        return lax.scan(lambda p, frame: step(whole, p, frame), person, inputs)[1]
+    def whole(shared: _Settings, person: Person, inputs: StageInputs) -> tuple[Person, Any]:
+        return chunk(eqx.combine(shared, static), person, inputs)
 
-    program = jax.jit(scan).lower(shared, inputs).compile(compiler_options())
+    # As in an analysis: what is known about the person stays where it is from chunk to chunk.
+    person = start_person(settings.model, counts=np.dtype(np.uint16))
+    program = jax.jit(whole, donate_argnums=1).lower(shared, person, inputs)
+    program = program.compile(compiler_options())
+
+    def run(inputs: StageInputs) -> Any:
+        nonlocal person
+        person, result = program(shared, person, inputs)
+        return jax.block_until_ready(result)
+
     found = program.cost_analysis() or {}
     costs = found[0] if isinstance(found, list) else found  # a list up to JAX 0.4
     flops, moved = (float(costs.get(name, np.nan)) for name in ("flops", "bytes accessed"))
-    return Stage(lambda inputs: jax.block_until_ready(program(shared, inputs)), flops, moved)
+    return Stage(run, flops, moved)
