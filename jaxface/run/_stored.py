@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jax import export
 from jax.extend.mlir.passmanager import PassManager
 
 from .._files import replace_file
+from ._arguments import Argument, Arguments
 from ._keys import is_array, is_core, program_key, settings
 
 _FOLDER = "jaxface-programs"
@@ -45,7 +46,8 @@ class StoredFunction:
     a program of nothing but this package's own classes and functions is kept on disk. One that
     holds a class or function of the user's, be it a Module, a solver or a subclass of ours, stays
     in memory. As with `jax.jit`, a new class or function is another program, even under the same
-    name, and one that is changed in place is not noticed.
+    name, and one that is changed in place is not noticed. Nor is a dict or list that is changed
+    in place inside a Module; an edited Module, as `equinox.tree_at` gives it, is.
     """
 
     def __init__(
@@ -67,18 +69,17 @@ class StoredFunction:
         self._function = function
         self._options = compiler_options
         self._donated = donated
+        self._arguments = Arguments()
         self._programs: dict[object, _Program] = {}
         self._turns: dict[object, threading.Lock] = {}
         self._lock = threading.Lock()  # of `_turns`
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
-        arrays, statics = eqx.partition(args, is_array)
-        leaves, tree = jax.tree.flatten(arrays)
-        folder = _folder() if _is_at_home(leaves) else None
-        shapes = tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
-        values, places = jax.tree.flatten(statics)
-        key = (tree, shapes, tuple(values), places, folder, settings())
+        looked = [self._arguments.look(arg) for arg in args]
+        leaves = [array for argument in looked for array in argument.arrays]
+        folder = _folder() if _is_at_home(looked) else None
+        key = (tuple(argument.key for argument in looked), folder, settings())
         program = self._programs.get(key)
         if program is not None:
             return program(leaves)
@@ -88,24 +89,24 @@ class StoredFunction:
             program = self._programs.get(key)
             if program is not None:
                 return program(leaves)
-            program = self._prepare(folder, arrays, statics)
+            program = self._prepare(folder, args)
             result = program(leaves)  # the first run of one that is not stored traces it
             self._programs[key] = program
             return result
 
-    def _prepare(self, folder: Path | None, arrays: tuple, statics: tuple) -> _Program:
+    def _prepare(self, folder: str | None, args: tuple) -> _Program:
         """Reads the program or makes a new one, which is stored if it may be."""
+        arrays, statics = eqx.partition(args, is_array)
         counts = [len(jax.tree.leaves(array)) for array in arrays]
         starts = np.cumsum([0, *counts])
         donated = [i for a in self._donated for i in range(starts[a], starts[a + 1])]
         compile_as = self._compile_as(donated)
-        args = eqx.combine(arrays, statics)
         key = None if folder is None else program_key(self._function, args)
         if folder is None or key is None:
             return self._in_memory(arrays, statics, compile_as)
         leaves = jax.tree.leaves(arrays)
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-        path = folder / f"{self._function.__name__}-{key}"
+        path = Path(folder) / _FOLDER / f"{self._function.__name__}-{key}"
         found = _read(path)
         if found is None:
             found = self._export(arrays, statics, shapes)
@@ -175,18 +176,18 @@ def _drop_names(module: Any) -> None:
         PassManager.parse("builtin.module(strip-debuginfo)").run(module.operation)
 
 
-def _is_at_home(leaves: list[Any]) -> bool:
+def _is_at_home(arguments: Iterable[Argument]) -> bool:
     """Whether all lies on the first device, for which stored programs are compiled."""
     home = jax.local_devices()[0]
     if jax.config.jax_default_device not in (None, home):  # pyright: ignore[reportAttributeAccessIssue]
         return False
-    sets = (leaf.sharding.device_set for leaf in leaves if isinstance(leaf, jax.Array))
-    return all(len(devices) == 1 and home in devices for devices in sets)
+    return all(argument.devices <= {home} for argument in arguments)
 
 
-def _folder() -> Path | None:
+def _folder() -> str | None:
+    """Of JAX's compilation cache, where it is on and one of files."""
     folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    return Path(folder) / _FOLDER if folder and "://" not in folder else None
+    return folder if folder and "://" not in folder else None
 
 
 def _describe(tree: Any, arrays: list[Any]) -> Any:
