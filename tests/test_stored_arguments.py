@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxface
 from jaxface.run import StoredFunction
-from jaxface.run import _arguments as arguments_module
 from tests.counted import cached_in
 
 _LEAVES = 80  # more than what is looked through each time
@@ -32,13 +32,13 @@ def weights(value: float, factor: int = 1) -> Weights:
 def looks(monkeypatch) -> list[object]:
     """The arguments that were looked through."""
     seen: list[object] = []
-    original = arguments_module.Argument.__init__
+    original = jaxface.run._arguments.Argument.__init__
 
     def counted(self, value):
         seen.append(type(value))
         original(self, value)
 
-    monkeypatch.setattr(arguments_module.Argument, "__init__", counted)
+    monkeypatch.setattr(jaxface.run._arguments.Argument, "__init__", counted)
     return seen
 
 
@@ -144,5 +144,5 @@ def test_a_call_with_a_known_model_costs_little(total):
         return time.thread_time() - start
 
     known = min(seconds(lambda: total._arguments.look(model)) for _ in range(5))
-    anew = min(seconds(lambda: arguments_module.Argument(model)) for _ in range(5))
+    anew = min(seconds(lambda: jaxface.run._arguments.Argument(model)) for _ in range(5))
     assert known < anew / 5

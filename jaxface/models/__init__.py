@@ -1,5 +1,8 @@
 """The model, how it is stored and loaded, and the import from OpenFace."""
 
+from ._mapped import DamagedFileError as DamagedFileError
+from ._mapped import read_tree as read_tree
+from ._mapped import write_tree as write_tree
 from ._model import Config as Config
 from ._model import Model as Model
 from ._model import ModelInfo as ModelInfo
@@ -7,6 +10,8 @@ from ._model import complete_config as complete_config
 from ._model import default_config as default_config
 from ._model import prepare_model as prepare_model
 from ._model import strip_model as strip_model
+from ._sources import NOT_TRACED as NOT_TRACED
+from ._sources import SOURCE_DIGEST as SOURCE_DIGEST
 from ._store import InstalledModel as InstalledModel
 from ._store import ModelFileError as ModelFileError
 from ._store import installed_models as installed_models
