@@ -90,3 +90,7 @@ def check(result: Any, factor: int, count: int = 5) -> None:
 
 def programs(cache: Path) -> list[Path]:
     return sorted((cache / "jaxface-programs").glob("*"))
+
+
+def executables(cache: Path) -> list[Path]:
+    return sorted((cache / "jaxface-executables").glob("*"))

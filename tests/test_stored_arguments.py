@@ -1,6 +1,7 @@
 """Arguments that a program has met: looked through once, never mistaken, never kept alive."""
 
 import gc
+import importlib
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxface
 from jaxface.run import StoredFunction
 from tests.counted import cached_in
 
 _LEAVES = 80  # more than what is looked through each time
 _WAIT = 60  # s
+_LOOKS = importlib.import_module("jaxface.run._arguments")
 
 
 class Weights(eqx.Module):
@@ -32,13 +33,13 @@ def weights(value: float, factor: int = 1) -> Weights:
 def looks(monkeypatch) -> list[object]:
     """The arguments that were looked through."""
     seen: list[object] = []
-    original = jaxface.run._arguments.Argument.__init__
+    original = _LOOKS.Argument.__init__
 
     def counted(self, value):
         seen.append(type(value))
         original(self, value)
 
-    monkeypatch.setattr(jaxface.run._arguments.Argument, "__init__", counted)
+    monkeypatch.setattr(_LOOKS.Argument, "__init__", counted)
     return seen
 
 
@@ -144,5 +145,5 @@ def test_a_call_with_a_known_model_costs_little(total):
         return time.thread_time() - start
 
     known = min(seconds(lambda: total._arguments.look(model)) for _ in range(5))
-    anew = min(seconds(lambda: jaxface.run._arguments.Argument(model)) for _ in range(5))
+    anew = min(seconds(lambda: _LOOKS.Argument(model)) for _ in range(5))
     assert known < anew / 5

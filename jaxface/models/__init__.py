@@ -10,8 +10,6 @@ from ._model import complete_config as complete_config
 from ._model import default_config as default_config
 from ._model import prepare_model as prepare_model
 from ._model import strip_model as strip_model
-from ._sources import NOT_TRACED as NOT_TRACED
-from ._sources import SOURCE_DIGEST as SOURCE_DIGEST
 from ._store import InstalledModel as InstalledModel
 from ._store import ModelFileError as ModelFileError
 from ._store import installed_models as installed_models

@@ -9,9 +9,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from .._files import SOURCE_DIGEST
 from ._mapped import DamagedFileError, drop_oldest, mark_used, read_tree, write_tree
 from ._model import Model
-from ._sources import SOURCE_DIGEST
 
 _KEPT = 3  # files of one model: versions of it, of jaxface and of the settings, 140 MB each
 

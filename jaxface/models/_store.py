@@ -8,7 +8,6 @@ listed here can be built from a file.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-import platformdirs
 import safetensors
 import safetensors.numpy
 
-from .._files import replace_file
+from .._files import cache_dir, replace_file
 from ..analyze import ActionUnits, AlignConfig, FaceAnalyser, LinearHeads
 from ..detect import MTCNN, Conv, Dense, DetectConfig, MaxPool, Net, PReLU
 from ..fit import (
@@ -94,9 +92,7 @@ class InstalledModel:
 
 def models_dir() -> Path:
     """Folder of the installed models: `models` in $JAXFACE_CACHE_DIR or in the user's cache."""
-    chosen = os.environ.get("JAXFACE_CACHE_DIR")
-    cache = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("jaxface"))
-    return cache / "models"
+    return cache_dir() / "models"
 
 
 def shipped_dir() -> Path:
@@ -205,7 +201,7 @@ def load_model(name_or_path: str | Path = "base", *, wild: bool = False) -> Mode
         return prepare_model(model, default_config(model, wild=True)) if wild else model
 
     contents = f"{wild} {json.dumps(manifest)}".encode()  # with the weights' digest
-    return kept_model(models_dir().parent / "prepared", path.stem, contents, prepare)
+    return kept_model(cache_dir() / "prepared", path.stem, contents, prepare)
 
 
 def installed_models(directory: Path | None = None) -> list[InstalledModel]:

@@ -22,7 +22,7 @@ import jaxlib.version
 import numpy as np
 from jax.sharding import Mesh
 
-from ..models import NOT_TRACED, SOURCE_DIGEST
+from .._files import NOT_TRACED, SOURCE_DIGEST
 
 _PACKAGE = __name__.partition(".")[0]
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))

@@ -1,6 +1,7 @@
 """Programs whose traced form is kept on disk: tracing one takes seconds, reading it none.
 
-They lie beside what JAX's compilation cache keeps, and only where that cache is turned on.
+They lie beside what JAX's compilation cache keeps, and only where that cache is turned on. For
+CPUs the compiled form lies there too, so that nothing need be lowered to find it.
 """
 
 import contextlib
@@ -20,9 +21,9 @@ import numpy as np
 from jax import export
 from jax.extend.mlir.passmanager import PassManager
 
-from .._files import replace_file
+from .._files import EXECUTABLES, load_executable, machine, replace_file, store_executable
 from ._arguments import Argument, Arguments
-from ._keys import is_array, is_core, program_key, settings
+from ._keys import is_array, is_core, is_own, program_key, settings
 
 _FOLDER = "jaxface-programs"
 _LENGTH = 8  # bytes that tell how long the description of the results is
@@ -97,27 +98,44 @@ class StoredFunction:
     def _prepare(self, folder: str | None, args: tuple) -> _Program:
         """Reads the program or makes a new one, which is stored if it may be."""
         arrays, statics = eqx.partition(args, is_array)
-        counts = [len(jax.tree.leaves(array)) for array in arrays]
-        starts = np.cumsum([0, *counts])
-        donated = [i for a in self._donated for i in range(starts[a], starts[a + 1])]
-        compile_as = self._compile_as(donated)
         key = None if folder is None else program_key(self._function, args)
         if folder is None or key is None:
-            return self._in_memory(arrays, statics, compile_as)
+            return self._in_memory(arrays, statics, self._compile_as(arrays))
+        name = f"{self._function.__name__}-{key}"
+        file = self._executable(folder, name)
+        ready = None if file is None else load_executable(file)
+        if ready is not None:
+            return _Program(ready.run, functools.partial(_rebuild, ready.description))
         leaves = jax.tree.leaves(arrays)
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-        path = Path(folder) / _FOLDER / f"{self._function.__name__}-{key}"
+        path = Path(folder) / _FOLDER / name
         found = _read(path)
         if found is None:
             found = self._export(arrays, statics, shapes)
             _write(path, *found)
         results, code = found
-        lowered: Any = compile_as(export.deserialize(bytearray(code)).call)
+        lowered: Any = self._compile_as(arrays)(export.deserialize(bytearray(code)).call)
         lowered = lowered.lower(*shapes)
         _drop_names(lowered.compiler_ir("stablehlo"))
-        return _Program(lowered.compile(), functools.partial(_rebuild, results))
+        compiled = lowered.compile()
+        if file is not None:
+            store_executable(file, results, compiled, len(leaves))
+        return _Program(compiled, functools.partial(_rebuild, results))
 
-    def _compile_as(self, donated: list[int]) -> Callable[[Callable], Callable]:
+    def _executable(self, folder: str, name: str) -> Path | None:
+        """The file of a compiled program. On other devices JAX's cache alone keeps them."""
+        if jax.default_backend() != "cpu":
+            return None
+        # Our own options follow from device and JAX; to ask for them, a program is compiled.
+        options = self._options
+        given = options.__name__ if is_own(options) else sorted(options().items())
+        kind = hashlib.sha256(repr((machine(), given, self._donated)).encode()).hexdigest()[:16]
+        return Path(folder) / EXECUTABLES / f"{name}-{kind}"
+
+    def _compile_as(self, arrays: tuple) -> Callable[[Callable], Callable]:
+        counts = [len(jax.tree.leaves(array)) for array in arrays]
+        starts = np.cumsum([0, *counts])
+        donated = [i for a in self._donated for i in range(starts[a], starts[a + 1])]
         options = self._options()
         arguments: dict[str, Any] = {"compiler_options": options} if options else {}
         return functools.partial(jax.jit, donate_argnums=donated, **arguments)

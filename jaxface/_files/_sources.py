@@ -1,7 +1,10 @@
-"""A digest of the package's own sources: what is computed from them is kept on disk under it."""
+"""Where the package keeps what it computes from its own sources, and their digest."""
 
 import hashlib
+import os
 from pathlib import Path
+
+import platformdirs
 
 _ROOT = Path(__file__).resolve().parents[1]  # of the package
 NOT_TRACED = ("cli", "io", "output", "reference", "training")  # no program calls these
@@ -23,3 +26,9 @@ def _hash_sources() -> str:
 
 # Read when they are imported: later they may have been edited, and differ from what is run.
 SOURCE_DIGEST = _hash_sources()
+
+
+def cache_dir() -> Path:
+    """$JAXFACE_CACHE_DIR, or the user's cache: installed models, prepared ones, programs."""
+    chosen = os.environ.get("JAXFACE_CACHE_DIR")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("jaxface"))

@@ -1,0 +1,153 @@
+"""Compiled programs in files, each with what it takes to call it: nothing is traced or lowered.
+
+JAX's compilation cache, beside which they lie, finds a program by its code, which must be read and
+lowered first; these are found by name, and so can be read while Python still loads its modules.
+They hold machine code and pickled records of JAX: like that cache, they belong in a folder that
+nobody else can write.
+"""
+
+import contextlib
+import functools
+import hashlib
+import inspect
+import json
+import os
+import platform
+import threading
+import time
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ._atomic import replace_file
+
+EXECUTABLES = "jaxface-executables"  # folder in that of JAX's compilation cache
+_LENGTH = 8  # bytes that tell how long the description is
+_LEVEL = 1  # of compression, which takes a third of the space and adds 2 % to the time
+_CPU_INFO = Path("/proc/cpuinfo")
+_THREADS = 2  # that read ahead of use
+_EVENT = "/jaxface/load_executable"
+
+_lock = threading.Lock()
+_coming: dict[Path, "Future[Executable | None]"] = {}
+_used: dict[Path, None] = {}  # in order
+
+
+class Executable(NamedTuple):
+    """A program that can be called."""
+
+    description: Any  # what was stored with it, of JSON
+    run: Any  # jax.stages.Compiled: arrays to arrays
+
+
+@functools.cache
+def machine() -> str:
+    """A digest of what machine code depends on besides its program: device, JAX, flags."""
+    import jax
+    import jaxlib.version
+
+    client = jax.local_devices()[0].client
+    known = (
+        *(jax.__version__, jaxlib.version.__version__, platform.python_version()),
+        *(client.platform, client.platform_version, platform.machine(), _instructions()),
+        *(os.environ.get("XLA_FLAGS"), getattr(jax.config, "jax_disable_most_optimizations", None)),
+    )
+    return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+
+
+def _instructions() -> str:
+    """Names of the processor's instructions, where the system tells them."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = _CPU_INFO.read_text().splitlines()
+        return next(line for line in lines if line.lower().startswith(("flags", "features")))
+    return platform.processor()
+
+
+def store_executable(path: Path, description: Any, compiled: Any, inputs: int) -> None:
+    """Keeps a compiled program; where that cannot be done, nothing is kept.
+
+    Args:
+        path: its folder is made if it is missing.
+        description: of JSON, handed back with the program.
+        compiled: `jax.stages.Compiled` of a function from `inputs` arrays to a list of arrays.
+    """
+    from jax.experimental import serialize_executable
+
+    try:
+        payload, _, results = serialize_executable.serialize(compiled)
+        head = json.dumps([description, inputs, results.num_leaves]).encode()
+        body = len(head).to_bytes(_LENGTH, "little") + head + zlib.compress(payload, _LEVEL)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, hashlib.sha256(body).digest() + body)
+    except Exception:  # of JAX, which cannot do it with every program and device, or of the disk
+        return
+    with _lock:
+        _used[path] = None
+
+
+def load_executable(path: Path) -> Executable | None:
+    """Reads a program that `store_executable` kept, or takes it where it was read ahead of use.
+
+    Returns:
+        None where there is none, or it is damaged or not of this machine.
+    """
+    with _lock:
+        found = _coming.pop(path, None)
+        if found is None:  # what was read ahead in its place was guessed wrong
+            kind = path.name.partition("-")[0]
+            for other in [p for p in _coming if p.name.partition("-")[0] == kind]:
+                _coming.pop(other).cancel()
+    executable = _read(path) if found is None else found.result()
+    if executable is not None:
+        with _lock:
+            _used[path] = None
+    return executable
+
+
+def ahead_of_use(paths: Iterable[Path]) -> None:
+    """Starts to read programs in threads of their own, in this order."""
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="jaxface-programs")
+    with _lock:
+        for path in paths:
+            if path not in _coming and path not in _used:
+                _coming[path] = pool.submit(_read, path)
+    pool.shutdown(wait=False)
+
+
+def executables_used() -> list[Path]:
+    """Programs that this process has loaded or stored, in that order."""
+    with _lock:
+        return list(_used)
+
+
+def _read(path: Path) -> Executable | None:
+    try:
+        data = path.read_bytes()
+        digest, body = data[:32], data[32:]
+        if hashlib.sha256(body).digest() != digest:
+            return None
+        start = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
+        description, inputs, outputs = json.loads(body[_LENGTH:start])
+        return Executable(description, _revive(zlib.decompress(body[start:]), inputs, outputs))
+    except Exception:  # of files, of formats, of JAX: the program is then compiled
+        return None
+
+
+def _revive(payload: bytes, inputs: int, outputs: int) -> Any:
+    import jax
+    from jax import monitoring
+    from jax.experimental import serialize_executable
+
+    load = serialize_executable.deserialize_and_load
+    arguments = jax.tree.structure((tuple(range(inputs)), {}))
+    results = jax.tree.structure([0] * outputs)
+    device = jax.local_devices()[0]
+    # JAX before 0.5 takes the device from the program.
+    several = "execution_devices" in inspect.signature(load).parameters
+    more: dict[str, Any] = {"execution_devices": [device]} if several else {}
+    begin = time.monotonic()
+    compiled = load(payload, arguments, results, backend=device.client, **more)
+    monitoring.record_event_duration_secs(_EVENT, time.monotonic() - begin)
+    return compiled
