@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxface import _files as files
 from jaxface.run import StoredFunction
-from tests.counted import arguments, cached_in, check, executables, programs, store
+from tests.counted import arguments, cached_in, check, executables, named, programs, store
 
 pytestmark = pytest.mark.skipif(
     jax.default_backend() != "cpu", reason="other devices leave it to JAX's cache"
@@ -41,6 +42,47 @@ def lowered(monkeypatch) -> list[object]:
 
     monkeypatch.setattr(stored.export, "deserialize", counted)
     return seen
+
+
+def test_one_code_is_kept_once(cache: Path, lowered):
+    """Sources that were edited, but are traced to the same code, have it already."""
+    image = jnp.full((2, 2, 3), 100, jnp.float32)
+    ops = importlib.import_module("jaxface.ops")
+    for kind in (dict, lambda: {}):  # two names
+        StoredFunction(ops.to_gray, kind)(image)
+    assert len(executables(cache)) == 1
+    (path,) = programs(cache)
+    for name in named(cache):
+        name.unlink()
+    (executable,) = executables(cache)
+    written = executable.stat().st_mtime_ns
+    assert StoredFunction(ops.to_gray, dict)(image).tolist() == [[100, 100], [100, 100]]
+    assert len(named(cache)) == 1 and executable.stat().st_mtime_ns == written
+    assert path.exists() and len(lowered) == 2
+
+
+def test_what_jaxs_cache_gives_is_not_kept(cache: Path):
+    """It has lost its machine code; kept, it would fail when it is run."""
+    names = (
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = [getattr(jax.config, name) for name in names]
+    try:
+        for name, value in zip(names, (0, -1), strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        check(store()[0](*arguments(), "double"), 2)
+        assert [path for path in cache.iterdir() if path.name.endswith("-cache")]
+        (executable,) = executables(cache)
+        executable.unlink()
+        for _ in range(2):
+            check(store()[0](*arguments(), "double"), 2)
+            assert executables(cache) == []
+    finally:
+        for name, value in zip(names, before, strict=True):
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def test_a_compiled_program_is_only_read(cache: Path, lowered):
@@ -117,11 +159,11 @@ def test_other_options_are_another_executable(cache: Path):
 
 def test_programs_are_read_ahead_of_use(cache: Path, monkeypatch, lowered):
     store()[0](*arguments(), "double")
-    (path,) = executables(cache)
+    (path,), (executable,) = named(cache), executables(cache)
     monkeypatch.setattr(_MODULE, "_used", {})
     files.ahead_of_use([path, path.with_name("function-gone")])
     _MODULE._coming[path].result(_WAIT)
-    path.unlink()  # it has been read
+    executable.unlink()  # it has been read
     function, traced = store()
     check(function(*arguments(), "double"), 2)
     assert traced.count == 0 and len(lowered) == 1
@@ -134,7 +176,7 @@ def test_a_wrong_guess_is_let_go(cache: Path, monkeypatch):
     """What was read ahead for another size of pictures would only take memory."""
     store()[0](*arguments(), "double")
     store()[0](*arguments(7), "double")
-    one, other = executables(cache)
+    one, other = named(cache)
     monkeypatch.setattr(_MODULE, "_used", {})
     files.ahead_of_use([one])
     found = files.load_executable(other)
@@ -147,7 +189,7 @@ def test_used_ones_are_listed_in_order(cache: Path, monkeypatch):
     for count in (3, 5):
         store()[0](*arguments(count), "double")
     listed = files.executables_used()
-    assert sorted(listed) == executables(cache) and len(listed) == 2
+    assert sorted(listed) == named(cache) and len(listed) == 2
 
 
 _EARLY = """
@@ -157,7 +199,7 @@ from jaxface._files import ahead_of_use, machine
 from pathlib import Path
 
 machine()
-ahead_of_use(Path(sys.argv[1]).glob("*"))
+ahead_of_use(Path(sys.argv[1]).glob("to_gray-*"))
 assert "equinox" not in sys.modules and "jaxface.run" not in sys.modules
 import threading
 for thread in threading.enumerate():

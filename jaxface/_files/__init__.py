@@ -8,6 +8,7 @@ from ._executables import ahead_of_use as ahead_of_use
 from ._executables import executables_used as executables_used
 from ._executables import load_executable as load_executable
 from ._executables import machine as machine
+from ._executables import name_executable as name_executable
 from ._executables import store_executable as store_executable
 from ._sources import NOT_TRACED as NOT_TRACED
 from ._sources import SOURCE_DIGEST as SOURCE_DIGEST

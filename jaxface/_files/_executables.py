@@ -1,4 +1,4 @@
-"""Compiled programs in files, each with what it takes to call it: nothing is traced or lowered.
+"""Compiled programs in files, with what it takes to call them: nothing is traced or lowered.
 
 JAX's compilation cache, beside which they lie, finds a program by its code, which must be read and
 lowered first; these are found by name, and so can be read while Python still loads its modules.
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from ._atomic import replace_file
 
 EXECUTABLES = "jaxface-executables"  # folder in that of JAX's compilation cache
-_LENGTH = 8  # bytes that tell how long the description is
+_OBJECTS = (b"\x7fELF", b"\xcf\xfa\xed\xfe")  # how machine code begins: of Linux, of macOS
 _LEVEL = 1  # of compression, which takes a third of the space and adds 2 % to the time
 _CPU_INFO = Path("/proc/cpuinfo")
 _THREADS = 2  # that read ahead of use
@@ -65,33 +65,55 @@ def _instructions() -> str:
     return platform.processor()
 
 
-def store_executable(path: Path, description: Any, compiled: Any, inputs: int) -> None:
-    """Keeps a compiled program; where that cannot be done, nothing is kept.
+def name_executable(path: Path, code: str, description: Any, inputs: int, outputs: int) -> None:
+    """Makes a name for a compiled program, so that it is found without its code.
+
+    Programs of one code share what `store_executable` kept, under whatever names.
 
     Args:
-        path: its folder is made if it is missing.
+        path: the name; its folder is made if it is missing.
+        code: digest of what was compiled, on this machine and with the same options.
         description: of JSON, handed back with the program.
-        compiled: `jax.stages.Compiled` of a function from `inputs` arrays to a list of arrays.
+        inputs: number of arrays that it takes.
+        outputs: number of arrays that it gives, in a list.
     """
-    from jax.experimental import serialize_executable
-
-    try:
-        payload, _, results = serialize_executable.serialize(compiled)
-        head = json.dumps([description, inputs, results.num_leaves]).encode()
-        body = len(head).to_bytes(_LENGTH, "little") + head + zlib.compress(payload, _LEVEL)
+    named = json.dumps([code, description, inputs, outputs]).encode()
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, hashlib.sha256(body).digest() + body)
-    except Exception:  # of JAX, which cannot do it with every program and device, or of the disk
-        return
+        replace_file(path, named)
     with _lock:
         _used[path] = None
 
 
-def load_executable(path: Path) -> Executable | None:
-    """Reads a program that `store_executable` kept, or takes it where it was read ahead of use.
+def store_executable(folder: Path, code: str, compiled: Any) -> None:
+    """Keeps a compiled program; where that cannot be done, nothing is kept.
 
+    Args:
+        folder: is made if it is missing.
+        code: digest of what was compiled, on this machine and with the same options.
+        compiled: `jax.stages.Compiled` of a function of arrays. One that JAX took from its own
+            cache has lost its machine code, and is not kept.
+    """
+    from jax.experimental import serialize_executable
+
+    try:
+        payload, _, _ = serialize_executable.serialize(compiled)
+        if not any(magic in payload for magic in _OBJECTS):
+            return
+        body = zlib.compress(payload, _LEVEL)
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / code, hashlib.sha256(body).digest() + body)
+    except Exception:  # of JAX, which cannot do it with every program and device, or of the disk
+        return
+
+
+def load_executable(path: Path) -> Executable | None:
+    """Reads the program of a name, or takes it where it was read ahead of use.
+
+    Args:
+        path: as given to `name_executable`.
     Returns:
-        None where there is none, or it is damaged or not of this machine.
+        None where there is none, or it is damaged.
     """
     with _lock:
         found = _coming.pop(path, None)
@@ -117,20 +139,19 @@ def ahead_of_use(paths: Iterable[Path]) -> None:
 
 
 def executables_used() -> list[Path]:
-    """Programs that this process has loaded or stored, in that order."""
+    """Names of the programs that this process has loaded or compiled, in that order."""
     with _lock:
         return list(_used)
 
 
 def _read(path: Path) -> Executable | None:
     try:
-        data = path.read_bytes()
+        code, description, inputs, outputs = json.loads(path.read_bytes())
+        data = path.with_name(code).read_bytes()
         digest, body = data[:32], data[32:]
         if hashlib.sha256(body).digest() != digest:
             return None
-        start = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
-        description, inputs, outputs = json.loads(body[_LENGTH:start])
-        return Executable(description, _revive(zlib.decompress(body[start:]), inputs, outputs))
+        return Executable(description, _revive(zlib.decompress(body), inputs, outputs))
     except Exception:  # of files, of formats, of JAX: the program is then compiled
         return None
 

@@ -31,7 +31,7 @@ from ..io import (
 )
 from ..models import Model
 from ..output import CsvKind, UnitNames
-from ..pipeline import SLOTS, Config, Person, default_config, prepare_model, start_person
+from ..pipeline import SLOTS, Config, Person, default_config, prepare_model
 from ..types import Camera
 from ._checks import AnyImage, check_frames, check_rate, refuse_tracers
 from ._follow import (
@@ -43,7 +43,14 @@ from ._follow import (
     track_at_once,
     track_in_turn,
 )
-from ._programs import Extras, final_medians, first_several_state, measure_chunk, several_chunk
+from ._programs import (
+    Extras,
+    final_medians,
+    first_person,
+    first_several_state,
+    measure_chunk,
+    several_chunk,
+)
 from ._progress import Progress, shown
 from ._results import Analysis
 from ._tables import (
@@ -280,10 +287,9 @@ def _measure(
     clip: Clip, before: Future[tuple[Person, MeasuredChunk]] | None, chunk: TrackedChunk
 ) -> tuple[Person, MeasuredChunk]:
     """Everything after the landmarks, and what is known about the person after these frames."""
-    # Compiled, a first person would hold 28 MB of zeros.
-    person = start_person(clip.model) if before is None else before.result()[0]
+    person = first_person(clip.model) if before is None else before.result()[0]
     count, room = len(chunk.indices), chunk.frames.shape[0]
-    valid = jnp.arange(room) < count
+    valid = np.arange(room) < count
     # What fills the chunk up is a failed frame: others would enter the person's medians.
     padded: HostTracked = jax.tree.map(
         lambda x: np.concatenate([x, np.zeros((room - count, *x.shape[1:]), x.dtype)]),

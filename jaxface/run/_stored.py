@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import io
 import json
 import threading
 from collections.abc import Callable, Iterable
@@ -21,7 +22,14 @@ import numpy as np
 from jax import export
 from jax.extend.mlir.passmanager import PassManager
 
-from .._files import EXECUTABLES, load_executable, machine, replace_file, store_executable
+from .._files import (
+    EXECUTABLES,
+    load_executable,
+    machine,
+    name_executable,
+    replace_file,
+    store_executable,
+)
 from ._arguments import Argument, Arguments
 from ._keys import is_array, is_core, is_own, program_key, settings
 
@@ -102,8 +110,9 @@ class StoredFunction:
         if folder is None or key is None:
             return self._in_memory(arrays, statics, self._compile_as(arrays))
         name = f"{self._function.__name__}-{key}"
-        file = self._executable(folder, name)
-        ready = None if file is None else load_executable(file)
+        kind = self._kind()
+        file = Path(folder) / EXECUTABLES / f"{name}-{kind}"
+        ready = None if kind is None else load_executable(file)
         if ready is not None:
             return _Program(ready.run, functools.partial(_rebuild, ready.description))
         leaves = jax.tree.leaves(arrays)
@@ -114,23 +123,32 @@ class StoredFunction:
             found = self._export(arrays, statics, shapes)
             _write(path, *found)
         results, code = found
-        lowered: Any = self._compile_as(arrays)(export.deserialize(bytearray(code)).call)
-        lowered = lowered.lower(*shapes)
-        _drop_names(lowered.compiler_ir("stablehlo"))
-        compiled = lowered.compile()
-        if file is not None:
-            store_executable(file, results, compiled, len(leaves))
-        return _Program(compiled, functools.partial(_rebuild, results))
+        exported = export.deserialize(bytearray(code))
+        jitted: Any = self._compile_as(arrays)(exported.call)
+        lowered = jitted.lower(*shapes)
+        digest = _drop_names(lowered.compiler_ir("stablehlo"))
+        if kind is None:
+            return _Program(lowered.compile(), functools.partial(_rebuild, results))
+        # Other sources may have been traced to the same code.
+        code = f"{digest}-{kind}"
+        name_executable(file, code, results, len(leaves), len(exported.out_avals))
+        ready = load_executable(file)
+        run = lowered.compile() if ready is None else ready.run
+        if ready is None:
+            store_executable(file.parent, code, run)
+        return _Program(run, functools.partial(_rebuild, results))
 
-    def _executable(self, folder: str, name: str) -> Path | None:
-        """The file of a compiled program. On other devices JAX's cache alone keeps them."""
+    def _kind(self) -> str | None:
+        """What compiled programs depend on besides their code.
+
+        None on other devices than CPUs, where JAX's cache alone keeps them.
+        """
         if jax.default_backend() != "cpu":
             return None
         # Our own options follow from device and JAX; to ask for them, a program is compiled.
         options = self._options
         given = options.__name__ if is_own(options) else sorted(options().items())
-        kind = hashlib.sha256(repr((machine(), given, self._donated)).encode()).hexdigest()[:16]
-        return Path(folder) / EXECUTABLES / f"{name}-{kind}"
+        return hashlib.sha256(repr((machine(), given, self._donated)).encode()).hexdigest()[:16]
 
     def _compile_as(self, arrays: tuple) -> Callable[[Callable], Callable]:
         counts = [len(jax.tree.leaves(array)) for array in arrays]
@@ -185,13 +203,19 @@ class StoredFunction:
         return flat
 
 
-def _drop_names(module: Any) -> None:
+def _drop_names(module: Any) -> str:
     """Where an operation comes from is a third of what is kept of a program, on disk and in memory.
 
     Only profiles need it: they are taken without the compilation cache.
+
+    Returns:
+        A digest of the rest.
     """
+    rest = io.BytesIO()
     with module.context:
         PassManager.parse("builtin.module(strip-debuginfo)").run(module.operation)
+        module.operation.write_bytecode(file=rest)
+    return hashlib.sha256(rest.getbuffer()).hexdigest()[:32]
 
 
 def _is_at_home(arguments: Iterable[Argument]) -> bool:
