@@ -5,6 +5,7 @@ from ._atomic import replace_file as replace_file
 from ._executables import EXECUTABLES as EXECUTABLES
 from ._executables import Executable as Executable
 from ._executables import ahead_of_use as ahead_of_use
+from ._executables import executable_size as executable_size
 from ._executables import executables_used as executables_used
 from ._executables import load_executable as load_executable
 from ._executables import machine as machine

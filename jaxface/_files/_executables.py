@@ -138,6 +138,14 @@ def ahead_of_use(paths: Iterable[Path]) -> None:
     pool.shutdown(wait=False)
 
 
+def executable_size(path: Path) -> int:
+    """Bytes of the program of a name; 0 where there is none."""
+    try:
+        return path.with_name(json.loads(path.read_bytes())[0]).stat().st_size
+    except (OSError, ValueError, LookupError, TypeError):
+        return 0
+
+
 def executables_used() -> list[Path]:
     """Names of the programs that this process has loaded or compiled, in that order."""
     with _lock:

@@ -11,6 +11,7 @@ from .._files import (
     EXECUTABLES,
     SOURCE_DIGEST,
     ahead_of_use,
+    executable_size,
     executables_used,
     machine,
     replace_file,
@@ -52,7 +53,8 @@ class Startup:
     def remember(self) -> None:
         """Notes the programs that were used so far, for the next process of this purpose."""
         path = self._path()
-        used = [file.name for file in executables_used()]
+        # The largest takes longest to load, and is to begin first.
+        used = [file.name for file in sorted(executables_used(), key=executable_size, reverse=True)]
         if path is None or not used or used == _names(path):
             return
         with contextlib.suppress(OSError):
