@@ -2,17 +2,22 @@
 
 import gc
 import importlib
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
 
+import jaxface
 from jaxface.cli import Startup
+from jaxface.run import open_clip, track_chunk
 from tests.counted import arguments, cached_in, check, named, store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,3 +137,30 @@ def test_the_command_line_reads_its_programs_ahead(tmp_path: Path):
         assert done.returncode == 0, done.stderr
         counts.append(done.stdout.split()[-3:])
     assert counts == [["0", "1", "0"], ["0", "0", "1"]]
+
+
+def test_what_measures_gets_ready_for_what_is_measured(monkeypatch):
+    """The program that is loaded beside the tracker's is the one that is called after it."""
+    clips: Any = importlib.import_module("jaxface.run._clip")
+    measure_chunk = clips.measure_chunk
+    clip = open_clip(jaxface.load_model(), [np.zeros((64, 80, 3), np.uint8)] * 3)
+    (chunk,) = clips.upload_chunks(clip, clips.read_chunks(clip))
+    seen = []
+
+    class Measure:
+        """In place of the program: notes what it would be found by."""
+
+        def knows(self, *args):
+            seen.append(measure_chunk._look(args)[0])
+            return True
+
+    monkeypatch.setattr(clips, "measure_chunk", Measure())
+    clips._measure_nothing(clip, chunk)
+    state = clips.first_track_state(clip.model)
+    valid = np.ones(len(chunk.frames), bool)
+    inputs = (clip.model, state, chunk.frames, valid, chunk.size, clip.config)
+    shapes = eqx.filter_eval_shape(inspect.unwrap(track_chunk), *inputs)[1]
+    tracked = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    person = clips.first_person(clip.model)
+    arguments = clips._to_measure(clip, person, chunk, tracked, len(chunk.indices))
+    assert seen == [measure_chunk._look(arguments)[0]]

@@ -85,10 +85,7 @@ class StoredFunction:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
-        looked = [self._arguments.look(arg) for arg in args]
-        leaves = [array for argument in looked for array in argument.arrays]
-        folder = _folder() if _is_at_home(looked) else None
-        key = (tuple(argument.key for argument in looked), folder, settings())
+        key, leaves, folder = self._look(args)
         program = self._programs.get(key)
         if program is not None:
             return program(leaves)
@@ -102,6 +99,17 @@ class StoredFunction:
             result = program(leaves)  # the first run of one that is not stored traces it
             self._programs[key] = program
             return result
+
+    def knows(self, *args: Any) -> bool:
+        """Whether a program for such arguments is there, so that a call does not wait for one."""
+        return self._look(args)[0] in self._programs
+
+    def _look(self, args: tuple) -> tuple[object, list[Any], str | None]:
+        """What a program is chosen by, its arrays, and the folder that it may be kept in."""
+        looked = [self._arguments.look(arg) for arg in args]
+        leaves = [array for argument in looked for array in argument.arrays]
+        folder = _folder() if _is_at_home(looked) else None
+        return (tuple(argument.key for argument in looked), folder, settings()), leaves, folder
 
     def _prepare(self, folder: str | None, args: tuple) -> _Program:
         """Reads the program or makes a new one, which is stored if it may be."""
