@@ -90,11 +90,15 @@ def test_without_a_cache_nothing_is_written(tmp_path: Path, monkeypatch):
 
 
 def test_garbage_is_collected_again(cache: Path):
-    assert gc.isenabled()
-    startup = Startup("clips", cache=True)
-    assert not gc.isenabled()
-    startup.finish()
-    assert gc.isenabled()
+    before = gc.get_threshold()
+    try:
+        assert gc.isenabled()
+        startup = Startup("clips", cache=True)
+        assert not gc.isenabled()
+        startup.finish()
+        assert gc.isenabled() and 0 < gc.get_threshold()[0] < 1_000_000
+    finally:
+        gc.set_threshold(*before)
 
 
 _PROCESS = """

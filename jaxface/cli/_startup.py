@@ -19,6 +19,9 @@ from .._files import (
 from ._cache import enable_compile_cache
 from ._memory import keep_small
 
+# Tracing makes millions of objects, hardly any of them garbage; usually a fourth of its time is
+# spent in search of some.
+_SELDOM = (100_000, 50, 50)
 _FOLDER = "jaxface-starts"  # in that of JAX's compilation cache
 
 
@@ -49,6 +52,7 @@ class Startup:
         """All modules are loaded."""
         if self._collects:
             gc.enable()
+            gc.set_threshold(*_SELDOM)
 
     def remember(self) -> None:
         """Notes the programs that were used so far, for the next process of this purpose."""

@@ -3,16 +3,18 @@
 import contextlib
 import hashlib
 import platform
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
+import jax.monitoring
 import numpy as np
 
 from .._files import SOURCE_DIGEST
 from ._mapped import DamagedFileError, drop_oldest, mark_used, read_tree, write_tree
 from ._model import Model
 
+_EVENT = "/jaxface/prepare_model"
 _KEPT = 3  # files of one model: versions of it, of jaxface and of the settings, 140 MB each
 
 
@@ -33,12 +35,15 @@ def kept_model(folder: Path, name: str, contents: bytes, prepare: Callable[[], M
         model = read_tree(path)
         mark_used(path)
         return model
+    begin = time.monotonic()
     model = prepare()
     with contextlib.suppress(OSError, TypeError, DamagedFileError):
         folder.mkdir(parents=True, exist_ok=True)
         write_tree(path, model)
         drop_oldest(folder, f"{name}-*", _KEPT)
         model = read_tree(path)  # in place of the other, whose memory is then free
+    # The command line gives back to the system what such an event leaves behind.
+    jax.monitoring.record_event_duration_secs(_EVENT, time.monotonic() - begin)
     return model
 
 
