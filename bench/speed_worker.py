@@ -30,12 +30,13 @@ class Timing(TypedDict):
 
 def main(model: str, clip: str, variant: str = "offline") -> None:
     """Runs a variant twice, in a process set up as the command line does it."""
-    from jaxface.cli import keep_small
+    from jaxface.cli import Startup
 
-    keep_small()  # before JAX starts its threads
+    startup = Startup(("speed", variant, Path(clip).name), cache=True)
     import jaxface
 
     weights = jaxface.load_model(model)
+    startup.finish()
     kind, _, size = variant.partition("-")
     run: dict[str, Callable[[], tuple[int, float]]] = {
         "offline": lambda: _analyze(weights, clip, at_once=False),
@@ -45,6 +46,7 @@ def main(model: str, clip: str, variant: str = "offline") -> None:
     }
     _, first = run[kind]()
     done = time.time()
+    startup.remember()
     begin = time.time()
     rows, _ = run[kind]()  # all is compiled by now
     rate = rows / (time.time() - begin)

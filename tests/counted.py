@@ -90,3 +90,15 @@ def check(result: Any, factor: int, count: int = 5) -> None:
 
 def programs(cache: Path) -> list[Path]:
     return sorted((cache / "jaxface-programs").glob("*"))
+
+
+def executables(cache: Path) -> list[Path]:
+    """Compiled programs, each under the digest of its code."""
+    files = (cache / "jaxface-executables").glob("*")
+    return sorted(path for path in files if path.name.count("-") == 1)
+
+
+def named(cache: Path) -> list[Path]:
+    """Names of compiled programs, after their functions."""
+    files = (cache / "jaxface-executables").glob("*")
+    return sorted(path for path in files if path.name.count("-") == 2)

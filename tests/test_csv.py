@@ -282,7 +282,7 @@ def _full_disk(monkeypatch, after: int) -> None:
     def fake_open(name, mode="r"):
         return Full(name) if mode == "xb" else real_open(name, mode)
 
-    monkeypatch.setattr("jaxface._files.open", fake_open, raising=False)
+    monkeypatch.setattr("jaxface._files._atomic.open", fake_open, raising=False)
 
 
 def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch, default):

@@ -197,6 +197,7 @@ def _arguments(name: str, model: Model) -> tuple:
             *(dataclasses.replace(config, static_action_units=True), EXTRAS),
         ),
         "first_track_state": lambda: (model,),
+        "first_person": lambda: (model,),
         "first_several_state": lambda: (model,),
         "final_medians": lambda: (person,),
     }[name]()

@@ -25,7 +25,7 @@ from jaxface.io import read_video
 from jaxface.ops import to_gray
 from jaxface.run import StoredFunction
 from jaxface.types import PDMParameters
-from tests.counted import arguments, cached_in, check, load_counted, programs, store
+from tests.counted import arguments, cached_in, check, executables, load_counted, programs, store
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "bench" / "data" / "talking_head.mp4"
@@ -76,6 +76,8 @@ def test_damaged_programs_are_traced_again(cache: Path, damage):
     store()[0](*arguments(), "double")
     (path,) = programs(cache)
     path.write_bytes(damage(path.read_bytes()))
+    for executable in executables(cache):
+        executable.unlink()
     for count in (1, 0):
         function, traced = store()
         check(function(*arguments(), "double"), 2)
@@ -83,7 +85,8 @@ def test_damaged_programs_are_traced_again(cache: Path, damage):
 
 
 def test_runs_where_nothing_can_be_written(cache: Path):
-    (cache / "jaxface-programs").write_text("a file where the folder should be")
+    for name in ("jaxface-programs", "jaxface-executables"):
+        (cache / name).write_text("a file where the folder should be")
     function, traced = store()
     check(function(*arguments(), "double"), 2)
     assert traced.count == 1

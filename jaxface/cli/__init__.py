@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from ._memory import keep_small as keep_small
     from ._run import FaceRecord as FaceRecord
     from ._run import Source as Source
+    from ._startup import Startup as Startup
 
 # Loaded on first use: `jaxface --help` needs neither JAX nor OpenCV.
 _HOMES = {
     "FaceRecord": "_run",
     "Row": "_bench",
     "Source": "_run",
+    "Startup": "_startup",
     "keep_small": "_memory",
     "to_markdown": "_bench",
 }

@@ -18,9 +18,9 @@ def enable_compile_cache() -> Path | None:
         return None
     import jax
 
-    from ..models import models_dir
+    from .._files import cache_dir
 
-    folder = models_dir().parent / "xla"
+    folder = cache_dir() / "xla"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _MIN_SECONDS)
     return folder

@@ -31,7 +31,7 @@ def load_process(options: Options) -> Process:
     Raises:
         ModelFileError: the model is not installed or damaged.
     """
-    model = load_model(options.model)
+    model = load_model(options.model, wild=options.wild)
     config = default_config(model, wild=options.wild, multi_view=options.multi_view)
     model = prepare_model(model, config)
     extras = Extras(fhog=options.hog, aligned=options.aligned)

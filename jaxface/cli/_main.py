@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # NumPy and OpenCV would slow down --help
     from ._jobs import Job
     from ._report import Reporter
     from ._run import Options, Process
+    from ._startup import Startup
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -81,7 +82,12 @@ def _bench(arguments: argparse.Namespace) -> int:
 
     with Reporter(debug=arguments.debug) as reporter, _warnings_to(reporter.warn):
         try:
-            _start_jax(cache=not arguments.no_compile_cache)
+            from ._cache import enable_compile_cache
+            from ._memory import keep_small
+
+            keep_small()  # before JAX starts its threads
+            if not arguments.no_compile_cache:
+                enable_compile_cache()
             from ._bench import run_bench
 
             return run_bench(arguments)
@@ -93,6 +99,9 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _analyze(arguments: argparse.Namespace) -> int:
+    # Programs from the cache have lost the names that a profile shows.
+    cache = not (arguments.no_compile_cache or arguments.profile)
+    startup = _start(arguments, cache=cache)
     from ._jobs import NameClashError, plan_jobs
     from ._report import Reporter
     from ._run import check_output_folder
@@ -104,38 +113,41 @@ def _analyze(arguments: argparse.Namespace) -> int:
             check_output_folder(options.out)
             if arguments.profile is not None:
                 check_output_folder(Path(arguments.profile))
-            # Programs from the cache have lost the names that a profile shows.
-            cache = not (arguments.no_compile_cache or arguments.profile)
-            process = _process(jobs, options, cache=cache)
+            process = _process(jobs, options)
         except NameClashError as error:
             reporter.fail(error)
             return 2
         except Exception as error:
             reporter.fail(error)
             return 1
+        finally:
+            startup.finish()
         with _profiled(arguments.profile if process else None):
             for job in jobs:
                 _run(job, process, options, reporter)
+                if job is jobs[0]:  # what others need beyond it, other calls may not
+                    startup.remember()
         return 1 if reporter.failures else 0
 
 
-def _process(jobs: "list[Job]", options: "Options", *, cache: bool) -> "Process | None":
+def _start(arguments: argparse.Namespace, *, cache: bool) -> "Startup":
+    """Reads the programs ahead that the last call of this kind used."""
+    from ._startup import Startup
+
+    first = Path(arguments.inputs[0])
+    kind = first.suffix.lower() if first.is_file() else "folder" if first.is_dir() else None
+    names = ("model", "mode", "faces", "static", "at_once", "wild", "multi_view", "hog", "aligned")
+    purpose = ("analyze", kind, *(getattr(arguments, name) for name in names))
+    return Startup(purpose if cache and kind is not None else None, cache=cache)
+
+
+def _process(jobs: "list[Job]", options: "Options") -> "Process | None":
     """Loads the analysis, unless no input can be read anyway."""
     if all(job.problem is not None for job in jobs):
         return None
-    _start_jax(cache=cache)
     from ._engine import load_process
 
     return load_process(options)
-
-
-def _start_jax(*, cache: bool) -> None:
-    from ._cache import enable_compile_cache
-    from ._memory import keep_small
-
-    keep_small()  # before JAX starts its threads
-    if cache:
-        enable_compile_cache()
 
 
 def _profiled(folder: str | None) -> AbstractContextManager[object]:

@@ -1,5 +1,8 @@
 """The model, how it is stored and loaded, and the import from OpenFace."""
 
+from ._mapped import DamagedFileError as DamagedFileError
+from ._mapped import read_tree as read_tree
+from ._mapped import write_tree as write_tree
 from ._model import Config as Config
 from ._model import Model as Model
 from ._model import ModelInfo as ModelInfo

@@ -8,7 +8,6 @@ listed here can be built from a file.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-import platformdirs
 import safetensors
 import safetensors.numpy
 
-from .._files import replace_file
+from .._files import cache_dir, replace_file
 from ..analyze import ActionUnits, AlignConfig, FaceAnalyser, LinearHeads
 from ..detect import MTCNN, Conv, Dense, DetectConfig, MaxPool, Net, PReLU
 from ..fit import (
@@ -46,7 +44,8 @@ from ..fit import (
     Validator,
 )
 from ..types import EyeParts, LandmarkScheme
-from ._model import Model, ModelInfo, prepare_model, strip_model
+from ._model import Model, ModelInfo, default_config, prepare_model, strip_model
+from ._prepared import kept_model
 from ._upgrade import upgrade
 
 FORMAT = 3  # of the manifest; raise it with every change that old files do not survive
@@ -93,9 +92,7 @@ class InstalledModel:
 
 def models_dir() -> Path:
     """Folder of the installed models: `models` in $JAXFACE_CACHE_DIR or in the user's cache."""
-    chosen = os.environ.get("JAXFACE_CACHE_DIR")
-    cache = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("jaxface"))
-    return cache / "models"
+    return cache_dir() / "models"
 
 
 def shipped_dir() -> Path:
@@ -181,17 +178,30 @@ def read_module(path: Path) -> Any:
         raise ModelFileError(f"{path}: is missing or damaged ({error}). Train it again.") from error
 
 
-def load_model(name_or_path: str | Path = "base") -> Model:
+def load_model(name_or_path: str | Path = "base", *, wild: bool = False) -> Model:
     """Loads a model; by default the one that comes with jaxface.
+
+    It is prepared as `prepare_model` does it, once: what that gives is kept in `prepared` beside
+    the folder of installed models, and mapped into memory the next time.
 
     Args:
         name_or_path: name of a model (`jaxface models list`), or path of a `.safetensors` file
             with its manifest beside it.
+        wild: prepare it also for the settings for difficult still images.
 
     Raises:
         ModelFileError: there is no such model, or its files are damaged.
     """
-    return prepare_model(_load(_resolve(name_or_path)))
+    path = _resolve(name_or_path)
+    manifest = _read_manifest(path)
+    _check_digest(path, manifest)
+
+    def prepare() -> Model:
+        model = prepare_model(_decode_model(path, manifest))
+        return prepare_model(model, default_config(model, wild=True)) if wild else model
+
+    contents = f"{wild} {json.dumps(manifest)}".encode()  # with the weights' digest
+    return kept_model(cache_dir() / "prepared", path.stem, contents, prepare)
 
 
 def installed_models(directory: Path | None = None) -> list[InstalledModel]:
@@ -241,9 +251,7 @@ def _resolve(name_or_path: str | Path) -> Path:
     return path
 
 
-def _load(path: Path) -> Model:
-    """Rebuilds a model from a safetensors file and the manifest beside it."""
-    manifest = _read_manifest(path)
+def _check_digest(path: Path, manifest: Mapping[str, Any]) -> None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != manifest["sha256"]:
@@ -251,6 +259,10 @@ def _load(path: Path) -> Model:
             f"{path}: is damaged: the manifest gives sha256 {manifest['sha256']}, found {digest}. "
             f"{_again(path)}"
         )
+
+
+def _decode_model(path: Path, manifest: Mapping[str, Any]) -> Model:
+    """Rebuilds a model from a safetensors file and the manifest that lies beside it."""
     try:
         with safetensors.safe_open(path, framework="numpy") as tensors:
             structure = manifest["structure"]

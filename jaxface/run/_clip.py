@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,8 @@ from ..io import (
 )
 from ..models import Model
 from ..output import CsvKind, UnitNames
-from ..pipeline import SLOTS, Config, Person, default_config, prepare_model, start_person
+from ..pipeline import SLOTS, Config, Person, default_config, prepare_model
+from ..track import Tracked
 from ..types import Camera
 from ._checks import AnyImage, check_frames, check_rate, refuse_tracers
 from ._follow import (
@@ -43,7 +44,15 @@ from ._follow import (
     track_at_once,
     track_in_turn,
 )
-from ._programs import Extras, final_medians, first_several_state, measure_chunk, several_chunk
+from ._programs import (
+    Extras,
+    final_medians,
+    first_person,
+    first_several_state,
+    first_track_state,
+    measure_chunk,
+    several_chunk,
+)
 from ._progress import Progress, shown
 from ._results import Analysis
 from ._tables import (
@@ -211,7 +220,7 @@ def analyze_chunks(clip: Clip) -> Iterator[FaceBatch]:
     if clip.kind == "multi_face":
         return follow_several(clip, pieces)
     uploaded = ahead(upload_chunks(clip, pieces))
-    tracked = track_chunks(clip, uploaded)
+    tracked = track_chunks(clip, _get_ready_to_measure(clip, uploaded))
     measured = measure_chunks(clip, tracked)
     return (to_rows(clip, chunk) for chunk in measured)
 
@@ -256,6 +265,31 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
+def _get_ready_to_measure(clip: Clip, uploaded: Iterator[UploadedChunk]) -> Iterator[UploadedChunk]:
+    """Loads or compiles the program that measures while the first chunk waits for its tracker."""
+    first = next(uploaded, None)
+    if first is None:
+        return
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(_measure_nothing, clip, first)  # what fails here fails again where it counts
+        yield first
+        del first
+        yield from uploaded
+
+
+def _measure_nothing(clip: Clip, chunk: UploadedChunk) -> None:
+    """Measures a chunk as if no face had been tracked, unless its program is there already."""
+    room = chunk.frames.shape[0]
+    fit = first_track_state(clip.model).fit
+    missing = Tracked(fit=fit, success=fit.success, detected=fit.success)
+    tracked: HostTracked = jax.tree.map(
+        lambda leaf: np.zeros((room, *leaf.shape), leaf.dtype), missing
+    )
+    arguments = _to_measure(clip, first_person(clip.model, _SHORT), chunk, tracked, 0)
+    if not measure_chunk.knows(*arguments):
+        measure_chunk(*arguments)
+
+
 def track_chunks(clip: Clip, uploaded: Iterator[UploadedChunk]) -> Iterator[TrackedChunk]:
     """Finds and follows the face."""
     track = track_at_once if clip.at_once else track_in_turn
@@ -281,19 +315,10 @@ def _measure(
     clip: Clip, before: Future[tuple[Person, MeasuredChunk]] | None, chunk: TrackedChunk
 ) -> tuple[Person, MeasuredChunk]:
     """Everything after the landmarks, and what is known about the person after these frames."""
-    count, room = len(chunk.indices), chunk.frames.shape[0]
-    # Compiled, a first person would hold 14 MB of zeros.
-    person = start_person(clip.model, counts=_SHORT) if before is None else before.result()[0]
-    person = with_room(person, room)
-    valid = jnp.arange(room) < count
-    # What fills the chunk up is a failed frame: others would enter the person's medians.
-    padded: HostTracked = jax.tree.map(
-        lambda x: np.concatenate([x, np.zeros((room - count, *x.shape[1:]), x.dtype)]),
-        chunk.tracked,
-    )
-    person, faces = measure_chunk(
-        *(clip.model, person, chunk.frames, valid, padded, chunk.camera, clip.config), clip.extras
-    )
+    count = len(chunk.indices)
+    person = first_person(clip.model, _SHORT) if before is None else before.result()[0]
+    person = with_room(person, chunk.frames.shape[0])
+    person, faces = measure_chunk(*_to_measure(clip, person, chunk, chunk.tracked, count))
     faces = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], faces)
     return person, MeasuredChunk(faces, chunk.indices, chunk.tally)
 
@@ -304,6 +329,25 @@ def with_room(person: Person, frames: int) -> Person:
     if bins != _SHORT or int(person.baseline.counted) + frames <= np.iinfo(_SHORT).max:
         return person
     return dataclasses.replace(person, baseline=widen_baseline(person.baseline))
+
+
+def _to_measure(
+    clip: Clip,
+    person: Person,
+    chunk: UploadedChunk | TrackedChunk,
+    tracked: HostTracked,
+    count: int,
+) -> tuple[Any, ...]:
+    """Arguments of `measure_chunk` for the first `count` frames of a chunk."""
+    room = chunk.frames.shape[0]
+    # What fills the chunk up is a failed frame: others would enter the person's medians.
+    padded: HostTracked = jax.tree.map(
+        lambda x: np.concatenate([x[:count], np.zeros((room - count, *x.shape[1:]), x.dtype)]),
+        tracked,
+    )
+    valid = np.arange(room) < count
+    chunk_arguments = (chunk.frames, valid, padded, chunk.camera)
+    return clip.model, person, *chunk_arguments, clip.config, clip.extras
 
 
 def to_rows(clip: Clip, chunk: MeasuredChunk) -> FaceBatch:

@@ -117,7 +117,7 @@ def track_in_turn(
     state = first_track_state(model)
     for frames, size, camera, indices in chunks:
         count = len(indices)
-        valid = jnp.arange(frames.shape[0]) < count
+        valid = np.arange(frames.shape[0]) < count
         state, tracked = track_chunk(model, state, frames, valid, size, config)
         tracked = jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], tracked)
         tally = Tally(frames=count, one_by_one=count)

@@ -14,7 +14,6 @@ import importlib.metadata
 import sys
 import types
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -23,9 +22,9 @@ import jaxlib.version
 import numpy as np
 from jax.sharding import Mesh
 
-_ROOT = Path(__file__).resolve().parents[1]  # of the package
+from .._files import NOT_TRACED, SOURCE_DIGEST
+
 _PACKAGE = __name__.partition(".")[0]
-_NOT_TRACED = ("cli", "io", "output", "reference", "training")  # no program calls these
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 # The core calls these at trace time; NumPy makes the constants that go into a program.
 _VERSIONS = {
@@ -73,7 +72,7 @@ def program_key(function: object, args: tuple[object, ...]) -> str | None:
         return None
     shapes = [(array.shape, np.dtype(array.dtype).name) for array in arrays]
     found = *_VERSIONS.items(), *_optional_versions()
-    named = (*found, jax.default_backend(), _SOURCES, *called, shapes, settings())
+    named = (*found, jax.default_backend(), SOURCE_DIGEST, *called, shapes, settings())
     return hashlib.sha256("\n".join(map(repr, named)).encode()).hexdigest()[:32]
 
 
@@ -151,7 +150,7 @@ def is_own(thing: Any) -> bool:
 def is_core(module: str) -> bool:
     """Whether a module, by name, is one that programs are traced from."""
     package, *rest = module.split(".")
-    return package == _PACKAGE and rest[:1] not in [[name] for name in _NOT_TRACED]
+    return package == _PACKAGE and rest[:1] not in [[name] for name in NOT_TRACED]
 
 
 def _is_patched() -> bool:
@@ -184,21 +183,3 @@ def _is_known(thing: Any) -> bool:
     if not isinstance(module, str) or module.startswith("namedtuple_"):  # of its `__new__`
         return True
     return module.partition(".")[0] in _KNOWN
-
-
-def core_sources() -> list[Path]:
-    """The sources that programs are traced from, wherever this file lies among them."""
-    files = _ROOT.rglob("*.py")
-    return sorted(p for p in files if p.relative_to(_ROOT).parts[0] not in _NOT_TRACED)
-
-
-def _hash_sources() -> str:
-    sources = hashlib.sha256()
-    for path in core_sources():
-        data = path.read_bytes()
-        sources.update(f"{path.relative_to(_ROOT).as_posix()} {len(data)}\n".encode() + data)
-    return sources.hexdigest()
-
-
-# Read when they are imported: later they may have been edited, and differ from what is traced.
-_SOURCES = _hash_sources()

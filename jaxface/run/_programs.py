@@ -27,6 +27,7 @@ from ..pipeline import (
     pause_several,
     several_frame,
     single_image,
+    start_person,
     start_several,
     track_clip,
 )
@@ -264,6 +265,11 @@ def several_chunk(
 @compiled
 def first_track_state(model: Model) -> TrackState:
     return start_track(model.clnf)
+
+
+@compiled
+def first_person(model: Model, counts: np.dtype) -> Person:
+    return start_person(model, counts=counts)
 
 
 @compiled

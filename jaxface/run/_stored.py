@@ -1,6 +1,7 @@
 """Programs whose traced form is kept on disk: tracing one takes seconds, reading it none.
 
-They lie beside what JAX's compilation cache keeps, and only where that cache is turned on.
+They lie beside what JAX's compilation cache keeps, and only where that cache is turned on. For
+CPUs the compiled form lies there too, so that nothing need be lowered to find it.
 """
 
 import contextlib
@@ -8,9 +9,10 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,16 @@ import numpy as np
 from jax import export
 from jax.extend.mlir.passmanager import PassManager
 
-from .._files import replace_file
-from ._keys import is_array, is_core, program_key, settings
+from .._files import (
+    EXECUTABLES,
+    load_executable,
+    machine,
+    name_executable,
+    replace_file,
+    store_executable,
+)
+from ._arguments import Argument, Arguments
+from ._keys import is_array, is_core, is_own, program_key, settings
 
 _FOLDER = "jaxface-programs"
 _LENGTH = 8  # bytes that tell how long the description of the results is
@@ -45,7 +55,8 @@ class StoredFunction:
     a program of nothing but this package's own classes and functions is kept on disk. One that
     holds a class or function of the user's, be it a Module, a solver or a subclass of ours, stays
     in memory. As with `jax.jit`, a new class or function is another program, even under the same
-    name, and one that is changed in place is not noticed.
+    name, and one that is changed in place is not noticed. Nor is a dict or list that is changed
+    in place inside a Module; an edited Module, as `equinox.tree_at` gives it, is.
     """
 
     def __init__(
@@ -67,18 +78,14 @@ class StoredFunction:
         self._function = function
         self._options = compiler_options
         self._donated = donated
+        self._arguments = Arguments()
         self._programs: dict[object, _Program] = {}
         self._turns: dict[object, threading.Lock] = {}
         self._lock = threading.Lock()  # of `_turns`
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
-        arrays, statics = eqx.partition(args, is_array)
-        leaves, tree = jax.tree.flatten(arrays)
-        folder = _folder() if _is_at_home(leaves) else None
-        shapes = tuple((leaf.shape, np.dtype(leaf.dtype)) for leaf in leaves)
-        values, places = jax.tree.flatten(statics)
-        key = (tree, shapes, tuple(values), places, folder, settings())
+        key, leaves, folder = self._look(args)
         program = self._programs.get(key)
         if program is not None:
             return program(leaves)
@@ -88,35 +95,73 @@ class StoredFunction:
             program = self._programs.get(key)
             if program is not None:
                 return program(leaves)
-            program = self._prepare(folder, arrays, statics)
+            program = self._prepare(folder, args)
             result = program(leaves)  # the first run of one that is not stored traces it
             self._programs[key] = program
             return result
 
-    def _prepare(self, folder: Path | None, arrays: tuple, statics: tuple) -> _Program:
+    def knows(self, *args: Any) -> bool:
+        """Whether a program for such arguments is there, so that a call does not wait for one."""
+        return self._look(args)[0] in self._programs
+
+    def _look(self, args: tuple) -> tuple[object, list[Any], str | None]:
+        """What a program is chosen by, its arrays, and the folder that it may be kept in."""
+        looked = [self._arguments.look(arg) for arg in args]
+        leaves = [array for argument in looked for array in argument.arrays]
+        folder = _folder() if _is_at_home(looked) else None
+        return (tuple(argument.key for argument in looked), folder, settings()), leaves, folder
+
+    def _prepare(self, folder: str | None, args: tuple) -> _Program:
         """Reads the program or makes a new one, which is stored if it may be."""
-        counts = [len(jax.tree.leaves(array)) for array in arrays]
-        starts = np.cumsum([0, *counts])
-        donated = [i for a in self._donated for i in range(starts[a], starts[a + 1])]
-        compile_as = self._compile_as(donated)
-        args = eqx.combine(arrays, statics)
+        arrays, statics = eqx.partition(args, is_array)
         key = None if folder is None else program_key(self._function, args)
         if folder is None or key is None:
-            return self._in_memory(arrays, statics, compile_as)
+            return self._in_memory(arrays, statics, self._compile_as(arrays))
+        name = f"{self._function.__name__}-{key}"
+        kind = self._kind()
+        file = Path(folder) / EXECUTABLES / f"{name}-{kind}"
+        ready = None if kind is None else load_executable(file)
+        if ready is not None:
+            return _Program(ready.run, functools.partial(_rebuild, ready.description))
         leaves = jax.tree.leaves(arrays)
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-        path = folder / f"{self._function.__name__}-{key}"
+        path = Path(folder) / _FOLDER / name
         found = _read(path)
         if found is None:
             found = self._export(arrays, statics, shapes)
             _write(path, *found)
         results, code = found
-        lowered: Any = compile_as(export.deserialize(bytearray(code)).call)
-        lowered = lowered.lower(*shapes)
-        _drop_names(lowered.compiler_ir("stablehlo"))
-        return _Program(lowered.compile(), functools.partial(_rebuild, results))
+        exported = export.deserialize(bytearray(code))
+        jitted: Any = self._compile_as(arrays)(exported.call)
+        lowered = jitted.lower(*shapes)
+        digest = _drop_names(lowered.compiler_ir("stablehlo"))
+        if kind is None:
+            return _Program(lowered.compile(), functools.partial(_rebuild, results))
+        # Other sources may have been traced to the same code.
+        code = f"{digest}-{kind}"
+        name_executable(file, code, results, len(leaves), len(exported.out_avals))
+        ready = load_executable(file)
+        run = lowered.compile() if ready is None else ready.run
+        if ready is None:
+            store_executable(file.parent, code, run)
+        return _Program(run, functools.partial(_rebuild, results))
 
-    def _compile_as(self, donated: list[int]) -> Callable[[Callable], Callable]:
+    def _kind(self) -> str | None:
+        """What compiled programs depend on besides their code.
+
+        None on other devices than CPUs, where JAX's cache alone keeps them.
+        """
+        if jax.default_backend() != "cpu":
+            return None
+        # Our own options follow from device and JAX; to ask for them, a program is compiled.
+        options = self._options
+        given = options.__name__ if is_own(options) else sorted(options().items())
+        return hashlib.sha256(repr((machine(), given, self._donated)).encode()).hexdigest()[:16]
+
+    def _compile_as(self, arrays: tuple) -> Callable[[Callable], Callable]:
+        counts = [len(jax.tree.leaves(array)) for array in arrays]
+        starts = np.cumsum([0, *counts])
+        donated = [i for a in self._donated for i in range(starts[a], starts[a + 1])]
         options = self._options()
         arguments: dict[str, Any] = {"compiler_options": options} if options else {}
         return functools.partial(jax.jit, donate_argnums=donated, **arguments)
@@ -166,27 +211,33 @@ class StoredFunction:
         return flat
 
 
-def _drop_names(module: Any) -> None:
+def _drop_names(module: Any) -> str:
     """Where an operation comes from is a third of what is kept of a program, on disk and in memory.
 
     Only profiles need it: they are taken without the compilation cache.
+
+    Returns:
+        A digest of the rest.
     """
+    rest = io.BytesIO()
     with module.context:
         PassManager.parse("builtin.module(strip-debuginfo)").run(module.operation)
+        module.operation.write_bytecode(file=rest)
+    return hashlib.sha256(rest.getbuffer()).hexdigest()[:32]
 
 
-def _is_at_home(leaves: list[Any]) -> bool:
+def _is_at_home(arguments: Iterable[Argument]) -> bool:
     """Whether all lies on the first device, for which stored programs are compiled."""
     home = jax.local_devices()[0]
     if jax.config.jax_default_device not in (None, home):  # pyright: ignore[reportAttributeAccessIssue]
         return False
-    sets = (leaf.sharding.device_set for leaf in leaves if isinstance(leaf, jax.Array))
-    return all(len(devices) == 1 and home in devices for devices in sets)
+    return all(argument.devices <= {home} for argument in arguments)
 
 
-def _folder() -> Path | None:
+def _folder() -> str | None:
+    """Of JAX's compilation cache, where it is on and one of files."""
     folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    return Path(folder) / _FOLDER if folder and "://" not in folder else None
+    return folder if folder and "://" not in folder else None
 
 
 def _describe(tree: Any, arrays: list[Any]) -> Any:
