@@ -7,9 +7,11 @@ from ._areas import align_to_reference as align_to_reference
 from ._areas import areas_of_interest as areas_of_interest
 from ._areas import nearest_view as nearest_view
 from ._clnf import align_lanes as align_lanes
+from ._clnf import border_luma as border_luma
 from ._clnf import empty_fit as empty_fit
 from ._clnf import lane_frames as lane_frames
 from ._clnf import plan_scales as plan_scales
+from ._clnf import refine_bordered as refine_bordered
 from ._clnf import refine_fit as refine_fit
 from ._clnf import refine_lanes as refine_lanes
 from ._clnf import response_frame as response_frame

@@ -446,9 +446,33 @@ def refine_fit(
         phases: all phases that may occur; only their runs are compiled.
         config: settings; by default the model's own.
     """
+    settings = {"size": size, "config": config, "phases": phases}
+    return refine_bordered(clnf, border_luma(gray), fit, jnp.asarray(phase), **settings)
+
+
+def border_luma(gray: Shaped[Array, "*n h w"]) -> Shaped[Array, "*n h2 w2"]:
+    """Luma as fits take it, with one pixel of 0 around it.
+
+    Args:
+        gray: of one picture or several, 0 to 255.
+    """
     if jnp.issubdtype(gray.dtype, jnp.floating):
         gray = jnp.where(jnp.isfinite(gray), gray, 0)  # a damaged frame is a failed one, not NaN
-    lanes = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), fit, jnp.asarray(phase)))
+    return pad_border(gray)
+
+
+def refine_bordered(
+    clnf: AnyCLNF,
+    padded: Shaped[Array, "h2 w2"],
+    fit: Fit,
+    phase: Int[Array, ""],
+    *,
+    size: Int[Array, "2"],
+    phases: tuple[Phase, ...],
+    config: FitConfig | None = None,
+) -> Fit:
+    """`refine_fit` in luma that has its border already: see `border_luma`."""
+    lanes = jax.tree.map(lambda leaf: leaf[None], (padded, fit, phase))
     fits = refine_lanes(clnf, *lanes, size=size, config=config, phases=phases)
     return jax.tree.map(lambda leaf: leaf[0], fits)
 

@@ -9,8 +9,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..analyze import baseline_medians, finish_action_units
+from ..fit import border_luma
 from ..models import Config, Model, complete_config
-from ..ops import call_in_turn, select
+from ..ops import call_in_turn, select, to_gray
 from ..track import Tracked, TrackState, start_track
 from ..types import Camera
 from ._clip import (
@@ -20,7 +21,7 @@ from ._clip import (
     measure_tracked,
     pause_track,
     start_clip,
-    track_frame,
+    track_bordered_frame,
 )
 from ._frame import ClipFace
 
@@ -71,12 +72,13 @@ def _track(
     config: Config,
 ) -> tuple[TrackState, Tracked]:
     def step(state: TrackState, inputs: tuple) -> tuple[TrackState, Tracked]:
-        frame, live = inputs
+        frame, padded, live = inputs
         start = select(live, state, pause_track(state))
-        after, tracked = track_frame(model, start, frame, size=size, config=config)
+        after, tracked = track_bordered_frame(model, start, frame, padded, size, config)
         return select(live, after, state), tracked
 
-    return lax.scan(step, state, (frames, valid))
+    padded = border_luma(to_gray(frames))
+    return lax.scan(step, state, (frames, padded, valid))
 
 
 def measure_clip(

@@ -15,5 +15,6 @@ from ._tracker import finish_frame as finish_frame
 from ._tracker import open_search as open_search
 from ._tracker import start_frame as start_frame
 from ._tracker import start_track as start_track
+from ._tracker import track_bordered as track_bordered
 from ._tracker import track_box as track_box
 from ._tracker import track_landmarks as track_landmarks
