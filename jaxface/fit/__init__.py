@@ -9,12 +9,15 @@ from ._areas import nearest_view as nearest_view
 from ._clnf import align_lanes as align_lanes
 from ._clnf import border_luma as border_luma
 from ._clnf import empty_fit as empty_fit
+from ._clnf import follow_lanes as follow_lanes
 from ._clnf import lane_frames as lane_frames
 from ._clnf import plan_scales as plan_scales
 from ._clnf import refine_bordered as refine_bordered
 from ._clnf import refine_fit as refine_fit
 from ._clnf import refine_lanes as refine_lanes
 from ._clnf import response_frame as response_frame
+from ._clnf import run_lanes as run_lanes
+from ._clnf import validate_fits as validate_fits
 from ._config import FitConfig as FitConfig
 from ._config import Phase as Phase
 from ._config import scale_config as scale_config

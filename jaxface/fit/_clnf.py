@@ -363,37 +363,57 @@ def _refine_with_parts(
     return run_lanes(ran, refit, parameters), parts
 
 
-def _finish_fit(
+def _with_parts(
     clnf: AnyCLNF,
     padded: Shaped[Array, "b h2 w2"],
     fit: ScaleFit,
     previous: Fit,
-    *,
-    size: Int[Array, "2"],
     config: FitConfig,
 ) -> Fit:
-    """Parts and validation after the main scales.
+    """Parts and landmarks after the main scales; the verdicts are those of `previous`.
 
     Args:
         previous: its parts are kept where none are fitted.
-        size: height and width of the picture, px.
     """
     parameters, parts = fit.parameters, previous.parts
     if config.refine_parts:
         with jax.named_scope("parts"):
             parameters, parts = _refine_with_parts(clnf, padded, parameters, config)
-    landmarks = jax.vmap(lambda p: shape_2d(clnf.main.pdm, p))(parameters)
-    with jax.named_scope("validate"):
-        certainty = validate_lanes(clnf.validator, padded, landmarks, parameters, size=size)
-    confidence = jnp.where(fit.large_enough, certainty, 0)
     return jax.vmap(Fit)(
         parameters=parameters,
-        landmarks=landmarks,
+        landmarks=jax.vmap(lambda p: shape_2d(clnf.main.pdm, p))(parameters),
         likelihood=fit.likelihood,
-        confidence=confidence,
-        success=confidence > np.asarray(np.float32(config.validation_boundary), confidence.dtype),
+        confidence=previous.confidence,
+        success=previous.success,
         view=fit.view,
         parts=parts,
+    )
+
+
+@jax.named_scope("validate")
+def validate_fits(
+    clnf: AnyCLNF,
+    padded: Shaped[Array, "b h2 w2"],
+    fits: Fit,
+    large_enough: Bool[Array, " b"],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig | None = None,
+) -> Fit:
+    """Fits with the validator's verdicts on them: `confidence` and `success`.
+
+    Args:
+        padded: luma of each fit's image with a border, finite.
+        large_enough: false for faces that are too small to be judged: they are rejected.
+        size: height and width of the pictures, px.
+        config: settings; by default the model's own.
+    """
+    config = settings_of(clnf, config)
+    certainty = validate_lanes(clnf.validator, padded, fits.landmarks, fits.parameters, size=size)
+    confidence = jnp.where(large_enough, certainty, 0)
+    boundary = np.asarray(np.float32(config.validation_boundary), confidence.dtype)
+    return eqx.tree_at(
+        lambda f: (f.confidence, f.success), fits, (confidence, confidence > boundary)
     )
 
 
@@ -496,16 +516,54 @@ def refine_lanes(
         phase: of each face.
     """
     config = settings_of(clnf, config)
-    plans = {p: plan_scales(clnf.main, config, p) for p in phases}
-    with jax.named_scope("main"):
-        start, solver = _start_scales(fits), find_solver(config.solver)
-        scales = fit_scales(clnf.main, padded, start, plans, phase, solver, rounds=config.rounds)
-    reached = (scales.parameters, scales.likelihood, scales.view)
-    stopped = eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fits, reached)
+    scales, stopped = _run_scales(clnf, padded, fits, phase, phases, config)
 
     def finish(previous: Fit) -> Fit:
-        return _finish_fit(clnf, padded, scales, previous, size=size, config=config)
+        found = _with_parts(clnf, padded, scales, previous, config)
+        large = scales.large_enough
+        return validate_fits(clnf, padded, found, large, size=size, config=config)
 
     if Phase.COARSE not in phases:
         return finish(stopped)
     return run_lanes(phase != int(Phase.COARSE), finish, stopped)
+
+
+@jax.named_scope("fit")
+def follow_lanes(
+    clnf: AnyCLNF,
+    padded: Shaped[Array, "b h2 w2"],
+    fits: Fit,
+    *,
+    config: FitConfig | None = None,
+) -> tuple[Fit, Bool[Array, " b"]]:
+    """Follows several faces into their next frames, but does not ask the validator.
+
+    `validate_fits` does, for many frames in one product.
+
+    Args:
+        padded: luma of each face's image with a border, finite.
+        fits: of the frames before; all were accepted.
+    Returns:
+        Fits, with the verdicts of the frames before; and which are large enough to be judged.
+    """
+    config = settings_of(clnf, config)
+    phase = jnp.full(fits.view.shape, int(Phase.TRACK), jnp.int32)
+    scales, stopped = _run_scales(clnf, padded, fits, phase, (Phase.TRACK,), config)
+    return _with_parts(clnf, padded, scales, stopped, config), scales.large_enough
+
+
+@jax.named_scope("main")
+def _run_scales(
+    clnf: AnyCLNF,
+    padded: Shaped[Array, "b h2 w2"],
+    fits: Fit,
+    phase: Int[Array, " b"],
+    phases: tuple[Phase, ...],
+    config: FitConfig,
+) -> tuple[ScaleFit, Fit]:
+    """Fits the main model. Returns where it came to, and `fits` with that."""
+    plans = {p: plan_scales(clnf.main, config, p) for p in phases}
+    start, solver = _start_scales(fits), find_solver(config.solver)
+    scales = fit_scales(clnf.main, padded, start, plans, phase, solver, rounds=config.rounds)
+    reached = (scales.parameters, scales.likelihood, scales.view)
+    return scales, eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fits, reached)
