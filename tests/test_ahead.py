@@ -26,7 +26,7 @@ def _watchful(model: Model) -> Model:
 
     There the first dot is. Of a picture without dots nothing is left once it is standardised.
     """
-    validator = model.clnf.validator
+    validator: Any = model.clnf.validator
     weights, biases = (np.array(a[0]) for a in (validator.weights, validator.biases))
     corner = np.zeros((60, 60), np.float32)
     corner[:2, :2] = -1
