@@ -22,11 +22,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..ops import invert_spd
 from ..types import Fit, Gray, PDMParameters
-from ._clnf import part_scales, plan_scales, response_frame
+from ._clnf import part_scales
 from ._config import FitConfig, Phase
 from ._model import AnyCLNF, LandmarkModel, settings_of
 from ._pdm import PDM, shape_2d
 from ._reported import reported_pdm
+from ._scales import plan_scales, response_frame
 from .solvers import (
     ResponseFrame,
     ScaleConfig,

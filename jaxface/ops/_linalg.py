@@ -35,7 +35,16 @@ def _reduce(
     return lax.fori_loop(0, len(index), step, (table, smallest))
 
 
-def _eliminate(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+def _solve_by_library(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+    lower = lax.linalg.cholesky(a, symmetrize_input=False)
+    smallest = jnp.min(jnp.diagonal(lower))
+    half = lax.linalg.triangular_solve(lower, b[:, None], left_side=True, lower=True)
+    x = lax.linalg.triangular_solve(lower, half, left_side=True, lower=True, transpose_a=True)
+    # The diagonal of a decomposition that failed is not a number.
+    return jnp.where(smallest * smallest >= _MIN_PIVOT, x[:, 0], 0)
+
+
+def _solve_by_elimination(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     table = jnp.concatenate([a, b[:, None]], axis=1)
     smallest = jnp.asarray(np.inf, a.dtype)
     heads: list[Array] = []
@@ -55,7 +64,8 @@ def _eliminate(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " 
 def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     """Solves `a @ x = b` for a symmetric positive definite `a`.
 
-    Elimination by blocks without pivoting, which needs no library call (Metal has none).
+    By a Cholesky decomposition of XLA's library on CPUs and NVIDIA GPUs, in three calls; elsewhere
+    by elimination in blocks without pivoting, which needs no library call (Metal has none).
     Differentiable by the implicit function theorem.
 
     Args:
@@ -68,7 +78,12 @@ def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k
     """
 
     def solve(_, rhs):
-        return _eliminate(a, rhs)
+        return lax.platform_dependent(
+            *(a, rhs),
+            cpu=_solve_by_library,
+            cuda=_solve_by_library,
+            default=_solve_by_elimination,
+        )
 
     def matvec(x):
         return jnp.dot(a, x, precision=lax.Precision.HIGHEST)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 from ..analyze import (
     STORED,
@@ -23,9 +23,10 @@ from ..analyze import (
     update_baseline_at_once,
 )
 from ..detect import detect_faces, largest_face
+from ..fit import border_luma
 from ..models import Config, Model, complete_config
 from ..ops import call_in_turn, select, to_gray
-from ..track import Tracked, TrackState, start_track, track_landmarks
+from ..track import Tracked, TrackState, start_track, track_bordered
 from ..types import Box, Camera, FivePoints, Image
 from ._frame import ClipFace, Face, analyze_frame, check_image
 
@@ -71,13 +72,26 @@ def track_frame(
     check_image(image)
     config = complete_config(model, config)
     size = jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
-    return call_in_turn(_track_frame, model, state, image, size, config)
+    return track_bordered_frame(model, state, image, border_luma(to_gray(image)), size, config)
+
+
+def track_bordered_frame(
+    model: Model,
+    state: TrackState,
+    image: Image | UInt8[Array, "h w 3"],
+    padded: Shaped[Array, "h2 w2"],
+    size: Int[Array, "2"],
+    config: Config,
+) -> tuple[TrackState, Tracked]:
+    """`track_frame`, whose luma with its border is there already: see `fit.border_luma`."""
+    return call_in_turn(_track_frame, model, state, image, padded, size, config)
 
 
 def _track_frame(
     model: Model,
     state: TrackState,
     image: Image | UInt8[Array, "h w 3"],
+    padded: Shaped[Array, "h2 w2"],
     size: Int[Array, "2"],
     config: Config,
 ) -> tuple[TrackState, Tracked]:
@@ -86,9 +100,7 @@ def _track_frame(
         return largest_face(detect_faces(model.detector, floats, size=size, config=config.detect))
 
     with jax.named_scope("track"):
-        return track_landmarks(
-            model.clnf, state, to_gray(image), find_face, size=size, config=config.fit
-        )
+        return track_bordered(model.clnf, state, padded, find_face, size=size, config=config.fit)
 
 
 def start_person(model: Model, *, counts: np.dtype = np.dtype(np.int32)) -> Person:
@@ -174,7 +186,8 @@ def _clip_frame(
     size: Int[Array, "2"],
     config: Config,
 ) -> tuple[ClipState, ClipFace]:
-    track, tracked = _track_frame(model, state.track, image, size, config)
+    padded = border_luma(to_gray(image))
+    track, tracked = _track_frame(model, state.track, image, padded, size, config)
     person, face = measure_tracked(model, state.person, image, tracked, camera, config=config)
     return ClipState(track=track, person=person), face
 

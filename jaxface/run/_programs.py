@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..analyze import baseline_medians
 from ..detect import Pyramid, detect_faces, largest_face
-from ..fit import fit_landmarks
+from ..fit import border_luma, fit_landmarks
 from ..models import Model
-from ..ops import pad_border, select, to_gray
+from ..ops import select, to_gray
 from ..pipeline import (
     ClipFace,
     Config,
@@ -141,7 +141,7 @@ def track_chunk(
 @compiled
 def gray_program(frames: UInt8[Array, "c h w 3"]) -> UInt8[Array, "c h2 w2"]:
     """Luma of each frame with a border of one pixel, as `follow_segments` takes it."""
-    return pad_border(to_gray(frames))
+    return border_luma(to_gray(frames))
 
 
 @compiled

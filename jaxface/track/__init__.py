@@ -1,5 +1,8 @@
 """Tracking: the state machine of one face, and segments of a clip."""
 
+from ._ahead import may_run_ahead as may_run_ahead
+from ._ahead import run_ahead as run_ahead
+from ._ahead import take_accepted as take_accepted
 from ._segments import SegmentConfig as SegmentConfig
 from ._segments import follow_segments as follow_segments
 from ._segments import in_order as in_order
@@ -15,5 +18,6 @@ from ._tracker import finish_frame as finish_frame
 from ._tracker import open_search as open_search
 from ._tracker import start_frame as start_frame
 from ._tracker import start_track as start_track
+from ._tracker import track_bordered as track_bordered
 from ._tracker import track_box as track_box
 from ._tracker import track_landmarks as track_landmarks

@@ -6,9 +6,19 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Shaped
 
-from ..fit import AnyCLNF, FitConfig, Phase, empty_fit, parameters_from_box, refine_fit, settings_of
+from ..fit import (
+    AnyCLNF,
+    FitConfig,
+    Phase,
+    border_luma,
+    empty_fit,
+    parameters_from_box,
+    refine_bordered,
+    refine_fit,
+    settings_of,
+)
 from ..fit.search import SearchStart, SearchState, no_search, start_search
 from ..ops import select
 from ..types import Box, Fit, FivePoints, Gray
@@ -62,13 +72,27 @@ def track_landmarks(
     Reference:
         Specification 01, B.5 (there `DetectLandmarksInVideo`), with `reinit_video_every` 2.
     """
+    return track_bordered(clnf, state, border_luma(gray), find_face, size=size, config=config)
+
+
+def track_bordered(
+    clnf: AnyCLNF,
+    state: TrackState,
+    padded: Shaped[Array, "h2 w2"],
+    find_face: Callable[[], tuple[Box, FivePoints, Bool[Array, ""]]],
+    *,
+    size: Int[Array, "2"],
+    config: FitConfig | None,
+) -> tuple[TrackState, Tracked]:
+    """`track_landmarks` in luma that has its border already: see `fit.border_luma`."""
 
     def detect(progress: Progress) -> Progress:
         box, points, found = find_face()
+        gray = padded[1:-1, 1:-1]
         return open_search(clnf, progress, gray, box, points, found, size=size, config=config)
 
     start = start_frame(clnf, state, config)
-    progress = _run_attempts(clnf, start, gray, detect, size=size, config=config)
+    progress = _run_attempts(clnf, start, padded, detect, size=size, config=config)
     return finish_frame(clnf, state, progress)
 
 
@@ -83,7 +107,7 @@ class Progress(eqx.Module):
 def _run_attempts(
     clnf: AnyCLNF,
     progress: Progress,
-    gray: Gray,
+    padded: Shaped[Array, "h2 w2"],
     detect: Callable[[Progress], Progress],
     *,
     size: Int[Array, "2"],
@@ -100,7 +124,8 @@ def _run_attempts(
         first, phase, made = begin_attempt(clnf, progress, number, config)
 
         def run(fit: Fit) -> Fit:
-            return refine_fit(clnf, gray, fit, size=size, config=config, phase=phase, phases=phases)
+            settings = {"size": size, "config": config, "phases": phases}
+            return refine_bordered(clnf, padded, fit, phase, **settings)
 
         fit = lax.cond(made, run, lambda f: f, first)
         progress, wanted = end_attempt(clnf, progress, number, fit, made)
@@ -325,6 +350,7 @@ def _follow_or_search(
     """Follows the face unless there is a search to be made."""
     known = eqx.tree_at(lambda s: s.initialised, state, ~search.active)
     start = Progress(state=known, search=search, detected=jnp.zeros((), bool))
-    progress = _run_attempts(clnf, start, gray, lambda p: p, size=size, config=config)
+    padded = border_luma(gray)
+    progress = _run_attempts(clnf, start, padded, lambda p: p, size=size, config=config)
     found, _ = clnf.search.result(progress.search)
     return select(search.active, found, progress.state.fit)
