@@ -30,7 +30,7 @@ from .test_action_units import make_units
 from .toy_face import toy_model
 
 # AU units; a sum of 4470 products of up to 1 may be taken in another order
-_TOL = dict(rtol=0, atol=2e-5)
+_TOL = 2e-5
 _FRAMES = 8
 _SHORT = np.dtype(np.uint16)
 
@@ -99,7 +99,7 @@ def test_frames_at_once_are_frames_one_after_the_other(model, faces, before, onl
         person, expected = _next(model, person, face, valid[k], config)
         if valid[k]:
             np.testing.assert_array_equal(result.presence[k], expected.presence)
-            np.testing.assert_allclose(result.intensity[k], expected.intensity, **_TOL)
+            np.testing.assert_allclose(result.intensity[k], expected.intensity, rtol=0, atol=_TOL)
     jax.tree.map(np.testing.assert_array_equal, found, person)
     late = np.asarray(
         result.intensity[valid & accepted] != faces.scores.intensity[valid & accepted]
