@@ -30,7 +30,7 @@ from .test_action_units import make_units
 from .toy_face import toy_model
 
 # AU units; a sum of 4470 products of up to 1 may be taken in another order
-_TOL = 2e-5
+_TOL: dict[str, Any] = dict(rtol=0, atol=2e-5)
 _FRAMES = 8
 _SHORT = np.dtype(np.uint16)
 
@@ -99,12 +99,36 @@ def test_frames_at_once_are_frames_one_after_the_other(model, faces, before, onl
         person, expected = _next(model, person, face, valid[k], config)
         if valid[k]:
             np.testing.assert_array_equal(result.presence[k], expected.presence)
-            np.testing.assert_allclose(result.intensity[k], expected.intensity, rtol=0, atol=_TOL)
+            np.testing.assert_allclose(result.intensity[k], expected.intensity, **_TOL)
     jax.tree.map(np.testing.assert_array_equal, found, person)
     late = np.asarray(
         result.intensity[valid & accepted] != faces.scores.intensity[valid & accepted]
     )
     assert late.any() == (online or before > 0)  # the medians came off, or not
+
+
+def test_derivative_in_reverse_mode(model, faces):
+    """Through a state that is differentiated too: learnt values are constants, scores are not."""
+    config, valid = jaxface.default_config(model), jnp.ones(_FRAMES, bool)
+    accepted = jnp.array([True, True, False, True, True, True, False, True])
+    faces = eqx.tree_at(lambda f: f.accepted, faces, accepted)
+    start = eqx.tree_at(lambda p: p.accepted, start_person(model), jnp.asarray(STORED, jnp.int32))
+
+    @jax.jit
+    def slopes(latest: jax.Array, measured: tuple) -> Any:
+        def total(latest: jax.Array, measured: tuple) -> jax.Array:
+            person = eqx.tree_at(lambda p: p.baseline.latest, start, latest)
+            mine = eqx.tree_at(lambda f: (f.fhog, f.scores.intensity), faces, measured)
+            _, result = adapt_to_person_at_once(model, person, mine, valid, config=config)
+            return jnp.sum(result.intensity)
+
+        return jax.grad(total, (0, 1))(latest, measured)
+
+    latest = jnp.ones_like(start.baseline.latest)
+    by_latest, (by_fhog, by_score) = slopes(latest, (faces.fhog, faces.scores.intensity))
+    np.testing.assert_array_equal(by_latest, 0)
+    np.testing.assert_array_equal(by_fhog, 0)
+    np.testing.assert_array_equal(by_score, np.repeat(accepted[:, None], by_score.shape[1], 1))
 
 
 def test_histograms_are_widened_before_they_overflow(model):

@@ -324,7 +324,10 @@ def _learn(
 
     No branch holds the histograms: XLA copies what goes into one and comes out changed.
     """
-    count, frames = len(valid), lax.stop_gradient((faces.fhog, faces.geometry, faces.accepted))
+    count = len(valid)
+    # All constant by design; reverse mode does not pass a loop of unknown length.
+    frames = lax.stop_gradient((faces.fhog, faces.geometry, faces.accepted))
+    baseline = lax.stop_gradient(baseline)
 
     def step(k: Int[Array, ""], carry: tuple) -> tuple:
         baseline, medians = carry
