@@ -27,7 +27,6 @@ EXECUTABLES = "jaxface-executables"  # folder in that of JAX's compilation cache
 _OBJECTS = (b"\x7fELF", b"\xcf\xfa\xed\xfe")  # how machine code begins: of Linux, of macOS
 _LEVEL = 1  # of compression, which takes a third of the space and adds 2 % to the time
 _CPU_INFO = Path("/proc/cpuinfo")
-_THREADS = 2  # that read ahead of use
 _EVENT = "/jaxface/load_executable"
 
 _lock = threading.Lock()
@@ -129,8 +128,11 @@ def load_executable(path: Path) -> Executable | None:
 
 
 def ahead_of_use(paths: Iterable[Path]) -> None:
-    """Starts to read programs in threads of their own, in this order."""
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="jaxface-programs")
+    """Starts to read programs in a thread of its own, in this order.
+
+    To load one takes twice the memory that it needs afterwards; so no two are loaded at once.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="jaxface-programs")
     with _lock:
         for path in paths:
             if path not in _coming and path not in _used:

@@ -57,8 +57,10 @@ class Startup:
     def remember(self) -> None:
         """Notes the programs that were used so far, for the next process of this purpose."""
         path = self._path()
-        # The largest takes longest to load, and is to begin first.
-        used = [file.name for file in sorted(executables_used(), key=executable_size, reverse=True)]
+        files = executables_used()
+        # The largest takes longer to load than all others together, and is to begin first.
+        largest = max(files, key=executable_size, default=None)
+        used = [file.name for file in sorted(files, key=lambda file: file != largest)]
         if path is None or not used or used == _names(path):
             return
         with contextlib.suppress(OSError):
