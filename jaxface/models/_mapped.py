@@ -160,6 +160,8 @@ class _Reader:
         if "dict" in described:
             return dict(self._pairs(described["dict"], convert))
         module, name = described["class"]
+        if module.partition(".")[0] != _PACKAGE:
+            raise DamagedFileError(f"{module}: is no module of {_PACKAGE}")
         kind = getattr(importlib.import_module(module), name)
         if kind is Origin:  # what a model was prepared from lies on the host
             convert = _on_host
