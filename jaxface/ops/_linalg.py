@@ -8,6 +8,9 @@ from jaxtyping import Array, Float
 
 # The smallest pivot that OpenCV's float32 Cholesky accepts.
 _MIN_PIVOT = 2.0**-23
+# Older JAX lowers all branches of `lax.platform_dependent` for every platform, Metal too, which
+# compiles no decomposition even in a branch that is never run.
+_LOWERS_ONE_BRANCH = jax.__version_info__ > (0, 5, 0)
 _BLOCK = 20  # unknowns eliminated before the rest is updated, in one product
 
 
@@ -64,8 +67,9 @@ def _solve_by_elimination(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Floa
 def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     """Solves `a @ x = b` for a symmetric positive definite `a`.
 
-    By a Cholesky decomposition of XLA's library on CPUs and NVIDIA GPUs, in three calls; elsewhere
-    by elimination in blocks without pivoting, which needs no library call (Metal has none).
+    By a Cholesky decomposition of XLA's library on CPUs and NVIDIA GPUs, in three calls; elsewhere,
+    and with JAX 0.5 and older, by elimination in blocks without pivoting, which needs no library
+    call (Metal has none).
     Differentiable by the implicit function theorem.
 
     Args:
@@ -78,6 +82,8 @@ def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k
     """
 
     def solve(_, rhs):
+        if not _LOWERS_ONE_BRANCH:
+            return _solve_by_elimination(a, rhs)
         return lax.platform_dependent(
             *(a, rhs),
             cpu=_solve_by_library,
