@@ -165,6 +165,6 @@ def test_what_measures_gets_ready_for_what_is_measured(monkeypatch):
     inputs = (clip.model, state, chunk.frames, valid, chunk.size, clip.config)
     shapes = eqx.filter_eval_shape(inspect.unwrap(track_chunk), *inputs)[1]
     tracked = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    person = clips.first_person(clip.model)
+    person = clips.first_person(clip.model, np.dtype(np.uint16))
     arguments = clips._to_measure(clip, person, chunk, tracked, len(chunk.indices))
     assert seen == [measure_chunk._look(arguments)[0]]
