@@ -3,7 +3,6 @@
 The names of the scopes that they carry in a profile are in `SCOPES`.
 """
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -122,7 +121,8 @@ def _action_units(
     scores = lax.map(
         lambda inputs: score_action_units(units, *inputs), (faces.fhog, faces.geometry)
     )
-    faces, valid = dataclasses.replace(faces, scores=scores), jnp.ones(len(faces.fhog), bool)
+    faces = eqx.tree_at(lambda f: f.scores, faces, scores)
+    valid = jnp.ones(len(faces.fhog), bool)
     person, faces = adapt_to_person_at_once(model, person, faces, valid, config=settings.config)
     return person, (faces.intensity, faces.presence)
 
