@@ -229,7 +229,7 @@ def _locate(
 
     outside = jnp.full(shape, (_GAP << _BITS) | _GAP, jnp.int32)
     start = jnp.zeros(shape, jnp.int32), outside
-    level, place = lax.fori_loop(0, pyramid.levels, mark, start)
+    level, place = lax.fori_loop(np.int32(0), np.int32(pyramid.levels), mark, start)
     return level, place >> _BITS, place & _GAP
 
 
@@ -246,10 +246,10 @@ def locate_cells(
 ) -> tuple[Int[Array, " n"], Int[Array, "n 2"], Bool[Array, " n"]]:
     """Level of each cell by level, then column, then row; row and column in it; which there are."""
     rows, cols = jnp.maximum(-(-(pyramid.sizes - 2) // 2) - 4, 0).T
-    ends = jnp.cumsum(rows * cols)
+    ends = jnp.cumsum(rows * cols, dtype=jnp.int32)
     index = np.arange(pyramid.cells, dtype=np.int32)
-    past = (index[:, None] >= ends[None]).astype(jnp.int32)
-    level = jnp.minimum(jnp.sum(past, axis=1), pyramid.levels - 1)
+    past = jnp.sum(index[:, None] >= ends[None], axis=1, dtype=jnp.int32)
+    level = jnp.minimum(past, pyramid.levels - 1)
     within = index - (ends - rows * cols)[level]
     high = jnp.maximum(rows[level], 1)
     there = jnp.asarray(index) < ends[-1]
