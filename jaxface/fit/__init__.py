@@ -8,11 +8,9 @@ from ._areas import areas_of_interest as areas_of_interest
 from ._areas import nearest_view as nearest_view
 from ._clnf import border_luma as border_luma
 from ._clnf import empty_fit as empty_fit
-from ._clnf import follow_lanes as follow_lanes
 from ._clnf import refine_bordered as refine_bordered
 from ._clnf import refine_fit as refine_fit
 from ._clnf import refine_lanes as refine_lanes
-from ._clnf import validate_fits as validate_fits
 from ._config import FitConfig as FitConfig
 from ._config import Phase as Phase
 from ._config import scale_config as scale_config
@@ -51,7 +49,6 @@ from ._scales import align_lanes as align_lanes
 from ._scales import lane_frames as lane_frames
 from ._scales import plan_scales as plan_scales
 from ._scales import response_frame as response_frame
-from ._scales import run_lanes as run_lanes
 from ._uncertainty import Uncertainty as Uncertainty
 from ._uncertainty import fit_covariance as fit_covariance
 from ._uncertainty import landmark_uncertainty as landmark_uncertainty

@@ -180,7 +180,7 @@ def _with_parts(
 
 
 @jax.named_scope("validate")
-def validate_fits(
+def _validate_fits(
     clnf: AnyCLNF,
     padded: Shaped[Array, "b h2 w2"],
     fits: Fit,
@@ -310,35 +310,11 @@ def refine_lanes(
     def finish(previous: Fit) -> Fit:
         found = _with_parts(clnf, padded, scales, previous, config)
         large = scales.large_enough
-        return validate_fits(clnf, padded, found, large, size=size, config=config)
+        return _validate_fits(clnf, padded, found, large, size=size, config=config)
 
     if Phase.COARSE not in phases:
         return finish(stopped)
     return run_lanes(phase != int(Phase.COARSE), finish, stopped)
-
-
-@jax.named_scope("fit")
-def follow_lanes(
-    clnf: AnyCLNF,
-    padded: Shaped[Array, "b h2 w2"],
-    fits: Fit,
-    *,
-    config: FitConfig | None = None,
-) -> tuple[Fit, Bool[Array, " b"]]:
-    """Follows several faces into their next frames, but does not ask the validator.
-
-    `validate_fits` does, for many frames in one product.
-
-    Args:
-        padded: luma of each face's image with a border, finite.
-        fits: of the frames before; all were accepted.
-    Returns:
-        Fits, with the verdicts of the frames before; and which are large enough to be judged.
-    """
-    config = settings_of(clnf, config)
-    phase = jnp.full(fits.view.shape, int(Phase.TRACK), jnp.int32)
-    scales, stopped = _run_scales(clnf, padded, fits, phase, (Phase.TRACK,), config)
-    return _with_parts(clnf, padded, scales, stopped, config), scales.large_enough
 
 
 @jax.named_scope("main")

@@ -6,15 +6,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..analyze import baseline_medians, finish_action_units
 from ..fit import border_luma
 from ..models import Config, Model, complete_config
 from ..ops import call_in_turn, select, to_gray
-from ..track import Tracked, TrackState, may_run_ahead, run_ahead, start_track, take_accepted
+from ..track import Tracked, TrackState, start_track
 from ..types import Camera
 from ._clip import (
     ClipState,
@@ -26,11 +25,7 @@ from ._clip import (
 )
 from ._frame import ClipFace, Face, analyze_frame
 
-_BLOCK = 8  # frames that are fitted before the validator judges them
-
 Frames = Float[Array, "t h w 3"] | UInt8[Array, "t h w 3"]  # RGB, 0 to 255
-# Of consecutive frames: RGB, luma with a border, and which of them count.
-_Inputs = tuple[Frames, Shaped[Array, "t h2 w2"], Bool[Array, " t"]]
 
 
 def track_clip(
@@ -76,66 +71,8 @@ def _track(
     size: Int[Array, "2"],
     config: Config,
 ) -> tuple[TrackState, Tracked]:
-    def block(state: TrackState, inputs: _Inputs) -> tuple[TrackState, Tracked]:
-        return _track_block(model, state, inputs, size, config)
-
-    inputs = (frames, border_luma(to_gray(frames)), valid)
-    count = -(-len(frames) // _BLOCK)
-    if count < 2:
-        return block(state, inputs)
-    # Blocks of one length; what fills the last one up is not valid.
-    length = -(-len(frames) // count)
-    missing = count * length - len(frames)
-
-    def cut(leaf: Array) -> Array:
-        if missing:
-            leaf = jnp.concatenate([leaf, jnp.zeros((missing, *leaf.shape[1:]), leaf.dtype)])
-        return leaf.reshape(count, length, *leaf.shape[1:])
-
-    state, tracked = lax.scan(block, state, jax.tree.map(cut, inputs))
-    return state, jax.tree.map(
-        lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(frames)], tracked
-    )
-
-
-def _track_block(
-    model: Model, state: TrackState, inputs: _Inputs, size: Int[Array, "2"], config: Config
-) -> tuple[TrackState, Tracked]:
-    """Runs ahead, and goes on from the first frame that is rejected with the state machine."""
-    _, padded, valid = inputs
-    count = len(valid)
-
-    def ahead(state: TrackState) -> tuple[TrackState, Tracked, Int[Array, ""]]:
-        lane = jax.tree.map(lambda leaf: leaf[None], state.fit)
-        settings = {"size": size, "config": config.fit}
-        fits = run_ahead(model.clnf, lane, padded[:, None], valid[:, None], **settings)
-        return take_accepted(state, jax.tree.map(lambda leaf: leaf[:, 0], fits), valid)
-
-    def nothing(state: TrackState) -> tuple[TrackState, Tracked, Int[Array, ""]]:
-        no = jnp.zeros((), bool)
-        row = Tracked(fit=state.fit, success=no, detected=no)
-        rows = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), row)
-        return state, rows, jnp.zeros((), jnp.int32)
-
-    def in_turn(carry: tuple[TrackState, Tracked]) -> tuple[TrackState, Tracked]:
-        before = np.arange(count, dtype=np.int32) < end
-        after, rows = _track_in_turn(model, carry[0], inputs, valid & ~before, size, config)
-        return after, jax.vmap(select)(before, carry[1], rows)
-
-    with jax.named_scope("track"):
-        state, tracked, end = lax.cond(may_run_ahead(state), ahead, nothing, state)
-    return lax.cond(end < count, in_turn, lambda carry: carry, (state, tracked))
-
-
-def _track_in_turn(
-    model: Model,
-    state: TrackState,
-    inputs: _Inputs,
-    live: Bool[Array, " t"],
-    size: Int[Array, "2"],
-    config: Config,
-) -> tuple[TrackState, Tracked]:
-    """Tracks frame by frame where `live`; the other rows of the result mean nothing."""
+    # Of all frames at once: in the loop XLA would compute each frame's border pixel by pixel.
+    padded = border_luma(to_gray(frames))
 
     def step(state: TrackState, inputs: tuple[Array, Array, Array]) -> tuple[TrackState, Tracked]:
         frame, padded, live = inputs
@@ -143,7 +80,7 @@ def _track_in_turn(
         after, tracked = track_bordered_frame(model, start, frame, padded, size, config)
         return select(live, after, state), tracked
 
-    return lax.scan(step, state, (*inputs[:2], live))
+    return lax.scan(step, state, (frames, padded, valid))
 
 
 def measure_clip(

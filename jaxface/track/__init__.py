@@ -1,8 +1,5 @@
 """Tracking: the state machine of one face, and segments of a clip."""
 
-from ._ahead import may_run_ahead as may_run_ahead
-from ._ahead import run_ahead as run_ahead
-from ._ahead import take_accepted as take_accepted
 from ._segments import SegmentConfig as SegmentConfig
 from ._segments import follow_segments as follow_segments
 from ._segments import in_order as in_order
