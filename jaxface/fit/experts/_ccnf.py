@@ -6,7 +6,7 @@ patches' means and norms are sliding sums; see `_ccnf_layout.py` for the product
 
 import functools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import ClassVar
 
 import equinox as eqx
@@ -172,85 +172,83 @@ def _responses(
     visible, gain, bias, total = (table[views] for table in shared)
     window = areas.shape[-1] - SUPPORT + 1
     strips = cut_strips(window)
-    landmarks_first = areas.swapaxes(0, 1)
-    # From the middle pixel, not the mean: what lies around a landmark is flat where patches are
-    # hard to normalise, and relative to a pixel of it little is lost in their sums.
-    middle = areas.shape[-1] // 2
-    centred = landmarks_first - landmarks_first[..., middle : middle + 1, middle : middle + 1]
-    rows = _stack_windows(centred, strips)
-    products = _by_view(banks, views, rows, _correlate)
+    landmarks_first = areas.transpose(1, 0, 2, 3)
+    centred = landmarks_first - jnp.mean(landmarks_first, axis=(2, 3), keepdims=True)
+    columns = _stack_windows(centred, strips)
+    products = _by_view(banks, views, columns, lambda bank, x: _product(bank.strips, x))
     raw = _join_strips(_add_neurons(gain, bias, products, _inverse_norms(centred, strips)), strips)
     if banks[0].sigma is None:  # all views of a window are alike
-        smooth = raw / (2 * jnp.where(total == 0, 1, total)).T[..., None]
+        smooth = raw / (2 * jnp.where(total == 0, 1, total)).T[:, None]
     else:
         smooth = _by_view(banks, views, raw, _smooth)
-    smooth = smooth - jnp.minimum(jnp.min(smooth, axis=2, keepdims=True), 0)
-    smooth = jnp.where(visible.T[..., None], smooth, 0)
-    return smooth.reshape(-1, len(views), window, window).swapaxes(0, 1)
+    smooth = smooth - jnp.minimum(jnp.min(smooth, axis=1, keepdims=True), 0)
+    smooth = jnp.where(visible.T[:, None], smooth, 0)
+    return smooth.reshape(-1, window, window, len(views)).transpose(3, 0, 1, 2)
 
 
-def _stack_windows(areas: Float[Array, "n b s s"], strips: Strips) -> Float[Array, "n b m i"]:
-    """For each strip and row of the map the pixels that the row's part of it is made from.
+def _stack_windows(areas: Float[Array, "n b s s"], strips: Strips) -> Float[Array, "n r b g c"]:
+    """For each strip and column of the map the pixels that its rows are made from.
 
     Returns:
-        m: strip and row; i: row and column of the strip, eleven rows as they lie in memory.
+        r: row and column of the support; g: strip; c: column of the map.
     """
-    side, width = areas.shape[-1], strips.columns + SUPPORT - 1
-    cut = jnp.stack([areas[..., start : start + width] for start in strips.starts], axis=2)
-    flat = cut.reshape(*cut.shape[:3], -1)
-    starts = range(0, (side - SUPPORT + 1) * width, width)
-    windows = jnp.stack([flat[..., first : first + SUPPORT * width] for first in starts], axis=3)
-    return windows.reshape(*areas.shape[:2], -1, SUPPORT * width)
+    height, window = strips.rows + SUPPORT - 1, areas.shape[-1] - SUPPORT + 1
+    cut = jnp.stack([areas[:, :, start : start + height] for start in strips.starts], axis=2)
+    cut = cut.transpose(0, 3, 1, 2, 4)  # n y b g s
+    shifted = jnp.stack([cut[..., j : j + window] for j in range(SUPPORT)], axis=2)
+    return shifted.reshape(areas.shape[0], -1, *shifted.shape[3:])
 
 
-def _correlate(bank: Bank, rows: Float[Array, "n b m i"]) -> Float[Array, "n b m j"]:
-    """Each landmark's own neurons at all places of their maps; j = (neuron, column of a strip)."""
-    return jnp.einsum("nij,nbmi->nbmj", bank.strips, rows, precision=_HIGHEST)
+def _product(matrices: Float[Array, "n j i"], x: Float[Array, "n i *m"]) -> Float[Array, "n j *m"]:
+    """Each landmark's own matrix times its columns."""
+    flat = x.reshape(*x.shape[:2], -1)
+    product = jnp.einsum("nji,nim->njm", matrices, flat, precision=_HIGHEST)
+    return product.reshape(*product.shape[:2], *x.shape[2:])
 
 
 def _add_neurons(
     gain: Float[Array, "b n k"],
     bias: Float[Array, "b n k"],
-    products: Float[Array, "n b m j"],
-    norms: tuple[Float[Array, "n b m q"], Bool[Array, "n b m q"]],
-) -> Float[Array, "n b m q"]:
+    products: Float[Array, "n j b g c"],
+    norms: tuple[Float[Array, "n r b g c"], Bool[Array, "n r b g c"]],
+) -> Float[Array, "n r b g c"]:
     """Sums of the neurons' outputs, written out: XLA makes them one loop over vectors."""
     inverse, flat = norms
-    by_neuron = products.reshape(*products.shape[:3], -1, inverse.shape[-1])
+    gain, bias = gain.transpose(1, 2, 0), bias.transpose(1, 2, 0)
+    by_neuron = products.reshape(*gain.shape[:2], *inverse.shape[1:])
     fired = []
-    for neuron in range(gain.shape[2]):
-        weight, offset = (t[..., neuron].T[..., None, None] for t in (gain, bias))
-        matched = jnp.where(flat, 0, by_neuron[..., neuron, :] * inverse)
+    for neuron in range(gain.shape[1]):
+        weight, offset = (t[:, neuron, None, :, None, None] for t in (gain, bias))
+        matched = jnp.where(flat, 0, by_neuron[:, neuron] * inverse)
         fired.append(weight * jax.nn.sigmoid(matched + offset))
-    return _sum(fired)
+    return functools.reduce(operator.add, fired)
 
 
-def _join_strips(raw: Float[Array, "n b m q"], strips: Strips) -> Float[Array, "n b p"]:
+def _join_strips(raw: Float[Array, "n r b g c"], strips: Strips) -> Float[Array, "n p b"]:
     """Whole maps, p = (row, column)."""
-    by_strip = raw.reshape(*raw.shape[:2], len(strips.starts), -1, strips.columns)
-    rows = by_strip.swapaxes(2, 3).reshape(*raw.shape[:2], by_strip.shape[3], -1)
+    rows = raw.transpose(0, 3, 1, 4, 2).reshape(raw.shape[0], -1, raw.shape[4], raw.shape[2])
     first = np.unique(strips.order, return_index=True)[1]
-    return rows[..., first].reshape(*raw.shape[:2], -1)
+    return rows[:, first].reshape(rows.shape[0], -1, rows.shape[3])
 
 
-def _smooth(bank: Bank, maps: Float[Array, "n b p"]) -> Float[Array, "n b p"]:
+def _smooth(bank: Bank, maps: Float[Array, "n p b"]) -> Float[Array, "n p b"]:
     assert bank.sigma is not None
-    return jnp.einsum("nst,nbt->nbs", bank.sigma, maps, precision=_HIGHEST)
+    return _product(bank.sigma, maps)
 
 
 def _by_view(
     banks: tuple[Bank, ...],
     views: Int[Array, " b"],
-    x: Float[Array, "n b ..."],
+    x: Float[Array, "n i b *m"],
     apply: Callable[[Bank, Array], Array],
-) -> Float[Array, "n b ..."]:
+) -> Float[Array, "n j b *m"]:
     """Applies each face's bank; one that no face needs costs nothing."""
     if len(banks) == 1:
         return apply(banks[0], x)
     shape = jax.eval_shape(lambda x: apply(banks[0], x), x)
     result = jnp.zeros(shape.shape, shape.dtype)
     for view, bank in enumerate(banks):
-        here = (views == view).reshape(1, -1, *[1] * (x.ndim - 2))
+        here = (views == view).reshape(1, 1, -1, *[1] * (x.ndim - 3))
 
         def fill(result, here=here, bank=bank):
             return jnp.where(here, apply(bank, x), result)
@@ -261,19 +259,15 @@ def _by_view(
 
 def _inverse_norms(
     areas: Float[Array, "n b s s"], strips: Strips
-) -> tuple[Float[Array, "n b m q"], Bool[Array, "n b m q"]]:
+) -> tuple[Float[Array, "n r b g c"], Bool[Array, "n r b g c"]]:
     """One over the length of each 11x11 patch without its mean, and which patches are flat."""
-    window = areas.shape[-1] - SUPPORT + 1
+    side = areas.shape[-1]
+    offset = np.arange(side)[:, None] - np.arange(side - SUPPORT + 1)
+    band = ((offset >= 0) & (offset < SUPPORT)).astype(areas.dtype)
     both = jnp.stack([areas, areas * areas])
-    # Written out: products with bands of ones take half as long again.
-    down = _sum(both[..., i : i + window, :] for i in range(SUPPORT))
-    sums = _sum(down[..., i : i + window] for i in range(SUPPORT))
-    cut = jnp.stack([sums[..., i : i + strips.columns] for i in strips.starts], axis=3)
-    total, square = cut.reshape(2, *areas.shape[:2], -1, strips.columns)
+    across = jnp.einsum("cnbyx,xq->cnbyq", both, band, precision=_HIGHEST)
+    down = band[:, strips.order.T]  # y r g
+    total, square = jnp.einsum("cnbyq,yrg->cnrbgq", across, down, precision=_HIGHEST)
     energy = square - total * total / SUPPORT**2
     flat = energy <= _FLAT * square
     return lax.rsqrt(jnp.where(flat, 1, energy)), flat
-
-
-def _sum(terms: Iterable[Array]) -> Array:
-    return functools.reduce(operator.add, terms)

@@ -1,8 +1,7 @@
 """How CCNF experts are laid out for response maps of one size.
 
-No patch is ever cut out: an area is cut into strips of columns, and eleven rows of a strip, which
-lie in memory one after the other, times a Toeplitz matrix of the neurons' weights give a row of the
-map's strip at once; a covariance per landmark smooths the sum of the neurons.
+No patch is ever cut out: rows of an area times a Toeplitz matrix of the neurons' weights give all
+positions of a row of the map at once; a covariance per landmark smooths the sum of the neurons.
 """
 
 from typing import NamedTuple
@@ -17,13 +16,13 @@ from jaxtyping import Array, Bool, Float, Int
 from ...ops import invert_spd
 from ._base import SUPPORT
 
-_STRIP = 3  # columns
+_STRIP = 3  # rows
 
 
 class Bank(eqx.Module):
     """The experts of one view, laid out for response maps of w x w places."""
 
-    strips: Float[Array, "n i j"]  # i = 11 (q + 10), j = k q, q columns at a time
+    strips: Float[Array, "n j i"]  # j = k r, i = 11 (r + 10), r rows at a time
     sigma: Float[Array, "n s s"] | None  # s = w**2; None where the places are not coupled
 
 
@@ -47,27 +46,27 @@ def sigma_components(window: int) -> Float[np.ndarray, "3 s s"]:
 
 
 class Strips(NamedTuple):
-    """How a response map is cut into strips of columns that one product computes together.
+    """How a response map is cut into strips of rows that one product computes together.
 
-    A strip of few columns reads the weights of few copies of the neurons: those of a whole map
-    would not stay in the processor's cache, and reading them would take longer than the products.
+    A strip of few rows reads the weights of few copies of the neurons: those of a whole map would
+    not stay in the processor's cache, and reading them would take longer than the products.
     """
 
-    columns: int  # of the map per strip
-    starts: tuple[int, ...]  # first column of each; the last one may overlap
+    rows: int  # of the map per strip
+    starts: tuple[int, ...]  # first row of each; the last one may overlap
 
     @property
-    def order(self) -> Int[np.ndarray, "g q"]:
-        """Column of the map by strip and column of the strip."""
-        return np.array(self.starts)[:, None] + np.arange(self.columns)
+    def order(self) -> Int[np.ndarray, "g r"]:
+        """Row of the map by strip and row of the strip."""
+        return np.array(self.starts)[:, None] + np.arange(self.rows)
 
 
 def cut_strips(window: int) -> Strips:
-    """Strips of at most three columns."""
+    """Strips of at most three rows."""
     count = -(-window // _STRIP)
-    columns = -(-window // count)
-    starts = [*range(0, window - columns, columns), window - columns]
-    return Strips(columns, tuple(starts))
+    rows = -(-window // count)
+    starts = [*range(0, window - rows, rows), window - rows]
+    return Strips(rows, tuple(starts))
 
 
 def build_banks(
@@ -112,13 +111,11 @@ def trace_bank(
     """
     centred = weights - jnp.mean(weights, axis=(2, 3), keepdims=True)
     count, neurons = weights.shape[:2]
-    columns = cut_strips(window).columns
-    shape = (count, SUPPORT, columns + SUPPORT - 1, neurons, columns)
-    matrices = jnp.zeros(shape, weights.dtype)
-    for column in range(columns):
-        places = slice(column, column + SUPPORT)
-        matrices = matrices.at[:, :, places, :, column].set(centred.transpose(0, 2, 3, 1))
-    strips = matrices.reshape(count, -1, neurons * columns)
+    rows = cut_strips(window).rows
+    matrices = jnp.zeros((count, neurons, rows, rows + SUPPORT - 1, SUPPORT), weights.dtype)
+    for row in range(rows):
+        matrices = matrices.at[:, :, row, row : row + SUPPORT].set(centred)
+    strips = matrices.reshape(count, neurons * rows, -1)
     if not coupled:
         return Bank(strips=strips, sigma=None)
     total = jnp.sum(alpha, axis=-1)
@@ -132,19 +129,18 @@ def trace_bank(
 
 
 def _toeplitz(weights: Float[np.ndarray, "n k 11 11"], window: int) -> np.ndarray:
-    """Matrices that take eleven rows of a strip's area to the strip's row of each neuron's map.
+    """Matrices that take the rows of a strip's area to the strip's rows of each neuron's map.
 
     Patches have no mean, so the weights need none either; without it the mean of the image
     cancels before it is rounded.
     """
     count, neurons = weights.shape[:2]
-    columns = cut_strips(window).columns
+    rows = cut_strips(window).rows
     centred = weights - weights.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
-    shape = (count, SUPPORT, columns + SUPPORT - 1, neurons, columns)
-    matrices = np.zeros(shape, np.float32)
-    for column in range(columns):
-        matrices[:, :, column : column + SUPPORT, :, column] = centred.transpose(0, 2, 3, 1)
-    return matrices.reshape(count, -1, neurons * columns)
+    matrices = np.zeros((count, neurons, rows, rows + SUPPORT - 1, SUPPORT), np.float32)
+    for row in range(rows):
+        matrices[:, :, row, row : row + SUPPORT] = centred
+    return matrices.reshape(count, neurons * rows, -1)
 
 
 def _sigma(
