@@ -24,18 +24,11 @@ from jaxface.run import StoredFunction, _programs
 from jaxface.track import SegmentConfig
 from jaxface.types import FlatImage
 
-from .precision import METAL_JAX, double_precision
+from .precision import double_precision
 
-# The JAX that jax-metal takes lowers for Metal; CI runs these tests on both.
-PLATFORMS = ("METAL",) if METAL_JAX else ("cpu", "cuda")
+PLATFORMS = ("cpu", "cuda", "METAL")
 # How JAX 0.4.34 exports `lax.top_k`, which jax-metal 0.1.1 has; newer JAX exports an operation.
 ALLOWED_CALLS = {"mhlo.topk"}
-# Of XLA's libraries, where there are such, behind `solve_spd` and `invert_spd`. JAX promises that
-# these calls stay what they are.
-LIBRARY_CALLS = {
-    *("lapack_spotrf", "lapack_spotrf_ffi", "blas_strsm", "lapack_strsm_ffi"),
-    "cusolver_potrf_ffi",
-}
 # What jax-metal 0.1.1 does not compile.
 LACKING = ("cholesky", "triangular_solve", "fft", "complex")
 COUNT, HEIGHT, WIDTH = 4, 240, 320
@@ -68,19 +61,14 @@ def _result(function: Callable, *arguments: Any) -> Any:
 def _violations(function: Callable, *arguments: Any) -> list[str]:
     """What keeps an exported function from running on all platforms."""
     closed, arrays = _closed(function, arguments)
-    jitted = jax.jit(closed)
-    exported = export.export(jitted, platforms=PLATFORMS)(arrays)
+    exported = export.export(jax.jit(closed), platforms=PLATFORMS)(arrays)
     text = exported.mlir_module()
-    on_metal = "METAL" in PLATFORMS
-    allowed = ALLOWED_CALLS if on_metal else ALLOWED_CALLS | LIBRARY_CALLS
     calls = set(re.findall(r"custom_call\s*@([\w.]+)", text))
-    found = {f"custom call {name}" for name in calls - allowed}
+    found = [f"custom call {name}" for name in sorted(calls - ALLOWED_CALLS)]
     if re.search(r"[x<]f64\b", text):
-        found.add("float64")
-    if on_metal:
-        found |= {w for w in LACKING if re.search(rf"stablehlo\.{w}\b|\b{w}<", text)}
-    found |= {str(e) for e in (*exported.ordered_effects, *exported.unordered_effects)}
-    return sorted(found)
+        found.append("float64")
+    found += [word for word in LACKING if re.search(rf"stablehlo\.{word}\b|\b{word}<", text)]
+    return found + [str(e) for e in (*exported.ordered_effects, *exported.unordered_effects)]
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +219,9 @@ def test_programs(models, name):
 # What must not pass
 
 
-def test_what_metal_lacks_is_noticed(monkeypatch):
-    monkeypatch.setattr(f"{__name__}.PLATFORMS", ("METAL",))
+@pytest.mark.parametrize("platforms", (("METAL",), PLATFORMS), ids=("METAL", "all"))
+def test_what_metal_lacks_is_noticed(monkeypatch, platforms):
+    monkeypatch.setattr(f"{__name__}.PLATFORMS", platforms)
     assert "cholesky" in _violations(jnp.linalg.cholesky, _shape(6, 6))
     assert "fft" in _violations(jnp.fft.rfft, _shape(6))
 
@@ -243,9 +232,7 @@ def test_a_library_call_is_noticed(monkeypatch):
     assert found.startswith("custom call lapack")
 
 
-def test_a_callback_is_noticed(monkeypatch):
-    monkeypatch.setattr(f"{__name__}.PLATFORMS", ("METAL",))
-
+def test_a_callback_is_noticed():
     def log(x):
         jax.debug.print("{}", x)
         return x

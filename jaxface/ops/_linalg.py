@@ -8,9 +8,6 @@ from jaxtyping import Array, Float
 
 # The smallest pivot that OpenCV's float32 Cholesky accepts.
 _MIN_PIVOT = 2.0**-23
-# Older JAX lowers all branches of `lax.platform_dependent` for every platform, Metal too, which
-# compiles no decomposition even in a branch that is never run.
-_LOWERS_ONE_BRANCH = jax.__version_info__ > (0, 5, 0)
 _BLOCK = 20  # unknowns eliminated before the rest is updated, in one product
 
 
@@ -38,16 +35,7 @@ def _reduce(
     return lax.fori_loop(0, len(index), step, (table, smallest))
 
 
-def _solve_by_library(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
-    lower = lax.linalg.cholesky(a, symmetrize_input=False)
-    smallest = jnp.min(jnp.diagonal(lower))
-    half = lax.linalg.triangular_solve(lower, b[:, None], left_side=True, lower=True)
-    x = lax.linalg.triangular_solve(lower, half, left_side=True, lower=True, transpose_a=True)
-    # The diagonal of a decomposition that failed is not a number.
-    return jnp.where(smallest * smallest >= _MIN_PIVOT, x[:, 0], 0)
-
-
-def _solve_by_elimination(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+def _eliminate(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     table = jnp.concatenate([a, b[:, None]], axis=1)
     smallest = jnp.asarray(np.inf, a.dtype)
     heads: list[Array] = []
@@ -67,9 +55,7 @@ def _solve_by_elimination(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Floa
 def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     """Solves `a @ x = b` for a symmetric positive definite `a`.
 
-    By a Cholesky decomposition of XLA's library on CPUs and NVIDIA GPUs, in three calls; elsewhere,
-    and with JAX 0.5 and older, by elimination in blocks without pivoting, which needs no library
-    call (Metal has none).
+    Elimination by blocks without pivoting, which needs no library call (Metal has none).
     Differentiable by the implicit function theorem.
 
     Args:
@@ -82,14 +68,7 @@ def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k
     """
 
     def solve(_, rhs):
-        if not _LOWERS_ONE_BRANCH:
-            return _solve_by_elimination(a, rhs)
-        return lax.platform_dependent(
-            *(a, rhs),
-            cpu=_solve_by_library,
-            cuda=_solve_by_library,
-            default=_solve_by_elimination,
-        )
+        return _eliminate(a, rhs)
 
     def matvec(x):
         return jnp.dot(a, x, precision=lax.Precision.HIGHEST)
