@@ -2,8 +2,6 @@
 
 import importlib
 import inspect
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -227,28 +225,3 @@ def test_reading_needs_none_of_the_package(cache: Path):
     command = [sys.executable, "-c", _EARLY, str(folder)]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=_WAIT)
     assert done.returncode == 0, done.stderr
-
-
-_SOLVE = """
-import jax.numpy as jnp
-from jaxface.ops import solve_spd
-from jaxface.run import StoredFunction
-
-solve = StoredFunction(solve_spd, dict)
-print(solve(4 * jnp.eye(3, dtype=jnp.float32), jnp.full(3, 8, jnp.float32)).tolist())
-"""
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_library_calls_work_in_another_process(cache: Path, compiled: bool):
-    """LAPACK is called by pointers that JAX sets where it lowers such a call."""
-    root = Path(__file__).resolve().parents[1]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)}
-    for first in (True, False):
-        if not first and not compiled:
-            shutil.rmtree(cache / "jaxface-executables")
-        command = [sys.executable, "-c", _SOLVE]
-        how = {"capture_output": True, "text": True, "timeout": _WAIT}
-        done = subprocess.run(command, cwd=root, env=environment, **how)
-        assert done.stdout.strip() == "[2.0, 2.0, 2.0]", (done.returncode, done.stderr)
-    assert list((cache / "jaxface-programs").glob("solve_spd-*"))

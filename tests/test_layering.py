@@ -348,7 +348,6 @@ def test_the_core_is_float32_without_callbacks():
 def test_only_the_programs_compile():
     compilers = {"jax.jit", "eqx.filter_jit", "jax.pmap", "eqx.filter_pmap", "equinox.filter_jit"}
     homes = {("jaxface", "run", name) for name in ("_programs", "_stages", "_stored")}
-    homes.add(("jaxface", "_files", "_executables"))  # lowers, to set pointers
 
     def compiles(name: Names) -> Iterable[str]:
         return compilers & _attributes(name) if name not in homes else ()

@@ -8,7 +8,6 @@ from ._executables import ahead_of_use as ahead_of_use
 from ._executables import executable_size as executable_size
 from ._executables import executables_used as executables_used
 from ._executables import load_executable as load_executable
-from ._executables import load_libraries as load_libraries
 from ._executables import machine as machine
 from ._executables import name_executable as name_executable
 from ._executables import store_executable as store_executable

@@ -34,20 +34,6 @@ _coming: dict[Path, "Future[Executable | None]"] = {}
 _used: dict[Path, None] = {}  # in order
 
 
-@functools.cache
-def load_libraries() -> None:
-    """Gets ready for programs that come from a file.
-
-    On CPUs XLA calls LAPACK through pointers that JAX sets when it lowers such a call. What was
-    lowered in another process would jump to nowhere.
-    """
-    import jax
-    from jax import lax
-
-    if jax.local_devices()[0].platform == "cpu":
-        jax.jit(lax.linalg.cholesky).lower(jax.ShapeDtypeStruct((1, 1), "float32"))
-
-
 class Executable(NamedTuple):
     """A program that can be called."""
 
@@ -151,7 +137,6 @@ def ahead_of_use(paths: Iterable[Path]) -> None:
         for path in paths:
             if path not in _coming and path not in _used:
                 _coming[path] = pool.submit(_read, path)
-    pool.submit(load_libraries)
     pool.shutdown(wait=False)
 
 

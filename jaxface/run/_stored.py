@@ -25,7 +25,6 @@ from jax.extend.mlir.passmanager import PassManager
 from .._files import (
     EXECUTABLES,
     load_executable,
-    load_libraries,
     machine,
     name_executable,
     replace_file,
@@ -118,7 +117,6 @@ class StoredFunction:
         key = None if folder is None else program_key(self._function, args)
         if folder is None or key is None:
             return self._in_memory(arrays, statics, self._compile_as(arrays))
-        load_libraries()
         name = f"{self._function.__name__}-{key}"
         kind = self._kind()
         file = Path(folder) / EXECUTABLES / f"{name}-{kind}"
