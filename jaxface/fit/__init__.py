@@ -7,7 +7,10 @@ from ._areas import align_to_reference as align_to_reference
 from ._areas import areas_of_interest as areas_of_interest
 from ._areas import nearest_view as nearest_view
 from ._clnf import border_luma as border_luma
+from ._clnf import cut_fits as cut_fits
 from ._clnf import empty_fit as empty_fit
+from ._clnf import follow_lanes as follow_lanes
+from ._clnf import judge_fits as judge_fits
 from ._clnf import refine_bordered as refine_bordered
 from ._clnf import refine_fit as refine_fit
 from ._clnf import refine_lanes as refine_lanes
@@ -49,11 +52,13 @@ from ._scales import align_lanes as align_lanes
 from ._scales import lane_frames as lane_frames
 from ._scales import plan_scales as plan_scales
 from ._scales import response_frame as response_frame
+from ._scales import run_lanes as run_lanes
 from ._uncertainty import Uncertainty as Uncertainty
 from ._uncertainty import fit_covariance as fit_covariance
 from ._uncertainty import landmark_uncertainty as landmark_uncertainty
 from ._uncertainty import propagate_covariance as propagate_covariance
 from ._validator import AnyValidator as AnyValidator
+from ._validator import CutFaces as CutFaces
 from ._validator import FaceWarp as FaceWarp
 from ._validator import PreparedValidator as PreparedValidator
 from ._validator import Validator as Validator

@@ -17,7 +17,7 @@ from ._model import AnyCLNF, LandmarkModel, Part, PartGroup, settings_of
 from ._pdm import shape_2d, zero_parameters
 from ._refit import fit_pdm_to_landmarks
 from ._scales import ScaleFit, fit_scales, plan_scales, run_lanes
-from ._validator import validate_lanes
+from ._validator import CutFaces, cut_faces, judge_faces
 from .solvers import ScaleConfig, find_solver
 
 _PART_SCALE = 0.9  # of a part's patch scale: parts are fitted from this size on
@@ -180,26 +180,36 @@ def _with_parts(
 
 
 @jax.named_scope("validate")
-def _validate_fits(
+def cut_fits(
+    clnf: AnyCLNF, padded: Shaped[Array, "b h2 w2"], fits: Fit, *, sizes: Int[Array, "b 2"]
+) -> CutFaces:
+    """What the validator looks at of some fits.
+
+    Args:
+        padded: luma of each fit's image with a border, finite.
+        sizes: height and width of the pictures, px.
+    """
+    return cut_faces(clnf.validator, padded, fits.landmarks, fits.parameters, sizes=sizes)
+
+
+@jax.named_scope("validate")
+def judge_fits(
     clnf: AnyCLNF,
-    padded: Shaped[Array, "b h2 w2"],
     fits: Fit,
+    cut: CutFaces,
     large_enough: Bool[Array, " b"],
     *,
-    size: Int[Array, "2"],
     config: FitConfig | None = None,
 ) -> Fit:
     """Fits with the validator's verdicts on them: `confidence` and `success`.
 
     Args:
-        padded: luma of each fit's image with a border, finite.
+        cut: see `cut_fits`.
         large_enough: false for faces that are too small to be judged: they are rejected.
-        size: height and width of the pictures, px.
         config: settings; by default the model's own.
     """
     config = settings_of(clnf, config)
-    certainty = validate_lanes(clnf.validator, padded, fits.landmarks, fits.parameters, size=size)
-    confidence = jnp.where(large_enough, certainty, 0)
+    confidence = jnp.where(large_enough, judge_faces(clnf.validator, cut), 0)
     boundary = np.asarray(np.float32(config.validation_boundary), confidence.dtype)
     return eqx.tree_at(
         lambda f: (f.confidence, f.success), fits, (confidence, confidence > boundary)
@@ -281,8 +291,8 @@ def refine_bordered(
     config: FitConfig | None = None,
 ) -> Fit:
     """`refine_fit` in luma that has its border already: see `border_luma`."""
-    lanes = jax.tree.map(lambda leaf: leaf[None], (padded, fit, phase))
-    fits = refine_lanes(clnf, *lanes, size=size, config=config, phases=phases)
+    *lanes, sizes = jax.tree.map(lambda leaf: leaf[None], (padded, fit, phase, size))
+    fits = refine_lanes(clnf, *lanes, sizes=sizes, config=config, phases=phases)
     return jax.tree.map(lambda leaf: leaf[0], fits)
 
 
@@ -293,7 +303,7 @@ def refine_lanes(
     fits: Fit,
     phase: Int[Array, " b"],
     *,
-    size: Int[Array, "2"],
+    sizes: Int[Array, "b 2"],
     phases: tuple[Phase, ...],
     config: FitConfig | None = None,
 ) -> Fit:
@@ -303,18 +313,46 @@ def refine_lanes(
         padded: luma of each face's image with a border, finite.
         fits: where each face starts.
         phase: of each face.
+        sizes: height and width of each picture, px.
     """
     config = settings_of(clnf, config)
     scales, stopped = _run_scales(clnf, padded, fits, phase, phases, config)
 
     def finish(previous: Fit) -> Fit:
         found = _with_parts(clnf, padded, scales, previous, config)
-        large = scales.large_enough
-        return _validate_fits(clnf, padded, found, large, size=size, config=config)
+        cut = cut_fits(clnf, padded, found, sizes=sizes)
+        return judge_fits(clnf, found, cut, scales.large_enough, config=config)
 
     if Phase.COARSE not in phases:
         return finish(stopped)
     return run_lanes(phase != int(Phase.COARSE), finish, stopped)
+
+
+@jax.named_scope("fit")
+def follow_lanes(
+    clnf: AnyCLNF,
+    padded: Shaped[Array, "b h2 w2"],
+    fits: Fit,
+    *,
+    config: FitConfig | None = None,
+) -> tuple[Fit, Bool[Array, " b"]]:
+    """Follows several faces into their next frames, but does not ask the validator.
+
+    `cut_fits` and `judge_fits` do, for many frames in one product.
+
+    Args:
+        padded: luma of each face's image with a border, finite.
+        fits: of the frames before; all were accepted.
+        config: settings; by default the model's own.
+    Returns:
+        Fits, with the verdicts of the frames before; and which are large enough to be judged.
+    Reference:
+        Specification 02, D.5, without its last step.
+    """
+    config = settings_of(clnf, config)
+    phase = jnp.full(fits.view.shape, int(Phase.TRACK), jnp.int32)
+    scales, stopped = _run_scales(clnf, padded, fits, phase, (Phase.TRACK,), config)
+    return _with_parts(clnf, padded, scales, stopped, config), scales.large_enough
 
 
 @jax.named_scope("main")

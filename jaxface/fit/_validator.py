@@ -273,8 +273,9 @@ def validate_landmarks(
     Reference:
         Specification 01, B.8.
     """
-    lanes = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), landmarks, parameters))
-    return validate_lanes(validator, *lanes, size=size)[0]
+    lanes = pad_border(gray), landmarks, parameters, size
+    *lanes, sizes = jax.tree.map(lambda leaf: leaf[None], lanes)
+    return validate_lanes(validator, *lanes, sizes=sizes)[0]
 
 
 def validate_lanes(
@@ -283,29 +284,67 @@ def validate_lanes(
     landmarks: Float[Array, "b n 2"],
     parameters: PDMParameters,
     *,
-    size: Int[Array, "2"],
+    sizes: Int[Array, "b 2"],
 ) -> Float[Array, " b"]:
     """`validate_landmarks` of several faces, each in an image of its own with a border."""
+    return judge_faces(validator, cut_faces(validator, padded, landmarks, parameters, sizes=sizes))
+
+
+class CutFaces(eqx.Module):
+    """What the validator looks at, one row per face."""
+
+    faces: Float[Array, "b 60 60"]  # warped to the mean shape, and normalised
+    inside: Bool[Array, " b"]  # the landmarks' box overlaps the picture
+    views: Int[Array, " b"]
+
+
+def cut_faces(
+    validator: AnyValidator,
+    padded: Shaped[Array, "b h2 w2"],
+    landmarks: Float[Array, "b n 2"],
+    parameters: PDMParameters,
+    *,
+    sizes: Int[Array, "b 2"],
+) -> CutFaces:
+    """The faces that `judge_faces` looks at, each from an image of its own with a border.
+
+    Args:
+        landmarks: px.
+        parameters: their rotations choose the views.
+        sizes: height and width of each picture, px.
+    Reference:
+        Specification 01, B.8, steps 1 to 5.
+    """
     away = parameters.rotation[:, None] - validator.warp.centres[None]
     views = jnp.argmin(jnp.sum(away**2, axis=-1), axis=-1)
 
-    def prepare(padded, landmarks, view):
+    def prepare(padded, landmarks, view, size):
         warped, inside = warp_to_mean_shape(validator.warp, padded, landmarks, view, size=size)
         return normalise_face(validator.warp, warped, view), inside
 
-    faces, inside = jax.vmap(prepare)(padded, landmarks, views)
+    faces, inside = jax.vmap(prepare)(padded, landmarks, views, sizes)
+    return CutFaces(faces, inside, views)
+
+
+def judge_faces(validator: AnyValidator, cut: CutFaces) -> Float[Array, " b"]:
+    """Certainties of faces; each view's network runs once for all, and only if one needs it.
+
+    Reference:
+        Specification 01, B.8, step 6.
+    """
 
     def judge(logits, view):
-        here = views == view
+        here = cut.views == view
 
         def run(logits):
-            return jnp.where(here[:, None], run_validator(validator, faces, view), logits)
+            return jnp.where(here[:, None], run_validator(validator, cut.faces, view), logits)
 
         return lax.cond(jnp.any(here), run, lambda x: x, logits), None
 
     bins = validator.biases[-1].shape[-1]
-    start = jnp.zeros((faces.shape[0], bins), faces.dtype)
+    dtype = cut.faces.dtype
+    start = jnp.zeros((cut.faces.shape[0], bins), dtype)
     logits, _ = lax.scan(judge, start, jnp.arange(len(validator.warp.centres)))
     # Rounded once from float64, as class 5 of 20 must give exactly float32(0.725).
-    certainties = np.asarray(1 - (np.arange(bins) + 0.5) / bins, np.float32).astype(faces.dtype)
-    return jnp.where(inside, jnp.asarray(certainties)[jnp.argmax(logits, axis=-1)], 0)
+    certainties = np.asarray(1 - (np.arange(bins) + 0.5) / bins, np.float32).astype(dtype)
+    return jnp.where(cut.inside, jnp.asarray(certainties)[jnp.argmax(logits, axis=-1)], 0)

@@ -19,6 +19,9 @@ from ._frame import ClipFace as ClipFace
 from ._frame import Face as Face
 from ._frame import analyze_frame as analyze_frame
 from ._frame import single_image as single_image
+from ._lanes import analyze_lanes as analyze_lanes
+from ._lanes import measure_lanes as measure_lanes
+from ._lanes import track_lanes as track_lanes
 from ._several import SLOTS as SLOTS
 from ._several import SeveralFaces as SeveralFaces
 from ._several import SeveralState as SeveralState

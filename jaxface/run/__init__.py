@@ -1,5 +1,7 @@
 """The host side: compiled programs, clips, images, batches and their results."""
 
+from ._batch import analyze_batch as analyze_batch
+from ._chunks import Tally as Tally
 from ._clip import Clip as Clip
 from ._clip import analyze_chunks as analyze_chunks
 from ._clip import analyze_video as analyze_video
@@ -7,8 +9,6 @@ from ._clip import collect_clip as collect_clip
 from ._clip import open_clip as open_clip
 from ._clip import second_pass as second_pass
 from ._clip_analysis import ClipAnalysis as ClipAnalysis
-from ._devices import analyze_batch as analyze_batch
-from ._follow import Tally as Tally
 from ._image import analyze_image as analyze_image
 from ._images import analyze_images as analyze_images
 from ._images import usable_cores as usable_cores

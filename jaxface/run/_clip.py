@@ -35,15 +35,9 @@ from ..pipeline import SLOTS, Config, Person, default_config, prepare_model
 from ..track import Tracked
 from ..types import Camera
 from ._checks import AnyImage, check_frames, check_rate, refuse_tracers
-from ._follow import (
-    HostTracked,
-    Tally,
-    TrackedChunk,
-    UploadedChunk,
-    segments_for,
-    track_at_once,
-    track_in_turn,
-)
+from ._chunks import HostTracked, Tally, TrackedChunk, UploadedChunk
+from ._follow import segments_for, track_at_once, track_in_turn
+from ._lanes import LaneTracker, lane_chunk
 from ._programs import (
     Extras,
     final_medians,
@@ -84,6 +78,11 @@ class Clip:
     timestamp: Callable[[int], float]  # of the frame with an index from 0, s
     extras: Extras
     at_once: bool
+    lanes: LaneTracker | None = None  # that clips of one face share
+
+    def in_lanes(self, lanes: LaneTracker) -> "Clip":
+        """The clip with its face tracked together with those of other clips."""
+        return dataclasses.replace(self, lanes=lanes)
 
     @property
     def units(self) -> UnitNames:
@@ -225,27 +224,31 @@ def analyze_chunks(clip: Clip) -> Iterator[FaceBatch]:
     return (to_rows(clip, chunk) for chunk in measured)
 
 
-def collect_clip(clip: Clip, batches: Sequence[FaceBatch]) -> Analysis:
+def collect_clip(clip: Clip, batches: Sequence[FaceBatch], *, lanes: int = 1) -> Analysis:
     """All rows of a clip as one table, with their action units.
 
     Args:
         clip: that was analysed.
         batches: all that `analyze_chunks` gave.
+        lanes: in which clips were followed at a time.
     Raises:
         ValueError: there was no frame.
     """
     if not batches:
         raise ValueError("video: expected at least one frame, got none")
     action_units = second_pass(clip, [batch.history for batch in batches])
-    return join_batches(clip.kind, clip.units, batches, action_units)
+    return join_batches(clip.kind, clip.units, batches, action_units, lanes=lanes)
 
 
 def read_chunks(clip: Clip) -> Iterator[Chunk]:
     """Chunks as long as memory allows; of one length for frames of one size."""
     frames = check_frames(clip.frames)
     for first in frames:
-        at_once = clip.kind == "video" and clip.at_once
-        length = segments_for(*first.shape[:2]).frames if at_once else _CHUNK
+        length = _CHUNK
+        if clip.kind == "video" and clip.lanes is not None:
+            length = lane_chunk(*first.shape[:2])
+        elif clip.kind == "video" and clip.at_once:
+            length = segments_for(*first.shape[:2]).frames
         yield from chunks(itertools.chain([first], frames), length)
 
 
@@ -292,6 +295,8 @@ def _measure_nothing(clip: Clip, chunk: UploadedChunk) -> None:
 
 def track_chunks(clip: Clip, uploaded: Iterator[UploadedChunk]) -> Iterator[TrackedChunk]:
     """Finds and follows the face."""
+    if clip.lanes is not None:
+        return clip.lanes.track(uploaded)
     track = track_at_once if clip.at_once else track_in_turn
     return track(clip.model, clip.config, uploaded)
 

@@ -1,6 +1,6 @@
 """Tracks a clip's face: many frames at once where that gives what one by one would give.
 
-A run of frames is cut into segments, see `track.follow_segments`.
+A run of frames is cut into segments, see `track.scout_segments`; each is a lane of `run_ahead`.
 """
 
 import os
@@ -14,22 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, UInt8
 
-from ..fit import Phase
 from ..models import Model
 from ..pipeline import Config
-from ..track import Progress, SegmentConfig, Tracked, TrackState, attempts, in_order, mean_distance
-from ..types import Camera, Fit
+from ..track import SegmentConfig, Tracked, TrackState, in_order, mean_distance
+from ..types import Fit
+from ._chunks import HostTracked, Tally, TrackedChunk, UploadedChunk
 from ._programs import (
-    begin_program,
-    detect_program,
-    end_program,
-    finish_program,
+    ahead_program,
     first_track_state,
-    follow_program,
     gray_program,
     scout_program,
-    search_program,
-    start_program,
     track_chunk,
 )
 
@@ -37,41 +31,7 @@ _TOLERANCE = 0.1  # px, mean over the landmarks, between two segments; the fit's
 _FEWEST = 30  # frames; shorter runs cost more than they save
 _PER_THREAD = 2  # segments that one thread of a CPU steps together
 _CHUNK_BYTES = 160 << 20  # of the frames that are tracked at once
-
-HostTracked = Any  # a Tracked whose arrays are NumPy's, where its fields are annotated with JAX's
-
-
-class Tally(NamedTuple):
-    """How the frames of a clip were tracked."""
-
-    frames: int = 0
-    one_by_one: int = 0  # outside runs: where no face was tracked, or a seam was mended
-    runs: int = 0
-    seams: int = 0  # between the segments of all runs
-    mended: int = 0  # seams at which the segments did not agree
-
-    def plus(self, more: "Tally") -> "Tally":
-        """The tally of these frames and of more."""
-        return Tally(*(a + b for a, b in zip(self, more, strict=True)))
-
-
-class UploadedChunk(NamedTuple):
-    """Frames on the device."""
-
-    frames: UInt8[Array, "c h w 3"]  # on a canvas; the last may only fill the chunk up
-    size: Int[Array, "2"]  # height and width of the pictures, px
-    camera: Camera
-    indices: Int[np.ndarray, " n"]  # of the frames in the clip, from 0
-
-
-class TrackedChunk(NamedTuple):
-    """Frames on the device with the face that was tracked in them."""
-
-    frames: UInt8[Array, "c h w 3"]
-    camera: Camera
-    indices: Int[np.ndarray, " n"]
-    tracked: HostTracked  # one row for each index
-    tally: Tally
+_ONE_BY_ONE = 8  # frames that the state machine is given at a time, a program for itself
 
 
 class _Run(NamedTuple):
@@ -141,31 +101,55 @@ def track_at_once(
         yield TrackedChunk(frames, camera, indices, tracked, tally)
 
 
+def as_tracked(first: TrackState, fits: Any) -> HostTracked:
+    """Outcome of frames that were followed without a detection.
+
+    Args:
+        first: any state; only its structure counts.
+        fits: on the host, a row for each frame.
+    """
+    no = np.zeros(np.shape(fits.success), bool)
+    tracked = Tracked(fit=first.fit, success=first.initialised, detected=first.initialised)
+    values = fits, fits.success, no
+    return eqx.tree_at(lambda t: (t.fit, t.success, t.detected), tracked, values)
+
+
+def state_after(first: TrackState, fit: Any) -> Any:
+    """State on the host after a frame whose fit was accepted.
+
+    Args:
+        first: any state; only its structure counts.
+        fit: on the host.
+    """
+    values = fit, np.ones((), bool), np.full((), -1, np.int32)
+    return eqx.tree_at(lambda s: (s.fit, s.initialised, s.failures), first, values)
+
+
 class _RunTracker:
     """Where the face is after the frames so far, and how it is followed into the next."""
 
     def __init__(self, model: Model, config: Config, segments: SegmentConfig):
         self._model, self._config, self._segments = model, config, segments
-        self._state = first_track_state(model)
-        self._attempts = attempts(model.clnf, config.fit)
+        self._first = first_track_state(model)
+        self._state: Any = jax.tree.map(np.asarray, self._first)
 
     def track(
         self, frames: UInt8[Array, "c h w 3"], count: int, size: Int[Array, "2"]
     ) -> tuple[HostTracked, Tally]:
         """Tracks the first `count` frames of a chunk. Returns one row for each."""
         tally = Tally(frames=count)
-        self._gray = gray_program(frames)
+        gray = gray_program(frames)
         pieces: list[HostTracked] = []
         run, at = None, 0
         while at < count:
             if run is None and self._may_run(count - at):
-                run = self._run(at, count, size)
+                run = self._run(gray, at, count, size)
                 tally = tally.plus(run.tally)
                 at = self._take(run, at, pieces)
                 continue
-            pieces.append(self._track_one(frames, at, size))
-            tally = tally.plus(Tally(one_by_one=1))
-            at += 1
+            stop = self._track_some(frames, at, count, size, run, pieces)
+            tally = tally.plus(Tally(one_by_one=stop - at))
+            at = stop
             if run is not None and at >= run.start + len(run.linked):
                 run = None
             elif run is not None and self._agrees(run, at):
@@ -177,20 +161,26 @@ class _RunTracker:
         tracking = self._state.initialised & self._state.fit.success
         return several and left >= _FEWEST and bool(tracking)
 
-    def _run(self, at: int, count: int, size: Array) -> _Run:
+    def _run(self, gray: UInt8[Array, "c h2 w2"], at: int, count: int, size: Array) -> _Run:
         length = min(self._segments.length(count - at), self._segments.longest)
-        fit, run, gray = self._state.fit, self._segments, self._gray
+        fit, run = self._state.fit, self._segments
         starts = scout_program(
             self._model, fit, gray, jnp.int32(at), jnp.int32(length), self._config, run
         )
-        fits = jax.tree.map(lambda leaf: jnp.stack([leaf] * run.count), fit)
-        fits = eqx.tree_at(lambda f: f.parameters, fits, starts)
+        fits = jax.tree.map(lambda leaf: np.stack([leaf] * run.count), fit)
+        fits = eqx.tree_at(lambda f: f.parameters, fits, jax.tree.map(np.asarray, starts))
+        steps = np.arange(run.longest + run.burn_in, dtype=np.int32)
+        live = np.broadcast_to((steps < length + run.burn_in)[:, None], (len(steps), run.count))
         groups = np.split(np.arange(run.count), _threads())
 
         def follow(group: np.ndarray) -> Fit:
             begin = jax.tree.map(lambda leaf: leaf[group], fits)
-            firsts = (at + length * group).astype(np.int32)
-            return self._follow(begin, firsts, Phase.TRACK, length + run.burn_in, size)
+            rows = (at + length * group + steps[:, None]).astype(np.int32)
+            sizes = np.tile(np.asarray(size)[None], (len(group), 1))
+            trail = ahead_program(
+                *(self._model, begin, (gray,), rows, live[:, group], sizes, self._config)
+            )
+            return jax.tree.map(np.asarray, trail)  # waits here, so that all threads run at once
 
         with ThreadPoolExecutor(len(groups)) as pool:
             trails = list(pool.map(follow, groups))
@@ -199,13 +189,7 @@ class _RunTracker:
         fits, seams = jax.tree.map(lambda leaf: leaf[: count - at], (fits, seams))
         mended = int(np.sum(seams > _TOLERANCE))
         tally = Tally(runs=1, seams=int(np.sum(seams > 0)), mended=mended)
-        no = jnp.zeros((), bool)
-        tracked: HostTracked = eqx.tree_at(
-            lambda t: (t.fit, t.success, t.detected),
-            Tracked(fit=fit, success=no, detected=~no),
-            (fits, fits.success, np.zeros(len(seams), bool)),
-        )
-        return _Run(at, tracked, fits.success & (seams <= _TOLERANCE), tally)
+        return _Run(at, as_tracked(self._first, fits), fits.success & (seams <= _TOLERANCE), tally)
 
     def _take(self, run: _Run, at: int, pieces: list[HostTracked]) -> int:
         """Accepts the frames of a run from `at` on as far as they are linked."""
@@ -213,58 +197,37 @@ class _RunTracker:
         if stop > at:
             rows = slice(at - run.start, stop - run.start)
             pieces.append(jax.tree.map(lambda leaf: leaf[rows], run.tracked))
-            last = jax.tree.map(lambda leaf: jnp.asarray(leaf[stop - 1 - run.start]), run.tracked)
-            self._state = TrackState(
-                fit=last.fit, initialised=jnp.ones((), bool), failures=jnp.full((), -1, jnp.int32)
-            )
+            last = jax.tree.map(lambda leaf: leaf[stop - 1 - run.start], run.tracked.fit)
+            self._state = state_after(self._first, last)
         return stop
 
-    def _follow(
-        self, fits: Fit, firsts: np.ndarray, phase: int, steps: int, size: Array
-    ) -> HostTracked:
-        """Fits as many segments as one thread takes, from given frames on, so many steps."""
-        trail = follow_program(
-            *(self._model, fits, self._gray, jnp.asarray(firsts), jnp.int32(steps)),
-            *(jnp.full(len(firsts), phase, jnp.int32), size, self._config, self._segments),
-        )
-        return jax.tree.map(np.asarray, trail)  # waits here, so that all threads run at once
+    def _track_some(
+        self,
+        frames: UInt8[Array, "c h w 3"],
+        at: int,
+        count: int,
+        size: Array,
+        run: _Run | None,
+        pieces: list[HostTracked],
+    ) -> int:
+        """Tracks frames from `at` on by the state machine; returns the first that is not tracked.
 
-    def _track_one(self, frames: UInt8[Array, "c h w 3"], at: int, size: Array) -> HostTracked:
-        """Tracks one frame by the whole state machine; the host decides what is run."""
-        model, config = self._model, self._config
-        progress = start_program(model, self._state, config)
-        number = -1
-        while number < 0 or (bool(progress.search.active) and number < self._attempts):
-            progress, wanted = self._attempt(progress, number, at, size)
-            if wanted:
-                found = detect_program(model, frames[at], size, config)
-                progress = search_program(model, progress, frames[at], found, size, config)
-            number += 1
-        self._state, tracked = finish_program(model, self._state, progress)
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[None], tracked)
-
-    def _attempt(
-        self, progress: Progress, number: int, at: int, size: Array
-    ) -> tuple[Progress, bool]:
-        """Makes one attempt at a frame. Returns also whether the face detector is to run now.
-
-        Args:
-            number: -1 tracks from the frame before; from 0 on, of the attempts of a search.
-            at: of the frame in its chunk.
-            size: height and width of the frame, px.
+        It is one frame where that may be enough to go on with a run, or to begin one.
         """
-        model, index = self._model, jnp.int32(number)
-        fit, phase, made = begin_program(model, progress, index, self._config)
-        if made:
-            # A program for one frame would take seconds to compile; the one that steps several
-            # segments is there already. So the frame fills all lanes of that one, and the result
-            # of the first is taken.
-            count = self._segments.count // _threads()
-            lanes = jax.tree.map(lambda leaf: jnp.stack([leaf] * count), fit)
-            trail = self._follow(lanes, np.full(count, at, np.int32), int(phase), 1, size)
-            fit = jax.tree.map(lambda leaf: jnp.asarray(leaf[0, 0]), trail)
-        progress, wanted = end_program(model, progress, index, fit, made)
-        return progress, bool(wanted)
+        room = min(_ONE_BY_ONE, frames.shape[0])
+        lost = not (self._state.initialised and self._state.fit.success)
+        stop = min(at + room, count) if lost and run is None else at + 1
+        start = min(at, frames.shape[0] - room)
+        place = np.arange(start, start + room)
+        self._state, tracked = jax.tree.map(
+            np.asarray,
+            track_chunk(
+                *(self._model, self._state, frames[start : start + room]),
+                *((place >= at) & (place < stop), size, self._config),
+            ),
+        )
+        pieces.append(jax.tree.map(lambda leaf: leaf[at - start : stop - start], tracked))
+        return stop
 
     def _agrees(self, run: _Run, at: int) -> bool:
         """Whether the run found the frame before `at` where tracking one by one now found it.

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..analyze import baseline_medians
-from ..detect import Pyramid, detect_faces, largest_face
+from ..detect import Pyramid, detect_faces
 from ..fit import border_luma, fit_landmarks
 from ..models import Model
 from ..ops import select, to_gray
@@ -31,20 +31,7 @@ from ..pipeline import (
     start_several,
     track_clip,
 )
-from ..track import (
-    Progress,
-    SegmentConfig,
-    Tracked,
-    TrackState,
-    begin_attempt,
-    end_attempt,
-    finish_frame,
-    follow_segments,
-    open_search,
-    scout_segments,
-    start_frame,
-    start_track,
-)
+from ..track import SegmentConfig, Tracked, TrackState, run_ahead, scout_segments, start_track
 from ..types import Box, Camera, Detections, Fit, FivePoints, FlatImage, Image, PDMParameters
 from ._stored import StoredFunction
 
@@ -140,70 +127,23 @@ def track_chunk(
 
 @compiled
 def gray_program(frames: UInt8[Array, "c h w 3"]) -> UInt8[Array, "c h2 w2"]:
-    """Luma of each frame with a border of one pixel, as `follow_segments` takes it."""
+    """Luma of each frame with a border of one pixel, as `run_ahead` takes it."""
     return border_luma(to_gray(frames))
 
 
 @compiled
-def follow_program(
+def ahead_program(
     model: Model,
     fits: Fit,
-    gray: UInt8[Array, "c h2 w2"],
-    firsts: Int[Array, " b"],
-    steps: Int[Array, ""],
-    phases: Int[Array, " b"],
-    size: Int[Array, "2"],
+    grays: tuple[UInt8[Array, "_ h2 w2"], ...],
+    rows: Int[Array, "t b"],
+    valid: Bool[Array, "t b"],
+    sizes: Int[Array, "b 2"],
     config: Config,
-    segments: SegmentConfig,
 ) -> Fit:
-    return follow_segments(
-        *(model.clnf, fits, gray, firsts, steps, phases),
-        size=size,
-        config=config.fit,
-        segments=segments,
-    )
-
-
-@compiled
-def start_program(model: Model, state: TrackState, config: Config) -> Progress:
-    return start_frame(model.clnf, state, config.fit)
-
-
-@compiled
-def begin_program(
-    model: Model, progress: Progress, number: Int[Array, ""], config: Config
-) -> tuple[Fit, Int[Array, ""], Bool[Array, ""]]:
-    return begin_attempt(model.clnf, progress, number, config.fit)
-
-
-@compiled
-def end_program(
-    model: Model, progress: Progress, number: Int[Array, ""], fit: Fit, made: Bool[Array, ""]
-) -> tuple[Progress, Bool[Array, ""]]:
-    return end_attempt(model.clnf, progress, number, fit, made)
-
-
-@compiled
-def search_program(
-    model: Model,
-    progress: Progress,
-    frame: UInt8[Array, "h w 3"],
-    found: Detections,
-    size: Int[Array, "2"],
-    config: Config,
-) -> Progress:
-    box, points, any_face = largest_face(found)
-    gray = to_gray(frame)
-    return open_search(
-        *(model.clnf, progress, gray, box, points, any_face), size=size, config=config.fit
-    )
-
-
-@compiled
-def finish_program(
-    model: Model, before: TrackState, progress: Progress
-) -> tuple[TrackState, Tracked]:
-    return finish_frame(model.clnf, before, progress)
+    """`run_ahead` through a pool that lies in several arrays, one behind the other."""
+    (pool,) = grays if len(grays) == 1 else (jnp.concatenate(grays),)
+    return run_ahead(model.clnf, fits, pool, rows, valid, sizes=sizes, config=config.fit)
 
 
 @compiled

@@ -32,6 +32,8 @@ class Analysis(Table):
     aligned: UInt8[np.ndarray, "n s s 3"] | None = eqx.field(default=None, kw_only=True)  # RGB
     # Columns of `au_intensity` and `au_presence`: the units that the model knows.
     units: UnitNames = eqx.field(static=True, default=OPENFACE_UNITS, kw_only=True)
+    # Clips followed at a time in the batch: on it, and on nothing else of the batch, bits depend.
+    lanes: int = eqx.field(static=True, default=1, kw_only=True)
 
     def table(self) -> Table:
         """The columns that OpenFace's CSV holds."""

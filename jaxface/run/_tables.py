@@ -118,6 +118,8 @@ def join_batches(
     units: UnitNames,
     batches: Sequence[FaceBatch],
     action_units: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    lanes: int = 1,
 ) -> Analysis:
     """All rows as one analysis.
 
@@ -126,6 +128,7 @@ def join_batches(
         units: names of the action units.
         batches: at least one.
         action_units: intensity and presence of all rows, where the rows have none.
+        lanes: that the clips were followed in.
     """
     table = join_tables(batch.table for batch in batches)
     columns = {name: getattr(table, name) for name in FIELDS}
@@ -137,6 +140,7 @@ def join_batches(
         **columns,
         kind=kind,
         units=units,
+        lanes=lanes,
         fhog=np.concatenate(fhog) if fhog else None,
         aligned=np.concatenate(aligned) if aligned else None,
     )

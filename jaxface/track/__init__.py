@@ -1,7 +1,9 @@
-"""Tracking: the state machine of one face, and segments of a clip."""
+"""Tracking: the state machine of one face, of several together, and segments of a clip."""
 
+from ._ahead import run_ahead as run_ahead
+from ._ahead import take_frames as take_frames
+from ._lanes import track_bordered_lanes as track_bordered_lanes
 from ._segments import SegmentConfig as SegmentConfig
-from ._segments import follow_segments as follow_segments
 from ._segments import in_order as in_order
 from ._segments import mean_distance as mean_distance
 from ._segments import scout_segments as scout_segments

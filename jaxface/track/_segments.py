@@ -24,12 +24,11 @@ from ..fit import (
     align_lanes,
     lane_frames,
     plan_scales,
-    refine_lanes,
     settings_of,
 )
 from ..fit.solvers import run_passes
 from ..types import Fit, PDMParameters
-from ._tracker import track_phases
+from ._ahead import take_frames
 
 Tree = TypeVar("Tree")
 
@@ -57,65 +56,12 @@ class SegmentConfig:
         return max(-(-(frames - self.burn_in) // self.count), self.burn_in)
 
 
-def follow_segments(
-    clnf: AnyCLNF,
-    fits: Fit,
-    padded: Shaped[Array, "f h2 w2"],
-    firsts: Int[Array, " b"],
-    steps: Int[Array, ""],
-    phases: Int[Array, " b"],
-    *,
-    size: Int[Array, "2"],
-    config: FitConfig | None,
-    segments: SegmentConfig,
-) -> Fit:
-    """Tracks a face through several segments at once, one frame of each in every step.
-
-    A fit that the validator rejects ends what can be used: nothing is detected anew.
-
-    Args:
-        clnf: landmark model, prepared for `config`.
-        fits: where each segment starts, one row each; see `scout_segments`.
-        padded: luma of the frames, each with a border of one pixel.
-        firsts: first frame of each segment; past the end of `padded` its last frame repeats.
-        steps: frames to track, burn-in included; at most `longest + burn_in`.
-        phases: scales that are run, for each segment.
-        size: height and width of the picture, px.
-    Returns:
-        Fits [step, segment]; rows from `steps` on are unused.
-    Reference:
-        Specification 01, B.5, step 1.
-    """
-    possible = track_phases(clnf)
-
-    def step(index: Int[Array, ""], carry: tuple[Fit, Fit]) -> tuple[Fit, Fit]:
-        fits, trail = carry
-        fits = refine_lanes(
-            *(clnf, _frames(padded, firsts + index), fits, phases),
-            size=size,
-            config=config,
-            phases=possible,
-        )
-        return fits, _put(trail, fits, index)
-
-    trail = _rows(fits, segments.longest + segments.burn_in)
-    return lax.fori_loop(0, steps, step, (fits, trail))[1]
-
-
 def _rows(like: Tree, count: int) -> Tree:
     return jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), like)
 
 
 def _put(table: Tree, row: Tree, index: Int[Array, ""]) -> Tree:
     return jax.tree.map(lambda t, r: t.at[index].set(r, mode="drop"), table, row)
-
-
-def _frames(
-    padded: Shaped[Array, "f h2 w2"], indices: Int[Array, " b"]
-) -> Shaped[Array, "b h2 w2"]:
-    # Slices are copied whole; a gather of them would go pixel by pixel on CPUs.
-    clipped = jnp.clip(indices, 0, padded.shape[0] - 1)
-    return jnp.stack([lax.dynamic_index_in_dim(padded, i, keepdims=False) for i in clipped])
 
 
 def scout_segments(
@@ -152,7 +98,7 @@ def scout_segments(
         ahead = parameters.translation + (parameters.translation - before)
         guess = eqx.tree_at(lambda p: p.translation, parameters, ahead)
         lane = jax.tree.map(lambda leaf: leaf[None], guess)
-        image = _frames(padded, (start + frame)[None])
+        image = take_frames(padded, (start + frame)[None])
         aligned = align_lanes(clnf.main, lane, scale)
         frames = lane_frames(clnf.main, image, aligned, scale=scale, window=coarse.window)
         single = jax.tree.map(lambda leaf: leaf[0], frames)
@@ -177,7 +123,7 @@ def in_order(
     """Fits frame by frame, without the burn-ins, on the host.
 
     Args:
-        trail: result of `follow_segments` on all segments of a run.
+        trail: result of `run_ahead` on all segments of a run.
         length: of the segments.
     Returns:
         One row per frame; and for each the distance, in px, between the segment that it starts

@@ -266,8 +266,10 @@ def _inverse_norms(
     band = ((offset >= 0) & (offset < SUPPORT)).astype(areas.dtype)
     both = jnp.stack([areas, areas * areas])
     across = jnp.einsum("cnbyx,xq->cnbyq", both, band, precision=_HIGHEST)
-    down = band[:, strips.order.T]  # y r g
-    total, square = jnp.einsum("cnbyq,yrg->cnrbgq", across, down, precision=_HIGHEST)
+    # A product for each face: one of all would round the last faces' sums in another way, and what
+    # is found in a face must not depend on its place.
+    down = jnp.broadcast_to(band[:, strips.order.T], (areas.shape[1], side, *strips.order.T.shape))
+    total, square = jnp.einsum("cnbyq,byrg->cnrbgq", across, down, precision=_HIGHEST)
     energy = square - total * total / SUPPORT**2
     flat = energy <= _FLAT * square
     return lax.rsqrt(jnp.where(flat, 1, energy)), flat
