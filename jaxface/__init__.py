@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .pipeline import SeveralState as SeveralState
     from .pipeline import analyze_clip as analyze_clip
     from .pipeline import analyze_frame as analyze_frame
+    from .pipeline import analyze_lanes as analyze_lanes
     from .pipeline import clip_frame as clip_frame
     from .pipeline import face_uncertainty as face_uncertainty
     from .pipeline import finish_clip as finish_clip
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from .pipeline import start_several as start_several
     from .pipeline import track_clip as track_clip
     from .pipeline import track_frame as track_frame
+    from .pipeline import track_lanes as track_lanes
     from .run import Analysis as Analysis
     from .run import ClipAnalysis as ClipAnalysis
     from .run import Extras as Extras
@@ -101,6 +103,7 @@ _HOMES = {
         "SeveralState",
         "analyze_clip",
         "analyze_frame",
+        "analyze_lanes",
         "clip_frame",
         "face_uncertainty",
         "finish_clip",
@@ -109,6 +112,7 @@ _HOMES = {
         "start_several",
         "track_clip",
         "track_frame",
+        "track_lanes",
     ),
     "run": (
         "Analysis",

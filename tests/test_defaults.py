@@ -101,6 +101,14 @@ _PURE: dict[str, Callable[[Model], tuple[tuple, Any]]] = {
         (model, _stacked(_IMAGE), _shapes(camera())),
         jaxface.default_config(model),
     ),
+    "track_lanes": lambda model: (
+        (model, _stacked(_stacked(_IMAGE))),
+        jaxface.default_config(model),
+    ),
+    "analyze_lanes": lambda model: (
+        (model, _stacked(_stacked(_IMAGE)), jax.tree.map(_stacked, _shapes(camera()))),
+        jaxface.default_config(model),
+    ),
     "finish_clip": lambda model: (
         (model, *eqx.filter_eval_shape(jaxface.analyze_clip, *_PURE["analyze_clip"](model)[0])),
         jaxface.default_config(model),

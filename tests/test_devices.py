@@ -13,6 +13,8 @@ from jaxface import Analysis, Model
 from jaxface.models import save_model
 from jaxface.reference.comparison.clips import ROOT, Data, load
 
+from .toy_face import draw_clip, watchful_model
+
 # Clips as ranges of the sample sequence: more than devices, some shorter than a chunk.
 CLIPS = ((0, 19), (5, 8), (10, 26), (12, 13), (3, 12), (20, 28))
 COLUMNS = ("frame", "success", "confidence", "landmarks", "gaze", "head_pose")
@@ -76,6 +78,56 @@ def test_clips_on_devices_equal_clips_alone(model, samples_dir, alone, tmp_path,
         for column in COLUMNS:
             ours = found[f"{number} {column}"]
             np.testing.assert_array_equal(ours, getattr(expected, column), f"{number} {column}")
+
+
+_IN_LANES = """
+import sys
+import jax, numpy as np
+import jaxface
+from tests.test_devices import COLUMNS, shown_clips
+from tests.toy_face import watchful_model
+
+model, clips = watchful_model(), shown_clips()
+broken = [*clips[0][:5], clips[0][5][..., 0]]
+arrays = {}
+for name, order in {"all": range(len(clips)), "some": (6, None, 1, 0)}.items():
+    videos = [broken if i is None else clips[i] for i in order]
+    found = jaxface.analyze_batch(model, videos, fps=10.0, lanes=4, devices=jax.devices()[:2])
+    for i, table in zip(order, found):
+        if i is None:
+            assert str(table).startswith("frame 5: expected an RGB image"), table
+            continue
+        assert table.lanes == 4
+        arrays.update({f"{name} {i} {c}": getattr(table, c) for c in COLUMNS})
+np.savez(sys.argv[1], **arrays)
+"""
+
+
+def shown_clips() -> list[list[np.ndarray]]:
+    """Clips of several lengths with faces that vanish: more than four lanes of two devices hold."""
+    whole = [[1] * 20, [1] * 6 + [0] * 3 + [1] * 14, [0] * 9 + [1] * 3, [1] * 8, [0] * 5, [1] * 17]
+    return [list(draw_clip(shown)) for shown in (*whole, [1] * 4 + [0] * 2 + [1] * 5)]
+
+
+def test_lanes_of_devices_equal_clips_alone(tmp_path):
+    """Several lanes on each of two devices: decisions as alone, whoever is beside them."""
+    out = tmp_path / "found.npz"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    subprocess.run(
+        [sys.executable, "-c", _IN_LANES, str(out)],
+        env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    found, model = np.load(out), watchful_model()
+    for number, clip in enumerate(shown_clips()):
+        alone = jaxface.analyze_video(model, clip, fps=10.0)
+        np.testing.assert_array_equal(found[f"all {number} success"], alone.success)
+        np.testing.assert_allclose(found[f"all {number} landmarks"], alone.landmarks, atol=1e-3)
+        np.testing.assert_allclose(found[f"all {number} head_pose"], alone.head_pose, atol=0.01)
+    for name in found.files:
+        if name.startswith("some"):
+            other = name.replace("some", "all")
+            np.testing.assert_array_equal(found[name], found[other], name)
 
 
 def test_a_batch_needs_a_device(model):

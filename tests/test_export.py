@@ -31,7 +31,7 @@ PLATFORMS = ("cpu", "cuda", "METAL")
 ALLOWED_CALLS = {"mhlo.topk"}
 # What jax-metal 0.1.1 does not compile.
 LACKING = ("cholesky", "triangular_solve", "fft", "complex")
-COUNT, HEIGHT, WIDTH = 4, 240, 320
+COUNT, LANES, HEIGHT, WIDTH = 4, 2, 240, 320
 
 
 def _shape(*shape: int, dtype: Any = jnp.float32) -> Any:
@@ -162,15 +162,13 @@ def _arguments(name: str, model: Model) -> tuple:
     state = _result(_plain("first_track_state"), model)
     person = _result(start_person, model)
     gray = _result(_plain("gray_program"), CLIP)
-    progress = _result(_plain("start_program"), model, state, config)
-    lanes = _shape(SEGMENTS.count, dtype=jnp.int32)
+    rows = _shape(COUNT, LANES, dtype=jnp.int32)
 
     def several(tree: Any, count: int) -> Any:
         return jax.tree.map(lambda x: _shape(count, *x.shape, dtype=x.dtype), tree)
 
     def tracked() -> Any:
-        one = _result(_plain("finish_program"), model, state, progress)[1]
-        return several(one, COUNT)
+        return _result(_plain("track_chunk"), model, state, CLIP, VALID, SIZE, config)[1]
 
     length = HEIGHT * WIDTH
     plan = model.detector.plan(HEIGHT, WIDTH, length, model.detector.config)
@@ -185,18 +183,10 @@ def _arguments(name: str, model: Model) -> tuple:
         ),
         "track_chunk": lambda: (model, state, CLIP, VALID, SIZE, config),
         "gray_program": lambda: (CLIP,),
-        "follow_program": lambda: (
-            *(model, several(state.fit, SEGMENTS.count), gray, lanes, NUMBER, lanes, SIZE),
-            *(config, SEGMENTS),
+        "ahead_program": lambda: (
+            *(model, several(state.fit, LANES), (gray, gray), rows),
+            *(_shape(COUNT, LANES, dtype=jnp.bool_), _shape(LANES, 2, dtype=jnp.int32), config),
         ),
-        "start_program": lambda: (model, state, config),
-        "begin_program": lambda: (model, progress, NUMBER, config),
-        "end_program": lambda: (model, progress, NUMBER, state.fit, FLAG),
-        "search_program": lambda: (
-            *(model, progress, _shape(HEIGHT, WIDTH, 3, dtype=jnp.uint8)),
-            *(_result(jaxface.detect_faces, model.detector, IMAGE), SIZE, config),
-        ),
-        "finish_program": lambda: (model, state, progress),
         "scout_program": lambda: (model, state.fit, gray, NUMBER, NUMBER, config, SEGMENTS),
         "measure_chunk": lambda: (model, person, CLIP, VALID, tracked(), CAMERA, config, EXTRAS),
         "several_chunk": lambda: (

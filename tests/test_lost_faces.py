@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -15,29 +13,14 @@ import jaxface
 from jaxface import Model
 
 from .head_clip import compile_alike
-from .toy_face import SIZE, draw_face, toy_model, true_points
+from .toy_face import draw_clip, watchful_model
 
 _COUNT = 19  # frames
-_LIGHT = 230
-
-
-def _watchful(model: Model) -> Model:
-    """The toy, whose validator now accepts only where the warped face has a dark corner.
-
-    There the first dot is. Of a picture without dots nothing is left once it is standardised.
-    """
-    validator: Any = model.clnf.validator
-    weights, biases = (np.array(a[0]) for a in (validator.weights, validator.biases))
-    corner = np.zeros((60, 60), np.float32)
-    corner[:2, :2] = -1
-    weights[0, 0], biases[0, 0], biases[0, -1] = corner.reshape(-1), 0, 4
-    edited = (jnp.asarray(weights),), (jnp.asarray(biases),)
-    return eqx.tree_at(lambda m: (m.clnf.validator.weights, m.clnf.validator.biases), model, edited)
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    return _watchful(toy_model())
+    return watchful_model()
 
 
 @pytest.fixture(scope="module")
@@ -64,19 +47,8 @@ def in_turn(model) -> Callable:
     return run
 
 
-def _draw(shown: list[int]) -> np.ndarray:
-    """Frames with the face, or the ground alone; after it was away the face is elsewhere."""
-    frames, away = [], 0
-    for number, kind in enumerate(shown):
-        away += kind == 0
-        points = true_points(number // 2) + np.array([2.5 * away, -1.5 * away])
-        blank = np.full((*SIZE, 3), _LIGHT, np.uint8)
-        frames.append(draw_face(points.astype(np.float32)) if kind else blank)
-    return np.stack(frames)
-
-
 def _assert_same(clip: Callable, in_turn: Callable, shown: list[int], valid: np.ndarray) -> Any:
-    frames = _draw(shown)
+    frames = draw_clip(shown)
     state, found = clip(frames, valid)
     expected_state, rows = in_turn(frames, valid)
     jax.tree.map(np.testing.assert_array_equal, state, expected_state)

@@ -1,8 +1,10 @@
 """The analysis behind the command line: one model, loaded once, for all inputs."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 
 from ..models import Model, load_model
@@ -12,16 +14,19 @@ from ..run import (
     Extras,
     FaceBatch,
     History,
+    LaneTracker,
     analyze_chunks,
     analyze_image,
+    lanes_for,
     open_clip,
+    plan_lanes,
     second_pass,
     unit_names,
 )
-from ._run import FaceRecord, Options, Process, Results, Source
+from ._run import FaceRecord, Options, Results, Source
 
 
-def load_process(options: Options) -> Process:
+def load_process(options: Options) -> "Engine":
     """Loads the model and prepares the analysis of frames.
 
     Args:
@@ -31,19 +36,45 @@ def load_process(options: Options) -> Process:
     Raises:
         ModelFileError: the model is not installed or damaged.
     """
-    model = load_model(options.model, wild=options.wild)
-    config = default_config(model, wild=options.wild, multi_view=options.multi_view)
-    model = prepare_model(model, config)
-    extras = Extras(fhog=options.hog, aligned=options.aligned)
+    return Engine(options)
 
-    def process(source: Source) -> Results:
+
+class Engine:
+    """Analyses frames: a `Process`."""
+
+    def __init__(self, options: Options):
+        """Loads the model; see `load_process`."""
+        model = load_model(options.model, wild=options.wild)
+        config = default_config(model, wild=options.wild, multi_view=options.multi_view)
+        self._options, self._config = options, config
+        self._model = prepare_model(model, config)
+        self._lanes: LaneTracker | None = None
+
+    def __call__(self, source: Source) -> Results:
+        """Begins the analysis of one input."""
+        options = self._options
+        extras = Extras(fhog=options.hog, aligned=options.aligned)
         static = options.static or source.mode == "image" or source.faces == "all"
-        settings = dataclasses.replace(config, static_action_units=static)
+        settings = dataclasses.replace(self._config, static_action_units=static)
         if source.mode == "image":
-            return _ImageResults(model, source, settings, extras)
-        return _ClipResults(model, source, settings, extras, options.at_once)
+            return _ImageResults(self._model, source, settings, extras)
+        lanes = self._lanes if source.faces == "one" else None
+        return _ClipResults(self._model, source, settings, extras, options.at_once, lanes)
 
-    return process
+    def count_lanes(self, clips: int) -> int:
+        """Clips of one face to follow at a time, of so many."""
+        chosen = 1 if self._options.at_once else lanes_for(clips, jax.devices()[:1])
+        return self._options.lanes or chosen
+
+    @contextlib.contextmanager
+    def share(self, lanes: int) -> Iterator[LaneTracker]:
+        """Within it clips of one face are tracked together, each in a `seat` of its own."""
+        config = dataclasses.replace(self._config, static_action_units=self._options.static)
+        with LaneTracker(self._model, config, plan_lanes(lanes)) as self._lanes:
+            try:
+                yield self._lanes
+            finally:
+                self._lanes = None
 
 
 class _ImageResults:
@@ -74,9 +105,17 @@ class _ImageResults:
 class _ClipResults:
     """Faces of a clip."""
 
-    def __init__(self, model: Model, source: Source, config: Config, extras: Extras, at_once: bool):
+    def __init__(
+        self,
+        model: Model,
+        source: Source,
+        config: Config,
+        extras: Extras,
+        at_once: bool,
+        lanes: LaneTracker | None,
+    ):
         self._histories: list[History | None] = []
-        self._clip = open_clip(
+        clip = open_clip(
             model,
             source.frames,
             camera=source.camera,
@@ -86,6 +125,7 @@ class _ClipResults:
             extras=extras,
             at_once=at_once,
         )
+        self._clip = clip if lanes is None else clip.in_lanes(lanes)
 
     @property
     def units(self) -> UnitNames:

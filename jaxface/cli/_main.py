@@ -13,7 +13,6 @@ from ._parser import build_parser, check_arguments
 
 if TYPE_CHECKING:  # NumPy and OpenCV would slow down --help
     from ._jobs import Job
-    from ._report import Reporter
     from ._run import Options, Process
     from ._startup import Startup
 
@@ -80,7 +79,8 @@ def _train(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     from ._report import Reporter
 
-    with Reporter(debug=arguments.debug) as reporter, _warnings_to(reporter.warn):
+    reporter = Reporter(debug=arguments.debug)
+    with _warnings_to(reporter.warn):
         try:
             from ._cache import enable_compile_cache
             from ._memory import keep_small
@@ -102,12 +102,14 @@ def _analyze(arguments: argparse.Namespace) -> int:
     # Programs from the cache have lost the names that a profile shows.
     cache = not (arguments.no_compile_cache or arguments.profile)
     startup = _start(arguments, cache=cache)
+    from ._batch import run_jobs
     from ._jobs import NameClashError, plan_jobs
     from ._report import Reporter
     from ._run import check_output_folder
 
     options = _options(arguments)
-    with Reporter(debug=arguments.debug) as reporter, _warnings_to(reporter.warn):
+    reporter = Reporter(debug=arguments.debug)
+    with _warnings_to(reporter.warn):
         try:
             jobs = plan_jobs(arguments.inputs, arguments.mode)
             check_output_folder(options.out)
@@ -123,10 +125,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
         finally:
             startup.finish()
         with _profiled(arguments.profile if process else None):
-            for job in jobs:
-                _run(job, process, options, reporter)
-                if job is jobs[0]:  # what others need beyond it, other calls may not
-                    startup.remember()
+            run_jobs(jobs, process, options, reporter, startup.remember)
         return 1 if reporter.failures else 0
 
 
@@ -136,8 +135,20 @@ def _start(arguments: argparse.Namespace, *, cache: bool) -> "Startup":
 
     first = Path(arguments.inputs[0])
     kind = first.suffix.lower() if first.is_file() else "folder" if first.is_dir() else None
-    names = ("model", "mode", "faces", "static", "at_once", "wild", "multi_view", "hog", "aligned")
-    purpose = ("analyze", kind, *(getattr(arguments, name) for name in names))
+    names = (
+        "model",
+        "mode",
+        "faces",
+        "static",
+        "at_once",
+        "lanes",
+        "wild",
+        "multi_view",
+        "hog",
+        "aligned",
+    )
+    several = len(arguments.inputs) > 1
+    purpose = ("analyze", kind, several, *(getattr(arguments, name) for name in names))
     return Startup(purpose if cache and kind is not None else None, cache=cache)
 
 
@@ -159,21 +170,6 @@ def _profiled(folder: str | None) -> AbstractContextManager[object]:
     return jax.profiler.trace(folder)
 
 
-def _run(job: "Job", process: "Process | None", options: "Options", reporter: "Reporter") -> None:
-    """Runs one job. Whatever goes wrong concerns this input only."""
-    from ._run import run_job
-
-    try:
-        if process is None or job.problem is not None:
-            raise job.problem or RuntimeError("no analysis was loaded")
-        reporter.start(job)
-        reporter.finish(job, run_job(job, process, options, reporter.frames, reporter.advance))
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        reporter.fail(error, job.given)
-
-
 def _options(arguments: argparse.Namespace) -> "Options":
     from ._run import Options
 
@@ -183,6 +179,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         faces=arguments.faces,
         static=arguments.static,
         at_once=arguments.at_once,
+        lanes=arguments.lanes,
         wild=arguments.wild,
         multi_view=None if arguments.multi_view is None else bool(arguments.multi_view),
         fx=arguments.fx,

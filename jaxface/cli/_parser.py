@@ -42,6 +42,8 @@ def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespa
         parser: prints the usage.
         arguments: of the command "analyze".
     """
+    if arguments.at_once and arguments.lanes is not None:
+        parser.error("--at-once and --lanes cannot be given together: leave one out")
     for first, second in (("fx", "fy"), ("cx", "cy")):
         if (getattr(arguments, first) is None) != (getattr(arguments, second) is None):
             parser.error(f"--{first} and --{second} must be given together")
@@ -74,6 +76,13 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--faces", choices=("one", "all"), help="default: all in images, one in videos")
     add("--static", action="store_true", help="action units without adapting to the person")
     add("--at-once", action="store_true", help="track many frames of a clip at once: faster")
+    add(
+        "--lanes",
+        type=_positive,
+        metavar="N",
+        help="clips of one face that are followed together (default: as many as suit the machine; "
+        "1 gives the same numbers whatever the machine)",
+    )
     add("--wild", action="store_true", help="larger search, for difficult images")
     add("--multi-view", type=int, choices=(0, 1), help="start from several head orientations")
     for name, what in (("f", "focal length"), ("c", "optical centre")):

@@ -1,10 +1,10 @@
-"""What the user sees: a progress bar on a terminal, and one line for every input."""
+"""What the user sees: progress bars on a terminal, and one line for every input."""
 
 import sys
+import threading
 import time
 import traceback
 from io import TextIOBase
-from types import TracebackType
 from typing import TextIO
 
 from tqdm import tqdm
@@ -13,30 +13,20 @@ from ._jobs import Job
 from ._run import Outcome
 
 
-class Reporter:
-    """Reports one input after another."""
+class JobReport:
+    """One input on its way."""
 
-    def __init__(self, *, debug: bool = False):
-        """Starts the first input's clock.
-
-        Args:
-            debug: show tracebacks.
-        """
-        self.failures = 0
-        self._debug = debug
+    def __init__(self, job: Job):
+        """Starts the input's clock."""
+        self.job = job
         self._bar: tqdm | None = None
-        self._start = time.perf_counter()
-
-    def start(self, job: Job) -> None:
-        """Begins an input."""
-        self._name = job.given
         self._start = time.perf_counter()
 
     def frames(self, count: int | None) -> None:
         """Shows a bar for `count` frames, or an open-ended one."""
         if sys.stderr.isatty():
             self._bar = tqdm(
-                total=count, desc=self._name, unit=" frames", leave=False, file=sys.stderr
+                total=count, desc=self.job.given, unit=" frames", leave=False, file=sys.stderr
             )
 
     def advance(self) -> None:
@@ -44,9 +34,9 @@ class Reporter:
         if self._bar is not None:
             self._bar.update()
 
-    def finish(self, job: Job, outcome: Outcome) -> None:
-        """Prints an input's line."""
-        seconds = max(time.perf_counter() - self._start, 1e-9)
+    def finish(self, outcome: Outcome) -> None:
+        """Prints the input's line."""
+        job, seconds = self.job, max(time.perf_counter() - self._start, 1e-9)
         self.close()
         if outcome.csv is None:
             result = "no face found, no CSV written"
@@ -57,6 +47,26 @@ class Reporter:
             result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {outcome.csv}"
         _print(f"{job.given}: {result}{_overlays(job, outcome)}", sys.stdout)
 
+    def close(self) -> None:
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class Reporter:
+    """Reports on all inputs; those that are under way at the same time each have a report."""
+
+    def __init__(self, *, debug: bool = False):
+        """Begins without failures.
+
+        Args:
+            debug: show tracebacks.
+        """
+        self.failures = 0
+        self._debug = debug
+        self._lock = threading.Lock()
+
     def fail(self, error: BaseException, path: str | None = None) -> None:
         """Reports a failure on standard error.
 
@@ -64,8 +74,8 @@ class Reporter:
             error: what happened. Our own errors name their file; others get `path` put before.
             path: the input that was being processed.
         """
-        self.failures += 1
-        self.close()
+        with self._lock:
+            self.failures += 1
         if self._debug:
             traceback.print_exception(error)
         message = str(error).strip() or type(error).__name__
@@ -77,35 +87,15 @@ class Reporter:
         _print(f"jaxface: error: {message}", sys.stderr)
 
     def warn(self, message: str) -> None:
-        """Prints a warning on standard error, past the bar."""
-        if self._bar is not None:
-            self._bar.clear()
+        """Prints a warning on standard error, past the bars."""
         _print(f"jaxface: warning: {message}", sys.stderr)
-        if self._bar is not None:
-            self._bar.refresh()
-
-    def close(self) -> None:
-        """Removes the bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __enter__(self) -> "Reporter":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _print(line: str, stream: TextIO | TextIOBase) -> None:
     """Prints a line, whatever file names it holds: they need not be valid in the encoding."""
     encoding = stream.encoding or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    with tqdm.external_write_mode(file=stream):  # past the bars
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def _overlays(job: Job, outcome: Outcome) -> str:

@@ -47,6 +47,7 @@ class Options:
     faces: Faces | None = None  # None: all in images, one in videos
     static: bool = False
     at_once: bool = False  # track many frames of a clip at once
+    lanes: int | None = None  # clips that are followed together; None: as suits the machine
     wild: bool = False
     multi_view: bool | None = None  # None: as `wild`
     fx: float | None = None

@@ -1,6 +1,7 @@
 """The host side: compiled programs, clips, images, batches and their results."""
 
 from ._batch import analyze_batch as analyze_batch
+from ._batch import lanes_for as lanes_for
 from ._chunks import Tally as Tally
 from ._clip import Clip as Clip
 from ._clip import analyze_chunks as analyze_chunks
@@ -12,6 +13,9 @@ from ._clip_analysis import ClipAnalysis as ClipAnalysis
 from ._image import analyze_image as analyze_image
 from ._images import analyze_images as analyze_images
 from ._images import usable_cores as usable_cores
+from ._lanes import LanePlan as LanePlan
+from ._lanes import LaneTracker as LaneTracker
+from ._lanes import plan_lanes as plan_lanes
 from ._programs import Extras as Extras
 from ._programs import compiled as compiled
 from ._programs import compiler_options as compiler_options

@@ -106,12 +106,14 @@ def _share_cpu(
     model: Model, config: Config, clips: Sequence[tuple[int, Clip]], lanes: int
 ) -> Iterator[tuple[int, Analysis | Exception]]:
     """Each clip in a thread of its own, so many at a time."""
-    plan = plan_lanes(lanes, usable_cores())
     if lanes == 1:
         for number, clip in clips:
             yield number, _analyze(clip, lanes)
         return
-    with LaneTracker(model, config, plan) as tracker, ThreadPoolExecutor(lanes) as pool:
+    with (
+        LaneTracker(model, config, plan_lanes(lanes)) as tracker,
+        ThreadPoolExecutor(lanes) as pool,
+    ):
 
         def analyze(clip: Clip) -> Analysis | Exception:
             with tracker.seat():

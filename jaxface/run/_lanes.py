@@ -22,6 +22,7 @@ from ..models import Model
 from ..pipeline import Config
 from ._chunks import HostTracked, Tally, TrackedChunk, UploadedChunk
 from ._follow import as_tracked, state_after
+from ._images import usable_cores
 from ._programs import ahead_program, first_track_state, gray_program, track_chunk
 
 _MOST = 4  # lanes of one program: more gain little on a CPU, and wait for one another
@@ -37,10 +38,12 @@ class LanePlan(NamedTuple):
     workers: int  # programs that run at a time
 
 
-def plan_lanes(lanes: int, cores: int) -> LanePlan:
-    """A plan for so many clips at a time on so many cores."""
+def plan_lanes(lanes: int) -> LanePlan:
+    """How this machine steps through so many clips at a time."""
+    if jax.default_backend() != "cpu":
+        return LanePlan(lanes, lanes, 1)
     width = min(max(lanes // 2, 1), _MOST)
-    return LanePlan(lanes, width, max(min(cores, lanes // width), 1))
+    return LanePlan(lanes, width, max(min(usable_cores(), lanes // width), 1))
 
 
 def choose_lanes(clips: int, cores: int) -> int:
