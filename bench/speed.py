@@ -1,7 +1,7 @@
 """Measures speed and memory, each run in a process of its own.
 
 Usage: python bench/speed.py [--repeats N] [--clips CLIP ...] [--variants VARIANT ...]
-                             [--peers [DIR]] [--json FILE]
+                             [--openface PATH] [--peers [DIR]] [--json FILE]
 
 Prints a Markdown table. Every figure is also given in products: the time of one 1024x1024x1024
 float32 product of NumPy on the same threads in the same run, so that machines compare. Variants
@@ -30,7 +30,10 @@ from jaxface.reference.comparison.clips import ROOT, Data, find_data, load  # no
 from jaxface.reference.comparison.figures import Figure, Subject  # noqa: E402
 
 CLIPS = ("default.wmv", "2015-10-15-15-14.avi", "multi_face.avi")
-VARIANTS = ("offline", "at_once", "streaming", "images-1", "images-8", "images-64")
+VARIANTS = (
+    *("offline", "at_once", "batch-2", "batch-4", "batch-8", "streaming"),
+    *("images-1", "images-8", "images-64", "sizes-1", "sizes-13"),
+)
 _PARITY_REPEATS = 3  # warm runs; a busy machine only ever slows a run down, so the best one counts
 
 
@@ -47,6 +50,7 @@ class Speed:
     cold: float  # s from the start to the first result, with an empty compile cache; one run
     warm: float  # s, with a filled one
     peak: float  # memory, MB
+    slow: float  # s that 99 % of a stream's results stay below; 0 for what is no stream
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument(
         "--peers", nargs="?", const="", metavar="DIR", help="other packages too; installed in DIR"
+    )
+    parser.add_argument(
+        "--openface", type=Path, metavar="PATH", help="OpenFace's FeatureExtraction, beside ours"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     arguments = parser.parse_args(argv)
@@ -70,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = len(os.sched_getaffinity(0))
     print(f"{threads} threads; one product of NumPy: {1e3 * product:.1f} ms\n")
     print(to_markdown(speeds))
+    if arguments.openface:
+        print("\n| clip | C++ OpenFace: frames/s, whole process | runs |\n|---|---|---|")
+        for clip in arguments.clips:
+            rate = time_openface(arguments.openface, data.samples / clip, arguments.repeats)
+            print(f"| {clip} | {rate:.1f} | {arguments.repeats} |")
     found: list[peers.PeerSpeed] = []
     if arguments.peers is not None:
         folder = Path(arguments.peers) if arguments.peers else None
@@ -132,17 +144,33 @@ def medians(
         cold=cold,
         warm=statistics.median(first for _, first, _ in runs),
         peak=max(timing["peak"] for *_, timing in runs),
+        slow=statistics.median(timing["slow"] for *_, timing in runs),
     )
+
+
+def time_openface(binary: Path, clip: Path, repeats: int) -> float:
+    """Median frames per second of OpenFace's own program, from its start to the written CSV."""
+    rates = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            command = [binary, "-f", clip, "-out_dir", folder]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=binary.parent)
+            seconds = time.perf_counter() - start
+            rows = (Path(folder) / clip.with_suffix(".csv").name).read_text().splitlines()
+        rates.append((len(rows) - 1) / seconds)
+    return statistics.median(rates)
 
 
 def to_markdown(speeds: Sequence[Speed]) -> str:
     """A row per variant and clip."""
     names = ("frames/s, whole process", "frames/s, steady", "products per frame")
-    names += ("first result cold, s", "warm, s", "peak, MB", "runs")
+    names += ("first result cold, s", "warm, s", "p99, ms", "peak, MB", "runs")
     lines = [f"| clip | variant | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for s in speeds:
         cells = f"{s.whole:.1f} | {s.steady:.1f} | {s.products:.3g}"
-        cells += f" | {s.cold:.1f} | {s.warm:.1f} | {s.peak:.0f} | {s.runs}"
+        slow = f"{1e3 * s.slow:.1f}" if s.slow else ""
+        cells += f" | {s.cold:.1f} | {s.warm:.1f} | {slow} | {s.peak:.0f} | {s.runs}"
         lines.append(f"| {s.clip} | {s.variant} | {cells} |")
     return "\n".join(lines)
 

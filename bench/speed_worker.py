@@ -1,6 +1,8 @@
 """One process of the speed bench: `python -m bench.speed_worker MODEL CLIP VARIANT`.
 
-Prints a `Timing` as JSON. VARIANT is "offline", "at_once", "streaming" or "images-N".
+Prints a `Timing` as JSON. VARIANT is "offline", "at_once", "streaming", "batch-N" (so many copies
+of the clip in as many lanes), "images-N" (pictures in a call), "sizes-N" (pictures of so many
+sizes).
 """
 
 import dataclasses
@@ -15,7 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
+import numpy as np
+
 _STILLS = 16  # frames, in batches smaller than that
+_PICTURES = 13  # of as many sizes, or of one
+_SIZES = (  # px, height and width: cuts of a frame, and larger ones in which it is repeated
+    *((480, 640), (470, 634), (452, 620), (440, 602), (431, 633), (425, 590), (464, 576)),
+    *((600, 800), (720, 1280), (768, 1024), (901, 1203), (1080, 1920), (960, 720)),
+)
+
+
+_latencies: list[float] = []  # s, of each result of a stream
 
 
 class Timing(TypedDict):
@@ -26,6 +38,7 @@ class Timing(TypedDict):
     rate: float  # frames (of images: faces) per second, once everything is compiled
     peak: float  # memory, MB
     rows: int
+    slow: float  # s that 99 % of the results stay below; 0 where they do not come one by one
 
 
 def main(model: str, clip: str, variant: str = "offline") -> None:
@@ -43,14 +56,18 @@ def main(model: str, clip: str, variant: str = "offline") -> None:
         "at_once": lambda: _analyze(weights, clip, at_once=True),
         "streaming": lambda: _stream(weights, clip),
         "images": lambda: _images(weights, clip, int(size)),
+        "batch": lambda: _batch(weights, clip, int(size)),
+        "sizes": lambda: _sizes(weights, clip, int(size)),
     }
     _, first = run[kind]()
     done = time.time()
     startup.remember()
+    _latencies.clear()
     begin = time.time()
     rows, _ = run[kind]()  # all is compiled by now
     rate = rows / (time.time() - begin)
-    timing = Timing(first=first, done=done, rate=rate, peak=peak_memory(), rows=rows)
+    slow = float(np.quantile(_latencies, 0.99)) if _latencies else 0.0
+    timing = Timing(first=first, done=done, rate=rate, peak=peak_memory(), rows=rows, slow=slow)
     print(json.dumps(timing))
 
 
@@ -97,8 +114,10 @@ def _stream(model: Any, clip: str) -> tuple[int, float]:
     camera = jaxface.default_camera(height=reader.height, width=reader.width)
     state, rows, first = jaxface.start_clip(model), 0, 0.0
     for frame in reader:
+        begin = time.perf_counter()
         state, face = _stream_program()(model, state, jnp.asarray(frame), camera, config)
         jax.block_until_ready(face)
+        _latencies.append(time.perf_counter() - begin)
         rows, first = rows + 1, first or time.time()
     return rows, first
 
@@ -117,6 +136,32 @@ def _images(model: Any, clip: str, batch: int) -> tuple[int, float]:
             faces += len(found.frame)
         first = first or time.time()
     return faces, first
+
+
+def _batch(model: Any, clip: str, lanes: int) -> tuple[int, float]:
+    """As many copies of a clip as there are lanes. Returns their rows."""
+    import jaxface
+
+    rows = 0
+    for found in jaxface.analyze_batch(model, [clip] * lanes, lanes=lanes):
+        if isinstance(found, Exception):
+            raise found
+        rows += len(found)
+    return rows, time.time()
+
+
+def _sizes(model: Any, clip: str, count: int) -> tuple[int, float]:
+    """Thirteen pictures, one after the other, of so many sizes. Returns how many."""
+    import jaxface
+
+    frame = next(iter(jaxface.read_video(clip)))
+    first = 0.0
+    for number in range(_PICTURES):
+        height, width = _SIZES[number % count]
+        tiles = -(-height // frame.shape[0]), -(-width // frame.shape[1]), 1
+        jaxface.analyze_image(model, np.tile(frame, tiles)[:height, :width])
+        first = first or time.time()
+    return _PICTURES, first
 
 
 def peak_memory() -> float:

@@ -7,7 +7,7 @@ from bench import peers, speed
 from bench.peers import Peer, PeerSpeed
 from jaxface.reference.comparison.clips import Data
 
-_SECOND = {"first": 10.0, "done": 11.0, "peak": 500.0, "rows": 50}
+_SECOND = {"first": 10.0, "done": 11.0, "peak": 500.0, "rows": 50, "slow": 0.0}
 
 
 def test_medians_of_runs_and_their_table():
@@ -16,7 +16,14 @@ def test_medians_of_runs_and_their_table():
     assert (found.whole, found.steady, found.products) == (25, 40, 0.5)
     assert (found.cold, found.warm, found.peak, found.runs) == (30, 3, 500, 3)
     row = speed.to_markdown([found]).splitlines()[2]
-    assert row == "| a.wmv | offline | 25.0 | 40.0 | 0.5 | 30.0 | 3.0 | 500 | 3 |"
+    assert row == "| a.wmv | offline | 25.0 | 40.0 | 0.5 | 30.0 | 3.0 |  | 500 | 3 |"
+
+
+def test_openface_is_timed_by_its_rows(tmp_path):
+    binary = tmp_path / "FeatureExtraction"
+    binary.write_text('#!/bin/sh\nprintf "frame\\n1\\n2\\n" > "$4/$(basename "$2" .wmv).csv"\n')
+    binary.chmod(0o755)
+    assert 1 < speed.time_openface(binary, tmp_path / "a.wmv", 2) < 2000
 
 
 def test_a_product_takes_time():

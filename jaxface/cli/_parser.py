@@ -80,8 +80,8 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--lanes",
         type=_positive,
         metavar="N",
-        help="clips of one face that are followed together (default: as many as suit the machine; "
-        "1 gives the same numbers whatever the machine)",
+        help="clips of one face that are followed together (default: as many as suit the machine, "
+        "1 for a single clip)",
     )
     add("--wild", action="store_true", help="larger search, for difficult images")
     add("--multi-view", type=int, choices=(0, 1), help="start from several head orientations")

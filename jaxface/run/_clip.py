@@ -205,7 +205,8 @@ def analyze_video(
 def analyze_chunks(clip: Clip) -> Iterator[FaceBatch]:
     """Analyses a clip chunk by chunk, in memory that does not grow with the frames.
 
-    A chunk is tracked while a thread reads the next and another measures the one before.
+    A chunk is tracked while a thread reads the next and another measures the one before; where
+    several clips go on side by side, each has one thread and one chunk for all three.
 
     Args:
         clip: see `open_clip`.
@@ -218,9 +219,12 @@ def analyze_chunks(clip: Clip) -> Iterator[FaceBatch]:
     pieces = read_chunks(clip)
     if clip.kind == "multi_face":
         return follow_several(clip, pieces)
-    uploaded = ahead(upload_chunks(clip, pieces))
-    tracked = track_chunks(clip, _get_ready_to_measure(clip, uploaded))
-    measured = measure_chunks(clip, tracked)
+    uploaded = upload_chunks(clip, pieces)
+    if clip.lanes is not None:
+        measured = measure_in_turn(clip, clip.lanes.track(uploaded))
+    else:
+        tracked = track_chunks(clip, _get_ready_to_measure(clip, ahead(uploaded)))
+        measured = measure_chunks(clip, tracked)
     return (to_rows(clip, chunk) for chunk in measured)
 
 
@@ -295,18 +299,36 @@ def _measure_nothing(clip: Clip, chunk: UploadedChunk) -> None:
 
 def track_chunks(clip: Clip, uploaded: Iterator[UploadedChunk]) -> Iterator[TrackedChunk]:
     """Finds and follows the face."""
-    if clip.lanes is not None:
-        return clip.lanes.track(uploaded)
     track = track_at_once if clip.at_once else track_in_turn
     return track(clip.model, clip.config, uploaded)
+
+
+def measure_in_turn(clip: Clip, tracked: Iterator[TrackedChunk]) -> Iterator[MeasuredChunk]:
+    """Measures the face of each chunk before the next is tracked."""
+    person = first_person(clip.model, _SHORT)
+    measured: MeasuredChunk | None = None
+    for chunk in tracked:
+        if measured is not None:
+            yield measured
+        person, measured = _measure(clip, person, chunk)
+        del chunk  # its frames go before the next are read
+    if measured is not None:
+        yield measured._replace(person=person)
 
 
 def measure_chunks(clip: Clip, tracked: Iterator[TrackedChunk]) -> Iterator[MeasuredChunk]:
     """Measures the face in a thread of its own while the next chunk is tracked."""
     with ThreadPoolExecutor(1) as thread:
         before: Future[tuple[Person, MeasuredChunk]] | None = None
+
+        def measure(
+            before: Future[tuple[Person, MeasuredChunk]] | None, chunk: TrackedChunk
+        ) -> tuple[Person, MeasuredChunk]:
+            known = first_person(clip.model, _SHORT) if before is None else before.result()[0]
+            return _measure(clip, known, chunk)
+
         for chunk in tracked:
-            job = thread.submit(_measure, clip, before, chunk)
+            job = thread.submit(measure, before, chunk)
             del chunk  # its frames are held by the job alone, and gone with it
             if before is not None:
                 yield before.result()[1]
@@ -316,12 +338,9 @@ def measure_chunks(clip: Clip, tracked: Iterator[TrackedChunk]) -> Iterator[Meas
             yield last._replace(person=person)
 
 
-def _measure(
-    clip: Clip, before: Future[tuple[Person, MeasuredChunk]] | None, chunk: TrackedChunk
-) -> tuple[Person, MeasuredChunk]:
+def _measure(clip: Clip, person: Person, chunk: TrackedChunk) -> tuple[Person, MeasuredChunk]:
     """Everything after the landmarks, and what is known about the person after these frames."""
     count = len(chunk.indices)
-    person = first_person(clip.model, _SHORT) if before is None else before.result()[0]
     person = with_room(person, chunk.frames.shape[0])
     person, faces = measure_chunk(*_to_measure(clip, person, chunk, chunk.tracked, count))
     faces = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], faces)

@@ -89,6 +89,8 @@ class LaneTracker:
         self._changed = threading.Condition()
         self._coming = 0  # lanes that are being answered, or will ask soon
         self._answering = 0
+        # The detector takes 100 MB while it runs, and more runs at a time than cores gain nothing.
+        self._searching = threading.BoundedSemaphore(plan.workers)
         self._closed = False
 
     def __enter__(self) -> "LaneTracker":
@@ -155,10 +157,11 @@ class LaneTracker:
         valid: Bool[np.ndarray, " c"] = (place >= end) & (place < count)
         self._come(-1)
         try:
-            after, tracked = track_chunk(
-                self._model, state, chunk.frames, valid, chunk.size, self._config
-            )
-            state, tracked = jax.tree.map(np.asarray, (after, tracked))
+            with self._searching:
+                after, tracked = track_chunk(
+                    self._model, state, chunk.frames, valid, chunk.size, self._config
+                )
+                state, tracked = jax.tree.map(np.asarray, (after, tracked))
         finally:
             self._come(1)
         rest = jax.tree.map(lambda leaf: leaf[end:count], tracked)
