@@ -23,6 +23,7 @@ from ..run import (
     second_pass,
     unit_names,
 )
+from ._aligned import Redrawing
 from ._run import FaceRecord, Options, Results, Source
 
 
@@ -46,6 +47,8 @@ class Engine:
         """Loads the model; see `load_process`."""
         model = load_model(options.model, wild=options.wild)
         config = default_config(model, wild=options.wild, multi_view=options.multi_view)
+        if options.fit is not None:
+            config = dataclasses.replace(config, fit=options.fit)
         self._options, self._config = options, config
         self._model = prepare_model(model, config)
         self._lanes: LaneTracker | None = None
@@ -53,13 +56,18 @@ class Engine:
     def __call__(self, source: Source) -> Results:
         """Begins the analysis of one input."""
         options = self._options
-        extras = Extras(fhog=options.hog, aligned=options.aligned)
+        pictures, redrawing = options.aligned_files.config, None
+        extras = Extras(fhog=options.hog, aligned=options.aligned and pictures is None)
+        if options.aligned and pictures is not None:
+            redrawing = Redrawing(self._model, pictures)
+            source = source._replace(frames=redrawing.watch(source.frames))
         static = options.static or source.mode == "image" or source.faces == "all"
         settings = dataclasses.replace(self._config, static_action_units=static)
         if source.mode == "image":
-            return _ImageResults(self._model, source, settings, extras)
+            return _ImageResults(self._model, source, settings, extras, redrawing)
         lanes = self._lanes if source.faces == "one" else None
-        return _ClipResults(self._model, source, settings, extras, options.at_once, lanes)
+        how = options.at_once, lanes, redrawing
+        return _ClipResults(self._model, source, settings, extras, *how)
 
     def count_lanes(self, clips: int) -> int:
         """Clips of one face to follow at a time, of so many."""
@@ -80,8 +88,16 @@ class Engine:
 class _ImageResults:
     """Faces of one image."""
 
-    def __init__(self, model: Model, source: Source, config: Config, extras: Extras):
+    def __init__(
+        self,
+        model: Model,
+        source: Source,
+        config: Config,
+        extras: Extras,
+        redrawing: Redrawing | None,
+    ):
         self._model, self._source, self._config, self._extras = model, source, config, extras
+        self._redrawing = redrawing
         self.units = unit_names(model, config)
 
     def __iter__(self) -> Iterator[FaceRecord]:
@@ -89,11 +105,14 @@ class _ImageResults:
             found = analyze_image(
                 self._model,
                 frame,
+                boxes=self._source.boxes,
                 camera=self._source.camera,
                 config=self._config,
                 extras=self._extras,
             )
-            batch = FaceBatch(found, found.success, found.fhog, found.aligned)
+            batch = FaceBatch(found.table(), found.success, found.fhog, found.aligned)
+            if self._redrawing is not None:
+                batch = self._redrawing.draw(batch, np.ones(len(batch.table), bool), 1)
             if self._source.faces == "one":
                 batch = _widest(batch)
             yield from _records(batch, batch.accepted)
@@ -113,8 +132,10 @@ class _ClipResults:
         extras: Extras,
         at_once: bool,
         lanes: LaneTracker | None,
+        redrawing: Redrawing | None,
     ):
         self._histories: list[History | None] = []
+        self._redrawing = redrawing
         clip = open_clip(
             model,
             source.frames,
@@ -135,6 +156,9 @@ class _ClipResults:
         for batch in analyze_chunks(self._clip):
             self._histories.append(batch.history)
             one = self._clip.kind == "video"
+            if self._redrawing is not None:
+                drawn = batch.accepted if one else np.ones(len(batch.table), bool)
+                batch = self._redrawing.draw(batch, drawn, batch.tally.frames)
             yield from _records(batch, batch.table.success if one else batch.accepted)
 
     def action_units(self) -> Iterator[tuple[np.ndarray, np.ndarray]] | None:
@@ -162,4 +186,5 @@ def _records(batch: FaceBatch, hog_valid: np.ndarray) -> Iterator[FaceRecord]:
             None if batch.fhog is None else batch.fhog[i],
             bool(hog_valid[i]),
             None if batch.aligned is None else batch.aligned[i],
+            bool(batch.accepted[i]),
         )

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
+
 from ..errors import InputError
 from ..io import InputKind, classify_input, list_images
 
@@ -26,6 +29,8 @@ class Job:
     mode: Mode
     kind: InputKind | None  # None where `problem` is set
     problem: InputError | None = None  # why it cannot even be started
+    # Of an image's faces, x0 y0 x1 y1, px; None: they are detected.
+    boxes: Float[np.ndarray, "f 4"] | None = dataclasses.field(default=None, compare=False)
 
 
 def plan_jobs(inputs: Sequence[str], mode: Mode | None) -> list[Job]:

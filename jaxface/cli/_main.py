@@ -3,13 +3,14 @@
 import argparse
 import os
 import sys
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._openface import command_of, run_openface
 from ._parser import build_parser, check_arguments
+from ._warnings import warnings_to
 
 if TYPE_CHECKING:  # NumPy and OpenCV would slow down --help
     from ._jobs import Job
@@ -30,9 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: usage errors (2), --help and --version (0).
     """
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    program = command_of(given)
     try:
+        if program is not None:
+            return run_openface(program, given[1:])
+        parser = build_parser()
+        arguments = parser.parse_args(given)
         if arguments.command == "models":
             return _models(arguments)
         if arguments.command == "train":
@@ -80,7 +85,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     from ._report import Reporter
 
     reporter = Reporter(debug=arguments.debug)
-    with _warnings_to(reporter.warn):
+    with warnings_to(reporter.warn):
         try:
             from ._cache import enable_compile_cache
             from ._memory import keep_small
@@ -109,7 +114,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
 
     options = _options(arguments)
     reporter = Reporter(debug=arguments.debug)
-    with _warnings_to(reporter.warn):
+    with warnings_to(reporter.warn):
         try:
             jobs = plan_jobs(arguments.inputs, arguments.mode)
             check_output_folder(options.out)
@@ -191,22 +196,3 @@ def _options(arguments: argparse.Namespace) -> "Options":
         overlay=arguments.overlay,
         details=not arguments.no_details,
     )
-
-
-@contextmanager
-def _warnings_to(show: Callable[[str], None]) -> Iterator[None]:
-    """Sends warnings about inputs, and only those, to `show`."""
-    from ..errors import InputWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", InputWarning)
-        usual = warnings.showwarning
-
-        def showwarning(message, category, *rest):  # signature set by the warnings module
-            if issubclass(category, InputWarning):
-                show(str(message))
-            else:
-                usual(message, category, *rest)
-
-        warnings.showwarning = showwarning
-        yield

@@ -4,6 +4,7 @@ import argparse
 import math
 
 from .. import __version__
+from ._openface_flags import COMMANDS, FLAGS
 
 _EPILOG = """\
 exit status: 0 if every input was processed, 1 if one was not, 2 for a usage error.
@@ -32,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_train(commands)
     _add_bench(commands)
+    _add_openface(commands)
     return parser
 
 
@@ -187,6 +189,24 @@ def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--frames", type=_positive, default=96, metavar="N", help="at most (default: %(default)s)")
     add("--no-compile-cache", action="store_true", help="do not keep compiled programs on disk")
     add("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_openface(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describes OpenFace's programs, whose flags `_openface_flags` parses in their own way."""
+    for command in COMMANDS:
+        parser = commands.add_parser(
+            command,
+            help="OpenFace's program, with its own flags and files",
+            description=f"Runs an imported OpenFace model as OpenFace's {command}: same flags, "
+            "same files.",
+            epilog="Where none of -gaze -aus -2Dfp -3Dfp -pose -pdmparams -hogalign -simalign is "
+            "given, all are on. The exit status is that of `jaxface analyze`.",
+        )
+        for flag in FLAGS:
+            if command in flag.commands and flag.metavar:
+                parser.add_argument(flag.name, metavar=flag.metavar, help=flag.meaning)
+            elif command in flag.commands:
+                parser.add_argument(flag.name, action="store_true", help=flag.meaning)
 
 
 def _positive(text: str) -> int:

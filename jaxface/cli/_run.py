@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ..errors import InputWarning, OutputError
+from ..fit import FitConfig
 from ..io import (
     InputKind,
     SequenceReader,
@@ -21,17 +22,21 @@ from ..io import (
     read_video,
 )
 from ..output import (
+    NO_UNITS,
+    ColumnChoice,
     CsvKind,
     CsvWriter,
     Details,
     HogWriter,
     Table,
     UnitNames,
+    choose_columns,
     make_folder,
     write_aligned,
     write_details,
 )
 from ..types import Camera
+from ._aligned import AlignedFiles
 from ._jobs import Job, Mode
 from ._overlay import Overlays, spread_frames
 
@@ -50,12 +55,15 @@ class Options:
     lanes: int | None = None  # clips that are followed together; None: as suits the machine
     wild: bool = False
     multi_view: bool | None = None  # None: as `wild`
+    fit: FitConfig | None = None  # in place of the model's own, of `wild` and `multi_view`
     fx: float | None = None
     fy: float | None = None
     cx: float | None = None
     cy: float | None = None
     hog: bool = False
     aligned: bool = False
+    aligned_files: AlignedFiles = AlignedFiles()
+    columns: ColumnChoice = ColumnChoice()  # of the CSV
     overlay: tuple[int, ...] | None = None  # frames from 1; empty: some; None: no pictures
     details: bool = True
 
@@ -68,6 +76,7 @@ class Source(NamedTuple):
     faces: Faces
     camera: Camera
     timestamp: Callable[[int], float]  # s, of the frame with an index from 0
+    boxes: Float[np.ndarray, "f 4"] | None = None  # of the image's faces, px; None: detected
 
 
 class FaceRecord(NamedTuple):
@@ -76,7 +85,8 @@ class FaceRecord(NamedTuple):
     row: Table  # of one row
     hog: Float[np.ndarray, "4464"] | None = None
     hog_valid: bool = True
-    aligned: UInt8[np.ndarray, "112 112 3"] | None = None  # RGB
+    aligned: UInt8[np.ndarray, "s s 3"] | None = None  # RGB
+    accepted: bool = True  # by the validator
 
 
 @runtime_checkable
@@ -144,18 +154,19 @@ def run_job(
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(frames))  # stops the decoder if all else fails
         results = process(source)
-        path, kind, units = options.out / f"{job.name}.csv", _csv_kind(source), results.units
+        path, kind = options.out / f"{job.name}.csv", _csv_kind(source)
+        units = results.units if options.columns.action_units else NO_UNITS
         writer = stack.enter_context(CsvWriter(path, kind=kind, units=units))
         hog = path.with_name(f"{job.name}.hog")
         hogs = stack.enter_context(HogWriter(hog)) if options.hog else None
         faces = _write_records(job, options, results, writer, hogs, overlays)
-        csv = writer.finish(results.action_units())
+        csv = writer.finish(results.action_units() if options.columns.action_units else None)
         if hogs is not None:
             hogs.finish()
     drawn = () if overlays is None else _finish_overlays(job, options, overlays, counted.count)
     if options.details:
         details = _details(job, options, source.camera, csv)
-        details = details._replace(action_units=bool(units.presence))
+        details = details._replace(action_units=bool(units.presence), columns=options.columns)
         write_details(options.out / f"{job.name}_of_details.txt", details)
     return Outcome(counted.count, writer.rows, faces, csv, drawn)
 
@@ -172,16 +183,24 @@ def _write_records(
     folder, faces = options.out / f"{job.name}_aligned", 0
     for record in results:
         row = record.row
-        writer.write(row)
+        writer.write(choose_columns(row, options.columns))
         faces += int(row.success.sum())
         if hogs is not None and record.hog is not None:
             hogs.write(record.hog, record.hog_valid)
         if options.aligned and record.aligned is not None:
-            frame = None if job.mode == "image" else int(row.frame[0])
-            write_aligned(folder, record.aligned, face_id=int(row.face_id[0]), frame=frame)
+            _write_aligned(folder, job, options.aligned_files, record)
         if overlays is not None:
             overlays.add(row)
     return faces
+
+
+def _write_aligned(folder: Path, job: Job, files: AlignedFiles, record: FaceRecord) -> None:
+    if record.aligned is None or not (record.hog_valid or files.failed):
+        return
+    frame = None if job.mode == "image" else int(record.row.frame[0])
+    gray = files.gray and record.accepted  # as OpenFace, whose black pictures are in colour
+    face_id = int(record.row.face_id[0])
+    write_aligned(folder, record.aligned, face_id=face_id, frame=frame, gray=gray)
 
 
 def _overlays(
@@ -260,7 +279,7 @@ def _source(
         cy=options.cy,
     )
     faces = options.faces or ("all" if job.mode == "image" else "one")
-    return Source(frames, job.mode, faces, camera, reader.timestamp)
+    return Source(frames, job.mode, faces, camera, reader.timestamp, job.boxes)
 
 
 def _csv_kind(source: Source) -> CsvKind:

@@ -207,8 +207,13 @@ def judge_fits(
         cut: see `cut_fits`.
         large_enough: false for faces that are too small to be judged: they are rejected.
         config: settings; by default the model's own.
+    Reference:
+        Specification 01, B.4, step 4.
     """
     config = settings_of(clnf, config)
+    if not config.validate:
+        certain = large_enough.astype(fits.confidence.dtype)
+        return eqx.tree_at(lambda f: (f.confidence, f.success), fits, (certain, large_enough))
     confidence = jnp.where(large_enough, judge_faces(clnf.validator, cut), 0)
     boundary = np.asarray(np.float32(config.validation_boundary), confidence.dtype)
     return eqx.tree_at(

@@ -33,6 +33,8 @@ class FitConfig:
     weight_factor: float = 0.0  # 0: all landmarks weigh the same
     refine_parts: bool = True  # hierarchical models
     validation_boundary: float = 0.725
+    # False: no fit is judged; each face that is large enough succeeds, with confidence 1.
+    validate: bool = True
     multi_view: bool = False  # several start rotations instead of the frontal one
     # Nothing is rounded, so that derivatives are exact: samples and kernels at any place, areas
     # under a kernel that blurs by 0.9 px, parts refitted to the minimum, no face frozen. Landmarks

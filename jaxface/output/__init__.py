@@ -3,6 +3,8 @@
 from ._aligned import aligned_name as aligned_name
 from ._aligned import write_aligned as write_aligned
 from ._atomic import make_folder as make_folder
+from ._choice import ColumnChoice as ColumnChoice
+from ._choice import choose_columns as choose_columns
 from ._columns import CsvKind as CsvKind
 from ._columns import Layout as Layout
 from ._columns import column_groups as column_groups

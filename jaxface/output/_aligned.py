@@ -30,6 +30,7 @@ def write_aligned(
     *,
     face_id: int,
     frame: int | None = None,
+    gray: bool = False,
 ) -> Path:
     """Writes one aligned face.
 
@@ -38,9 +39,10 @@ def write_aligned(
         face: RGB, 0 to 255.
         face_id: from 0.
         frame: from 1; None for a still image.
+        gray: write its luma, 8 bits to a pixel.
     Returns:
         The file's path.
     Raises:
         OutputError: it cannot be written.
     """
-    return write_picture(Path(folder) / aligned_name(face_id, frame), face)
+    return write_picture(Path(folder) / aligned_name(face_id, frame), face, gray=gray)

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 from ..types import Camera
 from ._atomic import write_file
+from ._choice import ColumnChoice
 
+# Of `ColumnChoice`, in its order.
 _GROUPS = ("Gaze", "AUs", "Landmarks 2D", "Landmarks 3D", "Pose", "Shape parameters")
 
 
@@ -21,6 +23,7 @@ class Details(NamedTuple):
     aligned: str | None = None  # folder
     csv: str | None = None  # None where no face was found
     action_units: bool = True
+    columns: ColumnChoice = ColumnChoice()  # of the CSV
 
 
 def details_text(details: Details) -> str:
@@ -47,7 +50,9 @@ def details_text(details: Details) -> str:
     )
     lines += [f"{label}:{name}" for label, name in named if name is not None]
     if details.csv is not None:
-        lines += [f"{group}: {int(group != 'AUs' or details.action_units)}" for group in _GROUPS]
+        columns = details.columns
+        columns = columns._replace(action_units=columns.action_units and details.action_units)
+        lines += [f"{group}: {int(some)}" for group, some in zip(_GROUPS, columns, strict=True)]
     return "\n".join(lines) + "\n"
 
 

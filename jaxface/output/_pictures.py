@@ -10,12 +10,15 @@ from ..errors import OutputError
 from ._atomic import write_file
 
 
-def write_picture(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> Path:
+def write_picture(
+    path: str | Path, image: UInt8[np.ndarray, "h w 3"], *, gray: bool = False
+) -> Path:
     """Writes a picture in the format that the name's suffix tells.
 
     Args:
         path: the file, e.g. ending in .png or .bmp; its folder is created if need be.
         image: RGB, 0 to 255.
+        gray: write its luma alone.
     Returns:
         The path.
     Raises:
@@ -23,7 +26,8 @@ def write_picture(path: str | Path, image: UInt8[np.ndarray, "h w 3"]) -> Path:
     """
     path = Path(path)
     try:
-        _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        order = cv2.COLOR_RGB2GRAY if gray else cv2.COLOR_RGB2BGR
+        _, data = cv2.imencode(path.suffix, cv2.cvtColor(image, order))
     except cv2.error as error:
         reason = f"no {path.suffix} file of an array of shape {image.shape}"
         raise OutputError(path, reason) from error

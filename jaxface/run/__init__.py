@@ -1,5 +1,6 @@
 """The host side: compiled programs, clips, images, batches and their results."""
 
+from ._aligned import draw_aligned as draw_aligned
 from ._batch import analyze_batch as analyze_batch
 from ._batch import lanes_for as lanes_for
 from ._chunks import Tally as Tally

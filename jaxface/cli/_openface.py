@@ -1,0 +1,353 @@
+"""OpenFace's programs, by their own command lines: the same files from the imported models."""
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._openface_flags import COMMANDS, MODELS, Command, FlagError, Given, Request, parse_flags
+from ._warnings import warnings_to
+
+if TYPE_CHECKING:  # NumPy and JAX, which wait until the programs of the last run are being read
+    import numpy as np
+
+    from ..fit import FitConfig
+    from ._jobs import Job
+    from ._report import Reporter
+    from ._run import Options, Process
+    from ._startup import Startup
+
+_DEFAULT_FOLDER = "processed"
+_WIKI = "https://github.com/TadasBaltrusaitis/OpenFace/wiki/Command-line-arguments"
+
+
+def command_of(arguments: Sequence[str]) -> Command | None:
+    """The program of OpenFace's that a command line names; none where it only asks for help."""
+    asks = any(token in ("-h", "--help") for token in arguments[1:2])
+    return next((c for c in COMMANDS if arguments[:1] == [c] and not asks), None)
+
+
+def run_openface(command: Command, tokens: Sequence[str]) -> int:
+    """Runs one of OpenFace's programs.
+
+    Args:
+        command: which.
+        tokens: its arguments.
+    Returns:
+        Exit status: 0 if all inputs were processed, 1 if not, 2 for flags that are wrong.
+    """
+    if not tokens:  # as OpenFace
+        print(f"`jaxface {command} --help` lists the flags, which are OpenFace's: {_WIKI}")
+        return 0
+    try:
+        request = parse_flags(command, tokens)
+    except FlagError as error:
+        print(f"jaxface {command}: error: {error}", file=sys.stderr)
+        return 2
+    startup = _start(request)
+    from ._report import Reporter
+
+    reporter = Reporter()
+    for note in request.notes:
+        reporter.warn(note)
+    try:
+        return _run(request, reporter, startup)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        reporter.fail(error)
+        return 1
+
+
+def _start(request: Request) -> "Startup":
+    """Reads the programs ahead that the last call of this kind used."""
+    from ._startup import Startup
+
+    kind = {Path(given.path).suffix.lower() for given in request.inputs}
+    files = sorted(request.groups & {"-hogalign", "-simalign"})
+    pictures = request.size, request.scale, request.mask
+    flags = (request.model, request.settings, request.static, files, pictures, request.boxes)
+    return Startup((request.command, sorted(kind), *flags), cache=True)
+
+
+def _run(request: Request, reporter: "Reporter", startup: "Startup") -> int:
+    from ._jobs import NameClashError
+
+    with warnings_to(reporter.warn):
+        try:
+            model = choose_model(request.model)
+            if not request.quiet or model.note:
+                print(f"jaxface: model {model.name}{model.note}", file=sys.stderr)
+            planned = plan_outputs(request)
+            process = _load(planned, _options(request, model.name))
+        except (FlagError, NameClashError) as error:
+            reporter.fail(error)
+            return 2
+        finally:
+            startup.finish()
+        _process(request, planned, process, _options(request, model.name), reporter, startup)
+    return 1 if reporter.failures else 0
+
+
+def _process(
+    request: Request,
+    planned: "list[Planned]",
+    process: "Process | None",
+    options: "Options",
+    reporter: "Reporter",
+    startup: "Startup",
+) -> None:
+    """One input after the other, as OpenFace: none depends on which others there are."""
+    from ._batch import run_jobs
+    from ._run import check_output_folder
+
+    with _silence(request.quiet):
+        for i, (job, folder) in enumerate(planned):
+            remember: Callable[[], None] = startup.remember if i == 0 else _nothing
+            try:
+                check_output_folder(folder)
+            except Exception as error:
+                reporter.fail(error, job.given)
+                continue
+            settings = dataclasses.replace(options, out=folder)
+            run_jobs([job], process, settings, reporter, remember)
+
+
+def _nothing() -> None:
+    """What is remembered after the first input."""
+
+
+@contextlib.contextmanager
+def _silence(quiet: bool) -> Iterator[None]:
+    """Drops what is printed about inputs that succeed."""
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _load(planned: "list[Planned]", options: "Options") -> "Process | None":
+    if all(job.problem is not None for job, _ in planned):
+        return None
+    from . import _engine
+
+    return _engine.load_process(options)
+
+
+# What is computed
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The model that runs."""
+
+    name: str
+    note: str = ""  # why it is not the one that OpenFace would run
+
+
+def choose_model(wanted: str | None) -> Choice:
+    """Chooses among the imported models.
+
+    Args:
+        wanted: by -mloc; None takes OpenFace's default, CE-CLM, or else what there is.
+    Raises:
+        ModelFileError: it is not imported, or none is.
+    """
+    from ..models import ModelFileError, installed_models
+
+    there = {model.name for model in installed_models()}
+    names = tuple(MODELS.values()) if wanted is None else (wanted,)
+    found = next((name for name in names if name in there), None)
+    if found is None:
+        what = f"the model {wanted} is" if wanted else "OpenFace's models are"
+        # CE-CLM's experts are a download of their own, which OpenFace's scripts put beside others.
+        raise ModelFileError(
+            f"{what} not imported: run `jaxface models import DIR`, DIR being the folder of an "
+            "OpenFace copy (--cen DIR names the folder of CE-CLM's cen_patches_*.dat); "
+            "`jaxface analyze` runs jaxface's own model"
+        )
+    if found != names[0]:
+        return Choice(found, f", as OpenFace's default, {names[0]}, is not imported")
+    return Choice(found)
+
+
+def fit_settings(settings: Sequence[tuple[str, float]], model: str) -> "FitConfig":
+    """The settings that flags ask for, from left to right; those of CE-CLM are scaled at the end.
+
+    Args:
+        settings: names without the dash, and values.
+        model: name of the model.
+    Reference:
+        Specification 01, B.2.
+    """
+    from ..fit import OPENFACE_FIT, OPENFACE_WILD_FIT, ceclm_settings
+
+    config = OPENFACE_FIT
+    for name, value in settings:
+        if name == "wild":
+            config = dataclasses.replace(OPENFACE_WILD_FIT, validate=config.validate)
+        elif name == "multi_view":
+            config = dataclasses.replace(config, multi_view=bool(value))
+        elif name == "validate_detections":
+            config = dataclasses.replace(config, validate=bool(value))
+        elif name == "sigma":
+            config = dataclasses.replace(config, sigma=value)
+        elif name == "reg":
+            config = dataclasses.replace(config, regularisation=value)
+        elif name == "w_reg":
+            config = dataclasses.replace(config, weight_factor=value)
+        else:
+            config = dataclasses.replace(config, iterations=int(value))
+    return ceclm_settings(config) if model == "openface-ceclm" else config
+
+
+def _options(request: Request, model: str) -> "Options":
+    """Options of all inputs; each has an output folder of its own."""
+    from ..analyze import AlignConfig
+    from ..output import ColumnChoice
+    from ._aligned import AlignedFiles
+    from ._run import Options
+
+    usual = AlignConfig()
+    picture = AlignConfig(size=request.size, scale=request.scale, mask=request.mask)
+    files = AlignedFiles(
+        config=None if picture == usual else picture,
+        gray=request.gray,
+        failed=request.bad_aligned,
+    )
+    return Options(
+        out=Path(request.out_dir or _DEFAULT_FOLDER),
+        model=model,
+        faces="one" if request.command == "FeatureExtraction" else "all",
+        static=request.static,
+        lanes=1,
+        fit=fit_settings(request.settings, model),
+        hog="-hogalign" in request.groups,
+        aligned="-simalign" in request.groups,
+        aligned_files=files,
+        columns=ColumnChoice(*request.columns()),
+        **request.camera,
+    )
+
+
+# Inputs and names
+
+Planned = tuple["Job", Path]  # with its output folder
+
+
+def plan_outputs(request: Request) -> list[Planned]:
+    """Inputs with their output folders and names.
+
+    Args:
+        request: what is asked for.
+    Raises:
+        NameClashError: two inputs would write the same files, where OpenFace overwrites the first.
+        FlagError: there are more names than inputs.
+    Reference:
+        Specification 03, E.2.
+    """
+    from ._jobs import NameClashError
+
+    base = Path(request.out_dir or "")
+    planned: list[Planned] = []
+    seen: dict[tuple[str, str], str] = {}
+    for number, job in enumerate(job for given in request.inputs for job in _jobs(request, given)):
+        folder = base
+        if number < len(request.names):
+            named = base / request.names[number]
+            folder = named.parent
+            job = dataclasses.replace(job, name=named.stem or job.name)
+        if folder == Path() and request.out_dir is None:
+            folder = Path(_DEFAULT_FOLDER)
+        where = os.path.normcase(folder), os.path.normcase(job.name)
+        if seen.setdefault(where, job.given) is not job.given:
+            raise NameClashError(
+                f"{seen[where]} and {job.given} would both write {folder / job.name}.csv: "
+                "give -of before each, or another -out_dir"
+            )
+        planned.append((job, folder))
+    if len(request.names) > len(planned):
+        given = f"{len(request.names)} names for {len(planned)} inputs"
+        raise FlagError(f"-of: expected at most one name for each input, got {given}")
+    return planned
+
+
+def _jobs(request: Request, given: Given) -> "list[Job]":
+    """The jobs of one input: a clip, an image, or the images of a folder."""
+    from ..errors import InputError
+    from ..io import InputKind, classify_input, list_images
+    from ._jobs import Job
+
+    path = Path(given.path)
+    mode = "image" if request.command == "FaceLandmarkImg" else "video"
+    name = path.resolve().name if given.folder else path.stem
+    broken = Job(path=path, given=given.path, name=name or "root", mode=mode, kind=None)
+    try:
+        kind = classify_input(path)
+        if given.folder and kind is not InputKind.FOLDER:
+            raise InputError(path, "a folder of images", "a file", "name it by -f")
+        if not given.folder and kind is InputKind.FOLDER:
+            raise InputError(path, "a file", "a folder", "name it by -fdir")
+        if mode == "image" and kind is InputKind.VIDEO:
+            raise InputError(path, "an image", "a video", "use FeatureExtraction for videos")
+        if mode == "video" or not given.folder:
+            return [dataclasses.replace(broken, kind=kind)]
+        files = list_images(path)
+    except InputError as error:
+        return [dataclasses.replace(broken, problem=error)]
+    return [_image(request, file) for file in files]
+
+
+def _image(request: Request, file: Path) -> "Job":
+    """One image of a folder, with its boxes if they lie in a file."""
+    from ..errors import InputError
+    from ..io import InputKind
+    from ._jobs import Job
+
+    job = Job(path=file, given=str(file), name=file.stem, mode="image", kind=InputKind.IMAGE)
+    if request.boxes is None:
+        return job
+    try:
+        return dataclasses.replace(job, boxes=read_boxes(Path(request.boxes, f"{file.stem}.txt")))
+    except InputError as error:
+        return dataclasses.replace(job, problem=error)
+
+
+def read_boxes(path: Path) -> "np.ndarray":
+    """Face boxes from a file of -bboxdir.
+
+    Args:
+        path: a text file with a box on each line: least x and y, greatest x and y, px.
+    Returns:
+        One row per face, maybe none.
+    Raises:
+        InputError: the file is missing, or a line is no box.
+    Reference:
+        Specification 01, C.1.
+    """
+    import numpy as np
+
+    from ..errors import InputError
+
+    expected, what_to_do = "a file of boxes, min_x min_y max_x max_y a line", "correct the file"
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        got = "nothing there" if not path.exists() else str(error)
+        raise InputError(path, expected, got, "give each image of -fdir its file") from error
+    boxes = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            x0, y0, x1, y1 = (float(value) for value in line.replace(",", " ").split())
+        except ValueError as error:
+            raise InputError(path, expected, f"{line!r} in line {number}", what_to_do) from error
+        if not (np.isfinite((x0, y0, x1, y1)).all() and x0 < x1 and y0 < y1):
+            raise InputError(path, expected, f"{line!r} in line {number}", what_to_do)
+        boxes.append((x0, y0, x1, y1))
+    return np.asarray(boxes, np.float32).reshape(-1, 4)
