@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from ._main import main as main
 from ._openface import choose_model as choose_model
 from ._openface import fit_settings as fit_settings
-from ._openface import plan_outputs as plan_outputs
-from ._openface import read_boxes as read_boxes
 from ._openface_flags import COMMANDS as COMMANDS
 from ._openface_flags import FLAGS as FLAGS
 from ._openface_flags import FlagError as FlagError
 from ._openface_flags import Request as Request
 from ._openface_flags import parse_flags as parse_flags
+from ._openface_inputs import plan_outputs as plan_outputs
+from ._openface_inputs import read_boxes as read_boxes
 from ._parser import build_parser as build_parser
 
 if TYPE_CHECKING:

@@ -89,5 +89,7 @@ def _detect(model: Model, pixels: UInt8[np.ndarray, "h w 3"], config: Config) ->
 
 
 def _placed(boxes: Float[np.ndarray, "f 4"]) -> _Starts:
-    """Boxes of the caller's, whose five points nobody knows."""
-    return boxes, np.zeros((len(boxes), 5, 2), np.float32)
+    """Boxes of the caller's, whose five points nobody knows; with sizes, as those of detections,
+    so that one program fits both."""
+    sized = np.concatenate([boxes, boxes[:, 2:] - boxes[:, :2]], axis=1)
+    return sized, np.zeros((len(boxes), 5, 2), np.float32)
