@@ -24,13 +24,13 @@ from jaxface.cli import (
     FlagError,
     Request,
     Source,
-    _engine,
     choose_model,
     fit_settings,
     main,
     parse_flags,
     plan_outputs,
     read_boxes,
+    run_openface,
 )
 from jaxface.errors import InputError
 from jaxface.fit import OPENFACE_FIT, OPENFACE_WILD_FIT, ceclm_settings, fit_config
@@ -422,11 +422,15 @@ class _Replay:
         return zip(self._table.au_intensity, self._table.au_presence, strict=True)
 
 
-def test_choice_of_columns(sequence: Path, samples_dir: Path, monkeypatch, tmp_path, golden_dir):
+def _replay(table: Table, *arguments: str) -> int:
+    """FeatureExtraction with the rows of a table."""
+    return run_openface("FeatureExtraction", arguments, load=lambda _: lambda s: _Replay(s, table))
+
+
+def test_choice_of_columns(sequence: Path, samples_dir: Path, tmp_path):
     """Each flag leaves its columns, cell by cell those of the whole file; and so in the details."""
     whole = sequence / "image_sequence.csv"
     table = read_csv(whole)[0]
-    monkeypatch.setattr(_engine, "load_process", lambda options: lambda s: _Replay(s, table))
     cells = [line.split(", ") for line in whole.read_text().splitlines()]
     columns = dict(zip(cells[0], zip(*cells[1:], strict=True), strict=True))
     starts = {
@@ -442,7 +446,8 @@ def test_choice_of_columns(sequence: Path, samples_dir: Path, monkeypatch, tmp_p
     for flags in (*([flag] for flag in starts), ["-aus", "-pose"], ["-hogalign"], ["-simalign"]):
         out = tmp_path / "".join(flags)
         folder = str(samples_dir / "image_sequence")
-        assert main([_CLIPS, "-fdir", folder, "-out_dir", str(out), *_CLNF, *flags, "-q"]) == 0
+        where = ["-fdir", folder, "-out_dir", str(out)]
+        assert _replay(table, *where, *_CLNF, *flags, "-q") == 0
         some = tuple(start for flag in flags for start in starts.get(flag, ()))
         names = [n for n in columns if n in key or n.startswith(some or ("none",))]
         expected = [", ".join(names), *map(", ".join, zip(*(columns[n] for n in names)))]
@@ -454,12 +459,11 @@ def test_choice_of_columns(sequence: Path, samples_dir: Path, monkeypatch, tmp_p
         assert (out / "image_sequence.hog").exists() is ("-hogalign" in flags)
 
 
-def test_quiet_and_notes(sequence: Path, samples_dir: Path, monkeypatch, tmp_path, capsys):
+def test_quiet_and_notes(sequence: Path, samples_dir: Path, tmp_path, capsys):
     table = read_csv(sequence / "image_sequence.csv")[0]
-    monkeypatch.setattr(_engine, "load_process", lambda options: lambda s: _Replay(s, table))
     folder = str(samples_dir / "image_sequence")
-    common = [_CLIPS, "-fdir", folder, "-out_dir", str(tmp_path), *_CLNF, "-pose"]
-    assert main([*common, "-verbose"]) == 0
+    common = ["-fdir", folder, "-out_dir", str(tmp_path), *_CLNF, "-pose"]
+    assert _replay(table, *common, "-verbose") == 0
     found = capsys.readouterr()
     assert found.err.splitlines() == [
         "jaxface: warning: -verbose: no window is shown: `jaxface analyze --overlay` draws frames "
@@ -467,21 +471,20 @@ def test_quiet_and_notes(sequence: Path, samples_dir: Path, monkeypatch, tmp_pat
         "jaxface: model openface",
     ]
     assert found.out.startswith(f"{folder}: 30 frames")
-    assert main([*common, "-q"]) == 0
+    assert _replay(table, *common, "-q") == 0
     assert capsys.readouterr() == ("", "")
-    assert main([*common, "-q", "-f", "gone.avi"]) == 1  # the other is finished
+    assert _replay(table, *common, "-q", "-f", "gone.avi") == 1  # the other is finished
     assert capsys.readouterr().err.startswith("jaxface: error: gone.avi: ")
 
 
-def test_aligned_faces_of_failed_frames(sequence, samples_dir, monkeypatch, tmp_path):
+def test_aligned_faces_of_failed_frames(sequence: Path, samples_dir: Path, tmp_path):
     """Black and in colour, as OpenFace's, even beside grey ones; or left out."""
     table = read_csv(sequence / "image_sequence.csv")[0]
     table = dataclasses.replace(table, success=table.frame != 3)
-    monkeypatch.setattr(_engine, "load_process", lambda options: lambda s: _Replay(s, table))
     flags = ["-fdir", str(samples_dir / "image_sequence"), *_CLNF, "-simalign", "-g"]
     for more, count in (([], 30), (["-nobadaligned"], 29)):
         out = tmp_path / str(count)
-        assert main([_CLIPS, *flags, *more, "-out_dir", str(out)]) == 0
+        assert _replay(table, *flags, *more, "-out_dir", str(out)) == 0
         folder = out / "image_sequence_aligned"
         assert len(os.listdir(folder)) == count
         gray = _pixels(folder / "frame_det_00_000002.bmp")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from ._main import main as main
 from ._openface import choose_model as choose_model
 from ._openface import fit_settings as fit_settings
+from ._openface import run_openface as run_openface
 from ._openface_flags import COMMANDS as COMMANDS
 from ._openface_flags import FLAGS as FLAGS
 from ._openface_flags import FlagError as FlagError

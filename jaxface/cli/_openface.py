@@ -27,12 +27,15 @@ def command_of(arguments: Sequence[str]) -> Command | None:
     return next((c for c in COMMANDS if arguments[:1] == [c] and not asks), None)
 
 
-def run_openface(command: Command, tokens: Sequence[str]) -> int:
+def run_openface(
+    command: Command, tokens: Sequence[str], *, load: "Callable[[Options], Process] | None" = None
+) -> int:
     """Runs one of OpenFace's programs.
 
     Args:
         command: which.
         tokens: its arguments.
+        load: prepares what analyses the frames; by default loads the model.
     Returns:
         Exit status: 0 if all inputs were processed, 1 if not, 2 for flags that are wrong.
     """
@@ -51,7 +54,7 @@ def run_openface(command: Command, tokens: Sequence[str]) -> int:
     for note in request.notes:
         reporter.warn(note)
     try:
-        return _run(request, reporter, startup)
+        return _run(request, reporter, startup, load)
     except BrokenPipeError:
         raise
     except Exception as error:
@@ -70,7 +73,12 @@ def _start(request: Request) -> "Startup":
     return Startup((request.command, sorted(kind), *flags), cache=True)
 
 
-def _run(request: Request, reporter: "Reporter", startup: "Startup") -> int:
+def _run(
+    request: Request,
+    reporter: "Reporter",
+    startup: "Startup",
+    load: "Callable[[Options], Process] | None",
+) -> int:
     from ._jobs import NameClashError
 
     with warnings_to(reporter.warn):
@@ -79,13 +87,16 @@ def _run(request: Request, reporter: "Reporter", startup: "Startup") -> int:
             if not request.quiet or model.note:
                 print(f"jaxface: model {model.name}{model.note}", file=sys.stderr)
             planned = plan_outputs(request)
-            process = _load(planned, _options(request, model.name))
+            options = _options(request, model.name)
+            process = None
+            if not all(job.problem is not None for job, _ in planned):
+                process = (load or _load)(options)
         except (FlagError, NameClashError) as error:
             reporter.fail(error)
             return 2
         finally:
             startup.finish()
-        _process(request, planned, process, _options(request, model.name), reporter, startup)
+        _process(request, planned, process, options, reporter, startup)
     return 1 if reporter.failures else 0
 
 
@@ -127,12 +138,10 @@ def _silence(quiet: bool) -> Iterator[None]:
         yield
 
 
-def _load(planned: list[Planned], options: "Options") -> "Process | None":
-    if all(job.problem is not None for job, _ in planned):
-        return None
-    from . import _engine
+def _load(options: "Options") -> "Process":
+    from ._engine import load_process
 
-    return _engine.load_process(options)
+    return load_process(options)
 
 
 # What is computed
