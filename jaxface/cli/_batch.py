@@ -31,7 +31,7 @@ def run_jobs(
     """
     clips = [job for job in jobs if _is_one_face(job, options)]
     lanes = 1
-    if process is not None and len(clips) > 1:
+    if process is not None and (len(clips) > 1 or (clips and options.lanes)):
         lanes = _run_together(clips, process, options, reporter)
     if lanes > 1:
         remember()
