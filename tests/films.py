@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 SIZE = 64, 96  # height and width, px
 STEP = 12  # levels by which the corner's brightness grows from frame to frame
@@ -123,10 +124,43 @@ def copy_film(
         stream = given.streams.video[0]
         copied = out.add_stream_from_template(stream)
         for packet in itertools.islice(given.demux(stream), skip, None):
-            if packet.dts is None:
+            if packet.pts is None or packet.dts is None:
                 continue
             packet.pts += shift
             packet.dts += shift
             packet.stream = copied
             out.mux(packet)
     return path
+
+
+def mux_streams(path: Path, kinds: str) -> Path:
+    """Writes a file with a stream of each kind: v a film, s sound, c a cover picture."""
+    with av.open(path, "w") as output:
+        streams: list[tuple[str, Any]] = []
+        for kind in kinds:
+            if kind == "s":
+                streams.append((kind, output.add_stream("aac", rate=8000, layout="mono")))
+                continue
+            film: Any = output.add_stream("mjpeg" if kind == "c" else "libx264", rate=25)
+            film.height, film.width = SIZE
+            film.pix_fmt = "yuvj420p" if kind == "c" else "yuv420p"
+            if kind == "c":
+                film.disposition = Disposition.attached_pic
+            streams.append((kind, film))
+        for kind, stream in streams:
+            for number in range(1 if kind == "c" else 12):
+                output.mux(stream.encode(_sound(number) if kind == "s" else _film(number, stream)))
+            output.mux(stream.encode(None))
+    return path
+
+
+def _film(number: int, stream: Any) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(picture(number), "rgb24").reformat(format=stream.pix_fmt)
+    frame.pts, frame.time_base = number, Fraction(1, 25)
+    return frame
+
+
+def _sound(number: int) -> av.AudioFrame:
+    quiet = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+    quiet.sample_rate, quiet.pts = 8000, 1024 * number
+    return quiet

@@ -25,7 +25,6 @@ Frame = UInt8[np.ndarray, "h w 3"]  # RGB, 0 to 255
 
 _VIDEO = "a video that FFmpeg can decode"
 _CONVERT = "check that it plays, or convert it (ffmpeg -i FILE out.mp4)"
-_FEWEST = 0.95  # share of the announced frames below which a video counts as cut short
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,10 +91,8 @@ class VideoReader:
             self.findings.update(findings)
 
     def _problem(self, findings: Any, delivered: int) -> str:
-        promised = (self.count or delivered) + self.missing
-        few = promised - self.missing < _FEWEST * promised
-        if findings.cut or few or is_cut(self.path):
-            of = f" of {promised}" if self.missing else ""
+        if findings.cut or is_cut(self.path):
+            of = f" of {(self.count or delivered) + self.missing}" if self.missing else ""
             return f"the file ends early: only {delivered}{of} frames could be decoded"
         if findings.damaged:
             return f"damaged: {delivered} of {self.count} frames could be decoded"

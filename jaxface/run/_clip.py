@@ -25,9 +25,8 @@ from ..io import (
     canvas_size,
     check_camera,
     chunks,
+    open_frames,
     pad_to_canvas,
-    read_sequence,
-    read_video,
 )
 from ..models import Model
 from ..output import CsvKind, UnitNames
@@ -137,8 +136,11 @@ def open_clip(
         config = default_config(model, static_action_units=faces == "all")
     model = prepare_model(model, config)
     if isinstance(video, str | Path):
-        video = read_sequence(video) if Path(video).is_dir() else read_video(video)
-        fps = video.fps if fps is None else fps
+        video = open_frames(video)
+        timestamp = video.timestamp if timestamp is None and fps is None else timestamp
+    elif not isinstance(video, Iterable):
+        got = f"{video!r}; cameras are not read"
+        raise ValueError(f"video: expected a file, a folder or RGB frames, got {got}")
     if timestamp is None:
         timestamp = (lambda index: index * (1.0 / fps)) if fps else (lambda index: 0.0)
     return Clip(
