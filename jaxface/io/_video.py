@@ -109,8 +109,9 @@ class SequenceReader:
     height: int  # px, of the same
     fps: float = 0.0  # unknown
     ahead: int = 8  # frames decoded ahead
-    # Of the last iteration: what became of images that could not be read.
+    # Of the last iteration: why images could not be read, and which, from 0.
     problems: list[InputError] = dataclasses.field(default_factory=list, compare=False)
+    lost: set[int] = dataclasses.field(default_factory=set, compare=False)
 
     @property
     def count(self) -> int:
@@ -135,29 +136,41 @@ class SequenceReader:
         return index * (1.0 / self.fps) if self.fps else 0.0
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yields the images as RGB; for one that cannot be read a black picture, in its place.
+        """Yields the images as RGB; for one that cannot be read the one before, or behind it.
+
+        So that whoever tracks a face does not lose it. Which ones these are is in `lost` as soon
+        as they are yielded.
 
         Warns:
             InputWarning: an image could not be read. Its error is among the `problems`.
         """
         self.problems.clear()
-        for number, (frame, error) in enumerate(prefetch(self._read(), self.ahead), 1):
+        self.lost.clear()
+        for index, (frame, error) in enumerate(prefetch(self._read(), self.ahead)):
             if error is not None:
                 self.problems.append(error)
-                message = f"{error} (frame {number} is without a face)"
+                self.lost.add(index)
+                message = f"{error} (frame {index + 1} is without a face)"
                 warnings.warn(message, InputWarning, stacklevel=2)
             yield frame
 
     def _read(self) -> Iterator[tuple[Frame, InputError | None]]:
-        shape = self.height, self.width, 3
+        early: list[InputError] = []  # before the first image that can be read
+        frame = None
         for file in self.files:
             try:
                 frame = read_image(file)
             except InputError as error:
-                yield np.zeros(shape, np.uint8), error
-            else:
-                shape = frame.shape
-                yield frame, None
+                if frame is None:
+                    early.append(error)
+                else:
+                    yield frame, error
+                continue
+            yield from ((frame, error) for error in early)
+            early.clear()
+            yield frame, None
+        if early:
+            raise early[0]
 
 
 def read_video(
