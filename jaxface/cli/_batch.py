@@ -96,7 +96,10 @@ def _run(
     try:
         if process is None or job.problem is not None:
             raise job.problem or RuntimeError("no analysis was loaded")
-        report.finish(run_job(job, process, options, report.frames, advance))
+        outcome = run_job(job, process, options, report.frames, advance)
+        report.finish(outcome)
+        if outcome.lost:
+            reporter.fall_short()
     except BrokenPipeError:
         raise
     except _StoppedError:

@@ -120,6 +120,7 @@ class _ClipResults:
             source.frames,
             camera=source.camera,
             timestamp=source.timestamp,
+            lost=source.lost,
             faces=source.faces,
             config=config,
             extras=extras,

@@ -49,7 +49,7 @@ def _jobs(given: str, mode: Mode | None) -> list[Job]:
     try:
         if not given:
             raise InputError("''", "a file or folder", "an empty name", "check the command line")
-        kind = classify_input(path)
+        kind = classify_input(given)  # of an address, a `Path` keeps one slash
         if kind is InputKind.FOLDER and mode == "image":
             return [_job(str(file), InputKind.IMAGE, "image") for file in list_images(path)]
         if kind is InputKind.VIDEO and mode == "image":

@@ -45,7 +45,10 @@ class JobReport:
         else:
             found = f"{_count(outcome.frames, 'frame')}, {outcome.faces} of {outcome.rows} rows "
             result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {outcome.csv}"
-        _print(f"{job.given}: {result}{_overlays(job, outcome)}", sys.stdout)
+        if outcome.lost:
+            result += f", {_count(outcome.lost, 'picture')} unreadable"
+        notes = f" ({'; '.join(outcome.notes)})" if outcome.notes else ""
+        _print(f"{job.given}: {result}{_overlays(job, outcome)}{notes}", sys.stdout)
 
     def close(self) -> None:
         """Removes the bar."""
@@ -85,6 +88,11 @@ class Reporter:
         if path is not None and path not in message:
             message = f"{path}: {message}"
         _print(f"jaxface: error: {message}", sys.stderr)
+
+    def fall_short(self) -> None:
+        """Counts an input of which something was left out, and said to be."""
+        with self._lock:
+            self.failures += 1
 
     def warn(self, message: str) -> None:
         """Prints a warning on standard error, past the bars."""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -68,6 +68,7 @@ class Source(NamedTuple):
     faces: Faces
     camera: Camera
     timestamp: Callable[[int], float]  # s, of the frame with an index from 0
+    lost: Collection[int] = frozenset()  # indices of frames that stand for unreadable ones
 
 
 class FaceRecord(NamedTuple):
@@ -110,6 +111,8 @@ class Outcome(NamedTuple):
     faces: int  # rows whose face was found or tracked
     csv: Path | None
     overlays: tuple[Path, ...] = ()
+    lost: int = 0  # frames that could not be read
+    notes: tuple[str, ...] = ()  # what was done to the frames and times of the input
 
 
 def run_job(
@@ -157,7 +160,8 @@ def run_job(
         details = _details(job, options, source.camera, csv)
         details = details._replace(action_units=bool(units.presence))
         write_details(options.out / f"{job.name}_of_details.txt", details)
-    return Outcome(counted.count, writer.rows, faces, csv, drawn)
+    lost = len(source.lost)
+    return Outcome(counted.count, writer.rows, faces, csv, drawn, lost, reader.notes)
 
 
 def _write_records(
@@ -260,7 +264,8 @@ def _source(
         cy=options.cy,
     )
     faces = options.faces or ("all" if job.mode == "image" else "one")
-    return Source(frames, job.mode, faces, camera, reader.timestamp)
+    lost = reader.lost if isinstance(reader, SequenceReader) else frozenset()
+    return Source(frames, job.mode, faces, camera, reader.timestamp, lost)
 
 
 def _csv_kind(source: Source) -> CsvKind:
