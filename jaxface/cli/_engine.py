@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from ..models import Model, load_model
+from ..models import Model, load_model, model_digest
 from ..output import UnitNames
 from ..pipeline import Config, default_config, prepare_model
 from ..run import (
@@ -23,6 +23,7 @@ from ..run import (
     second_pass,
     unit_names,
 )
+from ._record import Engine as Described
 from ._run import FaceRecord, Options, Results, Source
 
 
@@ -60,6 +61,19 @@ class Engine:
             return _ImageResults(self._model, source, settings, extras)
         lanes = self._lanes if source.faces == "one" else None
         return _ClipResults(self._model, source, settings, extras, options.at_once, lanes)
+
+    def describe(self, lanes: int) -> Described:
+        """What the records of results say about this analysis.
+
+        Args:
+            lanes: that clips of one face are followed in.
+        """
+        return Described(
+            model={"name": self._model.info.name, "sha256": model_digest(self._options.model)},
+            config=dataclasses.asdict(self._config),
+            device=f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
+            lanes=lanes,
+        )
 
     def count_lanes(self, clips: int) -> int:
         """Clips of one face to follow at a time, of so many."""

@@ -36,6 +36,7 @@ from ._jobs import Job, Mode
 from ._overlay import Overlays, spread_frames
 
 Faces = Literal["one", "all"]
+Clock = Literal["container", "openface"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class Options:
     aligned: bool = False
     overlay: tuple[int, ...] | None = None  # frames from 1; empty: some; None: no pictures
     details: bool = True
+    fps: float | None = None  # None: the file's
+    clock: Clock | None = None  # None: see `io.read_video`
 
 
 class Source(NamedTuple):
@@ -136,7 +139,7 @@ def run_job(
         InputError: the input cannot be read.
         OutputError: a file cannot be written. The job's CSV and .hog are then as before.
     """
-    reader = _open(job)
+    reader = _open(job, options)
     started(reader.count)
     counted = _Counted(reader, advanced)
     frames = iter(counted)
@@ -149,7 +152,7 @@ def run_job(
         results = process(source)
         path, kind, units = options.out / f"{job.name}.csv", _csv_kind(source), results.units
         writer = stack.enter_context(CsvWriter(path, kind=kind, units=units))
-        hog = path.with_name(f"{job.name}.hog")
+        hog = options.out / f"{job.name}.hog"
         hogs = stack.enter_context(HogWriter(hog)) if options.hog else None
         faces = _write_records(job, options, results, writer, hogs, overlays)
         csv = writer.finish(results.action_units())
@@ -243,9 +246,9 @@ class _Counted:
             self.advanced()
 
 
-def _open(job: Job) -> VideoReader | SequenceReader:
+def _open(job: Job, options: Options) -> VideoReader | SequenceReader:
     if job.kind is InputKind.VIDEO:
-        return read_video(job.path)
+        return read_video(job.path, clock=options.clock)
     return read_sequence(job.path)
 
 
@@ -265,7 +268,9 @@ def _source(
     )
     faces = options.faces or ("all" if job.mode == "image" else "one")
     lost = reader.lost if isinstance(reader, SequenceReader) else frozenset()
-    return Source(frames, job.mode, faces, camera, reader.timestamp, lost)
+    fps = options.fps
+    timestamp = reader.timestamp if fps is None else (lambda index: index * (1.0 / fps))
+    return Source(frames, job.mode, faces, camera, timestamp, lost)
 
 
 def _csv_kind(source: Source) -> CsvKind:
@@ -279,7 +284,7 @@ def _details(job: Job, options: Options, camera: Camera, csv: Path | None) -> De
         source=job.given,
         full_path=str(job.path.resolve()),
         camera=camera,
-        hog=f"{job.name}.hog" if options.hog else None,
-        aligned=f"{job.name}_aligned" if options.aligned else None,
+        hog=f"{Path(job.name).name}.hog" if options.hog else None,
+        aligned=f"{Path(job.name).name}_aligned" if options.aligned else None,
         csv=csv.name if csv else None,
     )
