@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxface.cli import _engine, _jobs, main
+from jaxface.cli import NameClashError, main, plan_jobs
 from jaxface.io import InputKind
 from jaxface.reference.comparison.clips import ROOT
 
@@ -27,13 +27,13 @@ def analysed(monkeypatch) -> list[str]:
         seen.append(source.mode)
         return StandIn(source)
 
-    monkeypatch.setattr(_engine, "load_process", lambda options: process)
+    monkeypatch.setattr("jaxface.cli._engine.load_process", lambda options: process)
     monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
     return seen
 
 
 def _names(inputs: list[str], **more) -> list[str]:
-    return [job.name for job in _jobs.plan_jobs(inputs, None, **more)]
+    return [job.name for job in plan_jobs(inputs, None, **more)]
 
 
 def _results(out: Path) -> list[str]:
@@ -58,11 +58,11 @@ def tree(tmp_path) -> Path:
 
 def test_a_folder_with_videos_is_its_files(tree):
     with pytest.warns(UserWarning, match="notes.txt: neither a picture nor a video, left out"):
-        jobs = _jobs.plan_jobs([str(tree)], None)
+        jobs = plan_jobs([str(tree)], None)
     assert [(job.name, job.mode) for job in jobs] == [("a", "video"), ("still", "image")]
-    (frames,) = _jobs.plan_jobs([str(tree / "frames")], None)
+    (frames,) = plan_jobs([str(tree / "frames")], None)
     assert frames.kind is InputKind.FOLDER and frames.name == "frames"
-    stills = _jobs.plan_jobs([str(tree / "frames")], "image")
+    stills = plan_jobs([str(tree / "frames")], "image")
     assert [job.name for job in stills] == ["1", "2", "10"]
 
 
@@ -70,23 +70,23 @@ def test_a_folder_with_videos_is_its_files(tree):
 def test_folders_below_a_folder(tree):
     names = _names([str(tree)], recursive=True)
     assert names == ["a", "still", "frames", "p1/a", "p2/deep/a"]
-    (job,) = _jobs.plan_jobs([str(tree / "p2")], None)
+    (job,) = plan_jobs([str(tree / "p2")], None)
     assert job.problem is not None and "--recursive looks into them" in str(job.problem)
 
 
 def test_patterns_and_lists(tree, tmp_path):
     assert _names([str(tree / "frames" / "*.png")]) == ["1", "2", "10"]
-    (none,) = _jobs.plan_jobs([str(tree / "*.mov")], None)
+    (none,) = plan_jobs([str(tree / "*.mov")], None)
     assert "expected a pattern that fits files, got none" in str(none.problem)
     listed = tmp_path / "list.txt"
     listed.write_text(f"# a comment\n\n{tree / 'a.avi'}\n{tree / 'frames' / '1*.png'}\n@other\n")
-    jobs = _jobs.plan_jobs([f"@{listed}"], None)
+    jobs = plan_jobs([f"@{listed}"], None)
     assert [job.name for job in jobs[:3]] == ["a", "1", "10"]
     assert "a list within a list" in str(jobs[3].problem)
     missing, empty = tmp_path / "gone.txt", tmp_path / "empty.txt"
     empty.write_bytes(b"\xff\xfe\n")
     for path, message in ((missing, "No such file"), (empty, "no UTF-8 text")):
-        (job,) = _jobs.plan_jobs([f"@{path}"], None)
+        (job,) = plan_jobs([f"@{path}"], None)
         assert message in str(job.problem)
 
 
@@ -95,7 +95,7 @@ def test_equal_names_keep_what_tells_them_apart(tree, tmp_path):
     assert _names(given) == ["a", "p1/a", "p2/deep/a"]
     same = [write_image(tmp_path / "b.png"), write_image(tmp_path / "b.bmp")]
     assert _names(same) == ["b.png", "b.bmp"]
-    with pytest.raises(_jobs.NameClashError, match="name each input once"):
+    with pytest.raises(NameClashError, match="name each input once"):
         _names([same[0], same[0]])
 
 
