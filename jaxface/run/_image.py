@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from ..io import as_camera, check_camera, flat_lengths, lay_in, pad_to_canvas, read_image
 from ..models import Model
@@ -51,14 +51,13 @@ def analyze_image(
     config = default_config(model, static_action_units=True) if config is None else config
     model, names = prepare_model(model, config), unit_names(model, config)
     height, width = pixels.shape[:2]
-    starts = _detect(model, pixels, config) if given is None else _placed(given)
-    canvas, size = (jnp.asarray(leaf) for leaf in pad_to_canvas(pixels))
-    size = size.astype(jnp.int32)
+    starts, picture = _detect(model, pixels, config) if given is None else _placed(given, pixels)
+    laid, size = picture
     lens = to_camera(as_camera(camera, height=height, width=width))
     found: list[Any] = []
     for box, points in zip(*starts, strict=True):
         start = jnp.asarray(box), jnp.asarray(points)
-        face = analyze_box(model, canvas, *start, lens, size, config)
+        face = analyze_box(model, laid, *start, lens, size, config)
         found.append(jax.tree.map(np.asarray, slim(face, extras)))
     if not found:
         return join_batches("image", names, [no_faces(model, config)])
@@ -69,25 +68,51 @@ def analyze_image(
 
 
 _Starts = tuple[Float[np.ndarray, "f b"], Float[np.ndarray, "f 5 2"]]  # boxes, with points
+_Picture = tuple[FlatImage | UInt8[Array, "h w 3"], Int[Array, "2"]]  # with its height and width
 
 
-def _detect(model: Model, pixels: UInt8[np.ndarray, "h w 3"], config: Config) -> _Starts:
-    """Boxes and five points of the faces that the detector finds."""
+def _detect(
+    model: Model, pixels: UInt8[np.ndarray, "h w 3"], config: Config
+) -> tuple[_Starts, _Picture]:
+    """Boxes and five points of the faces that the detector finds; the picture on the device."""
     height, width = pixels.shape[:2]
-    size = np.array([height, width], np.int32)
     settings = model.detector.config if config.detect is None else config.detect
     for length in flat_lengths(height, width):
         plan = model.detector.plan(height, width, length, settings)
         if plan is not None:
-            placed = jax.device_put((lay_in(pixels, length), size, np.int32(width)))
-            found = flat_detect_program(model, FlatImage(*placed), plan, config)
+            picture = _lay_flat(pixels, length)
+            found = flat_detect_program(model, picture[0], plan, config)
             break
     else:
-        found = detect_program(model, *jax.device_put((pad_to_canvas(pixels)[0], size)), config)
+        on_canvas = _lay_on_canvas(pixels)
+        found = detect_program(model, *on_canvas, config)
+        picture = _lay(pixels, on_canvas)
     valid = np.asarray(found.valid)
-    return np.asarray(found.sized_boxes)[valid], np.asarray(found.points)[valid]
+    return (np.asarray(found.sized_boxes)[valid], np.asarray(found.points)[valid]), picture
 
 
-def _placed(boxes: Float[np.ndarray, "f 4"]) -> _Starts:
-    """Boxes of the caller's, whose five points nobody knows."""
-    return boxes, np.zeros((len(boxes), 5, 2), np.float32)
+def _placed(
+    boxes: Float[np.ndarray, "f 4"], pixels: UInt8[np.ndarray, "h w 3"]
+) -> tuple[_Starts, _Picture]:
+    """Boxes of the caller's, whose five points nobody knows; the picture on the device."""
+    return (boxes, np.zeros((len(boxes), 5, 2), np.float32)), _lay(pixels)
+
+
+def _lay(pixels: UInt8[np.ndarray, "h w 3"], on_canvas: _Picture | None = None) -> _Picture:
+    """A picture as faces are fitted in it: flat, or on a canvas where it is too large."""
+    lengths = flat_lengths(*pixels.shape[:2])
+    if lengths:
+        return _lay_flat(pixels, lengths[0])
+    return _lay_on_canvas(pixels) if on_canvas is None else on_canvas
+
+
+def _lay_flat(pixels: UInt8[np.ndarray, "h w 3"], length: int) -> _Picture:
+    height, width = pixels.shape[:2]
+    size = np.array([height, width], np.int32)
+    placed = jax.device_put((lay_in(pixels, length), size, np.int32(width)))
+    return FlatImage(*placed), placed[1]
+
+
+def _lay_on_canvas(pixels: UInt8[np.ndarray, "h w 3"]) -> _Picture:
+    canvas, size = pad_to_canvas(pixels)
+    return jax.device_put((canvas, np.array(size, np.int32)))
