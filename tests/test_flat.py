@@ -27,7 +27,7 @@ from jaxface.fit import (
     warp_to_mean_shape,
 )
 from jaxface.fit.experts import SUPPORT, AbstractPatchExperts
-from jaxface.io import flat_lengths, lay_in
+from jaxface.io import face_length, flat_lengths, lay_in
 from jaxface.ops import fetch_flat, pad_border, sample_cells, sample_smooth, to_gray
 from jaxface.run import _programs
 from jaxface.types import FlatGray, FlatImage, PDMParameters
@@ -67,7 +67,9 @@ def _same(found: Any, expected: Any) -> None:
 
 @jax.jit
 def _samples(padded: Any, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return sample_cells(padded, x, y), sample_smooth(padded, x / 32.0, y / 32.0)
+    return sample_cells(padded, x, y), sample_smooth(
+        padded, *(v.astype(jnp.float32) / 32 for v in (x, y))
+    )
 
 
 @pytest.mark.parametrize("dtype", _KINDS)
@@ -294,8 +296,9 @@ def test_the_validator_at_the_borders(base_model: jaxface.Model, dtype: type):
     judge, warp = jax.jit(validate_landmarks), jax.jit(_warped)
     gray, jnp_size = _noise(size, dtype), jnp.array(size)
     flat = _flat(gray)
-    for place, inside in (((80, 70), 1), ((9, 70), 1), ((165, 70), 1), ((80, 4), 1), ((80, 149), 1),
-                          ((-90, 70), 0)):  # fmt: skip
+    places = (80, 70), (9, 70), (165, 70), (80, 4), (80, 149), (-90, 70)
+    for place in places:
+        inside = place != places[-1]
         parameters = PDMParameters(
             scale=jnp.float32(0.6),
             rotation=jnp.asarray([0.1, 0.2, 0.05]),
@@ -303,12 +306,12 @@ def test_the_validator_at_the_borders(base_model: jaxface.Model, dtype: type):
             local=jnp.zeros_like(clnf.main.pdm.eigenvalues),
         )
         expected = warp(clnf, jnp.asarray(gray), parameters, jnp_size)
-        assert expected[2] == inside
+        assert bool(expected[2]) == inside
         _same(warp(clnf, flat, parameters, jnp_size), expected)
         landmarks = expected[0]
         for picture in (jnp.asarray(gray), flat):
             verdict = judge(clnf.validator, picture, landmarks, parameters, size=jnp_size)
-            assert (verdict > 0) == inside
+            assert bool(verdict > 0) == inside
 
 
 def _warped(clnf: Any, gray: Any, parameters: PDMParameters, size: jax.Array) -> Any:
@@ -337,12 +340,12 @@ def test_everything_of_a_face(model: jaxface.Model):
 
 
 def test_pictures_of_all_sizes_share_programs(model: jaxface.Model, base_model: jaxface.Model):
-    """One of detection and one of analysis for each length: 13 sizes in one, and one more."""
+    """13 sizes by one of detection and one of analysis; what is larger, by one more at most."""
     model = dataclasses.replace(model, detector=base_model.detector)
     programs = _programs.flat_detect_program, _programs.analyze_box, _programs.detect_program
     before = [len(program._programs) for program in programs]
     sizes = [(480 - 17 * i, 40 + 45 * i) for i in range(13)]
-    for size in (*sizes, (530, 600)):
+    for size in (*sizes, (530, 600), (1500, 1500)):
         image = np.full((*size, 3), 99, np.uint8)
         assert size not in sizes or len(jaxface.analyze_image(model, image)) == 0
         assert len(jaxface.analyze_image(model, image, boxes=[[3, 4, 30, 35]])) == 1
@@ -350,6 +353,8 @@ def test_pictures_of_all_sizes_share_programs(model: jaxface.Model, base_model: 
 
 
 def test_a_length_for_every_picture():
+    lengths = [face_length(*size) for size in ((90, 90), (1080, 1920), (1081, 1920), (5000, 4000))]
+    assert lengths == [1920 * 1080, 1920 * 1080, 4096 * 4096, None]
     assert flat_lengths(480, 640) == [640 * 480, 1920 * 1080, 4096 * 4096]
     assert flat_lengths(900, 1500) == [1920 * 1080, 4096 * 4096]
     assert flat_lengths(4096, 4096) == [4096 * 4096]

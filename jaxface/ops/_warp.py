@@ -229,7 +229,7 @@ def sample_smooth(
         x: column, px, of the image without its border.
         y: row, px.
     """
-    height, width = _extent(padded)
+    height, width = _extent(padded, x.dtype)
     limit = np.asarray(_LIMIT, x.dtype)
     x, y = (jnp.clip(jnp.nan_to_num(value), -limit, limit) for value in (x, y))
     column, row = jnp.floor(x), jnp.floor(y)
@@ -337,10 +337,11 @@ def fetch_flat(
     return jnp.where(inside, flat.pixels.at[place].get(mode="promise_in_bounds"), 0)
 
 
-def _extent(padded: Bordered) -> tuple[Any, Any]:
+def _extent(padded: Bordered, dtype: DTypeLike = np.int32) -> tuple[Any, Any]:
     """Height and width of the image, px: numbers, or arrays of a flat one."""
     if isinstance(padded, FlatGray):
-        return padded.size[0], padded.size[1]
+        height, width = padded.size.astype(dtype)
+        return height, width
     return padded.shape[0] - 2, padded.shape[1] - 2
 
 
