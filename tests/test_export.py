@@ -178,7 +178,7 @@ def _arguments(name: str, model: Model) -> tuple:
         "flat_detect_program": lambda: (model, flat, plan, config),
         "detect_program": lambda: (model, IMAGE, SIZE, config),
         "analyze_box": lambda: (
-            *(model, IMAGE, BOX, POINTS, CAMERA, SIZE),
+            *(model, flat, BOX, POINTS, CAMERA, SIZE),
             dataclasses.replace(config, static_action_units=True),
         ),
         "track_chunk": lambda: (model, state, CLIP, VALID, SIZE, config),

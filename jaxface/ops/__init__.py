@@ -26,6 +26,7 @@ from ._warp import affine_position as affine_position
 from ._warp import blend as blend
 from ._warp import blend_taps as blend_taps
 from ._warp import cell_fraction as cell_fraction
+from ._warp import fetch_flat as fetch_flat
 from ._warp import pad_border as pad_border
 from ._warp import sample_affine as sample_affine
 from ._warp import sample_cells as sample_cells
