@@ -14,9 +14,12 @@ from ._geometry import similarity_matrix as similarity_matrix
 from ._geometry import similarity_sums as similarity_sums
 from ._geometry import small_product as small_product
 from ._linalg import invert_spd as invert_spd
+from ._linalg import solve_bordered as solve_bordered
 from ._linalg import solve_spd as solve_spd
 from ._patches import extract_patches as extract_patches
 from ._patches import materialise as materialise
+from ._platform import as_on_cuda as as_on_cuda
+from ._platform import few_on_cuda as few_on_cuda
 from ._select import select as select
 from ._sums import interleaved_product as interleaved_product
 from ._sums import sequential_product as sequential_product

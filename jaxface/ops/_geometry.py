@@ -4,6 +4,9 @@ Euler angles are (pitch, yaw, roll), rad, and mean Rx @ Ry @ Rz. Every function 
 dtype of its input and has finite derivatives for finite input.
 """
 
+import functools
+import operator
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -67,7 +70,10 @@ def matrix_to_euler(matrix: Float[Array, "3 3"]) -> Float[Array, "3"]:
     Reference:
         Specification 02, B.1 and F, quirk 14.
     """
-    solvable = (1 + jnp.trace(matrix) > _TINY) & jnp.all(jnp.isfinite(matrix))
+    # Written out: XLA makes each reduction a loop of its own.
+    trace = matrix[0, 0] + matrix[1, 1] + matrix[2, 2]
+    entries = [jnp.isfinite(matrix[i, j]) for i in range(3) for j in range(3)]
+    solvable = (1 + trace > _TINY) & functools.reduce(operator.and_, entries)
     r = jnp.where(solvable, matrix, jnp.eye(3, dtype=matrix.dtype))
     across = jnp.stack([-r[1, 2], -r[0, 1]])
     along = jnp.stack([r[2, 2], r[0, 0]])
