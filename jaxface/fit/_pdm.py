@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..ops import (
+    entries_to_euler,
     euler_to_matrix,
     few_on_cuda,
     interleaved_product,
@@ -186,8 +187,8 @@ def _written_out_pose(parameters: PDMParameters, delta: Float[Array, "6"]) -> Po
         along, kept = rest * (a * x + b * y + c * z), 1 - rest * square
         crossed = (b * z - c * y, c * x - a * z, a * y - b * x)
         entries = zip((a, b, c), crossed, (x, y, z), strict=True)
-        rows.append(jnp.stack([kept * r + cosine * k + along * w for r, k, w in entries]))
-    rotation = matrix_to_euler(jnp.stack(rows))
+        rows.append([kept * r + cosine * k + along * w for r, k, w in entries])
+    rotation = entries_to_euler(rows)
     return parameters.scale + delta[0], rotation, parameters.translation + delta[4:6]
 
 

@@ -11,7 +11,13 @@ from jaxtyping import Array, Bool, Float, Int
 from ..ops import solve_spd
 from ..types import Landmarks, PDMParameters
 from ._pdm import PDM, extents, shape_2d, update_parameters
-from .solvers import full_step, lay_out_modes, project_rows
+from .solvers import (
+    flatten_parameters,
+    full_step,
+    lay_out_modes,
+    project_rows,
+    unflatten_parameters,
+)
 
 _DAMPING = 0.75
 _MISSES = 3  # the fit ends at the third step that does not improve by 0.1 %
@@ -78,26 +84,34 @@ def _fit(
     def residual(shape, parameters):
         return jnp.where(present[None], target - project_rows(shape, parameters), 0)
 
+    # Two arrays in place of seven: each array that a loop carries costs it operations.
     def running(carry):
-        return (carry[2] < _MISSES) & (carry[3] < _MAX_STEPS)
+        _, (misses, steps) = carry
+        return (misses < _MISSES) & (steps < _MAX_STEPS)
 
     def body(carry):
-        parameters, previous, misses, steps = carry
+        row, (misses, steps) = carry
+        parameters, previous = unflatten_parameters(row[:-1]), row[-1]
         shape = modes.shape(parameters.local)
         away = residual(shape, parameters)
         delta = _DAMPING * full_step(modes, shape, parameters, away, 1 / pdm.eigenvalues)
         parameters = update_parameters(parameters, delta)
         if converge:
-            after = residual(modes.shape(parameters.local), parameters)
-            still = jnp.max(jnp.abs(after - away)) <= digits * jnp.max(jnp.abs(target))
-            return parameters, previous, misses + still.astype(misses.dtype), steps + 1
-        current = _length(residual(shape, parameters))
-        misses = misses + (0.999 * previous < current).astype(misses.dtype)
-        return parameters, current, misses, steps + 1
+            after, current = residual(modes.shape(parameters.local), parameters), previous
+            missed = jnp.max(jnp.abs(after - away)) <= digits * jnp.max(jnp.abs(target))
+        else:
+            current = _length(residual(shape, parameters))
+            missed = 0.999 * previous < current
+        row = jnp.append(flatten_parameters(parameters), current)
+        return row, jnp.stack([misses + missed.astype(misses.dtype), steps + 1])
 
     start = _start(pdm, landmarks, present)
     first = _length(residual(modes.shape(start.local), start))
-    return lax.while_loop(running, body, (start, first, misses, 0))[0]
+    carry = (
+        jnp.append(flatten_parameters(start), first),
+        jnp.stack([misses, jnp.zeros_like(misses)]),
+    )
+    return unflatten_parameters(lax.while_loop(running, body, carry)[0][:-1])
 
 
 def _length(residual: Float[Array, "2 n"]) -> Float[Array, ""]:
@@ -107,20 +121,10 @@ def _length(residual: Float[Array, "2 n"]) -> Float[Array, ""]:
 def _objective(
     values: Float[Array, " k"], pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"]
 ) -> Float[Array, ""]:
-    parameters = _unflatten(values)
+    parameters = unflatten_parameters(values)
     residual = shape_2d(pdm, parameters) - landmarks
     square = jnp.sum(jnp.where(present[:, None], residual, 0) ** 2)
     return (square + jnp.sum(parameters.local**2 / pdm.eigenvalues)) / 2
-
-
-def _flatten(p: PDMParameters) -> Float[Array, " k"]:
-    return jnp.concatenate([p.scale[None], p.rotation, p.translation, p.local])
-
-
-def _unflatten(values: Float[Array, " k"]) -> PDMParameters:
-    return PDMParameters(
-        scale=values[0], rotation=values[1:4], translation=values[4:6], local=values[6:]
-    )
 
 
 @_fit.defjvp
@@ -132,7 +136,7 @@ def _fit_jvp(converge, primals, tangents):
     pdm, landmarks, present, _ = primals
     pdm_dot, landmarks_dot = tangents[:2]
     solution = _fit(converge, *primals)
-    values = _flatten(solution)
+    values = flatten_parameters(solution)
     slope = jax.grad(_objective)
     hessian = jax.jacfwd(slope)(values, pdm, landmarks, present)
     _, moved = jax.jvp(
@@ -140,4 +144,4 @@ def _fit_jvp(converge, primals, tangents):
         (pdm, landmarks),
         (pdm_dot, landmarks_dot),
     )
-    return solution, _unflatten(-solve_spd(hessian, moved))
+    return solution, unflatten_parameters(-solve_spd(hessian, moved))

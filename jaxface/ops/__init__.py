@@ -6,6 +6,7 @@ from typing import Any
 from . import double as double
 from ._color import to_gray as to_gray
 from ._geometry import axis_angle_to_matrix as axis_angle_to_matrix
+from ._geometry import entries_to_euler as entries_to_euler
 from ._geometry import euler_to_matrix as euler_to_matrix
 from ._geometry import matrix_to_euler as matrix_to_euler
 from ._geometry import project_pinhole as project_pinhole

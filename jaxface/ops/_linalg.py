@@ -79,14 +79,15 @@ def solve_bordered(table: Float[Array, "k1 k1"]) -> Float[Array, " k"]:
     corner = (index[:, None] == size) & (index == size)
     large = jnp.asarray(_CORNER, table.dtype)
     lower = lax.linalg.cholesky(jnp.where(corner, large, table), symmetrize_input=False)
-    half = lower[size, :size, None]
+    # The corner's unknown is 0: to solve for it too takes no slice of the triangle.
+    half = jnp.where(index == size, 0, lower[size])
     x = lax.linalg.triangular_solve(
-        lower[:size, :size], half, left_side=True, lower=True, transpose_a=True
-    )
+        lower, half[:, None], left_side=True, lower=True, transpose_a=True
+    )[:size, 0]
     # Written out, as a reduction is another operation or two. The diagonal of a decomposition that
     # failed is not a number.
     usable = [lower[i, i] * lower[i, i] >= _MIN_PIVOT for i in range(size)]
-    return jnp.where(functools.reduce(jnp.logical_and, usable), x[:, 0], jnp.zeros_like(x[:, 0]))
+    return jnp.where(functools.reduce(jnp.logical_and, usable), x, jnp.zeros_like(x))
 
 
 def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:

@@ -34,7 +34,7 @@ def as_on_cuda() -> Iterator[None]:
 
 
 def choose_by_platform(cuda: Callable, default: Callable, *arguments: Any) -> Any:
-    """`cuda(*arguments)` on NVIDIA GPUs, `default(*arguments)` elsewhere and with JAX 0.5 and older.
+    """`cuda(*arguments)` on NVIDIA GPUs, else, and with JAX 0.5 and older, `default`.
 
     Args:
         cuda, default: equal up to rounding.

@@ -30,27 +30,15 @@ def shift_rows(
         centre: of the kernels, (column, row) in the maps.
         limited: what the shift is counted from.
     """
-    cells = np.arange(len(maps), dtype=centre.dtype)[:, None, None]
-    kernels = jnp.exp(-0.5 / sigma**2 * (centre[None] - cells) ** 2)
-    both = jnp.stack([kernels, kernels * cells])  # 2 w 2 n: by the number of the cell, too
+    cells = np.arange(len(maps), dtype=centre.dtype)
+    kernels = jnp.exp(-0.5 / sigma**2 * (centre[None] - cells[:, None, None]) ** 2)
+    factors = np.stack([np.ones_like(cells), cells])
+    both = kernels[None] * factors[:, :, None, None]  # 2 w 2 n: by the number of the cell, too
     by_row = jnp.sum(jnp.stack(maps)[None] * both[:, :, None, 1], axis=1)  # 2 w n
     sums = jnp.sum(by_row[:, None] * both[None, :, :, 0], axis=2)  # by row, by column, n
     total = sums[0, 0]
     means = jnp.stack([sums[0, 1], sums[1, 0]]) / jnp.where(total > 0, total, 1)[None]
     return jnp.where(total[None] > 0, means - limited, 0)
-
-
-def pose_columns(
-    shape: Float[Array, "3 n"], scale: Float[Array, ""], row: Float[Array, "3"]
-) -> list[Float[Array, " n"]]:
-    """Derivatives of x or y of the landmarks by scale and the three angles, px.
-
-    Args:
-        row: of the rotation, the first for x, the second for y.
-    """
-    (x, y, z), (a, b, c) = shape, row
-    turns = (c * y - b * z, a * z - c * x, b * x - a * y)
-    return [a * x + b * y + c * z, *(scale * turn for turn in turns)]
 
 
 def gram(
@@ -60,27 +48,26 @@ def gram(
     parameters: PDMParameters,
     residual: Float[Array, "2 n"],
 ) -> Float[Array, "k1 k1"]:
-    """J'WJ, bordered by J'Wr.
+    """J'WJ, bordered by J'Wr: products of the columns of J and of r.
 
     Args:
         by_mode: see `Modes`; without it J is that of the pose.
         weights: of the landmarks, none below 0.
     """
     rows = euler_to_matrix(parameters.rotation)[:2]
-    one, zero = jnp.ones_like(shape[0]), jnp.zeros_like(shape[0])
-    root = jnp.sqrt(weights)[None]
-    sides = []
-    for axis in range(2):
-        shifts = (one, zero) if axis == 0 else (zero, one)
-        pose = jnp.stack([*pose_columns(shape, parameters.scale, rows[axis]), *shifts])
-        columns = [pose, residual[axis][None]]
-        if by_mode is not None:
-            modes = by_mode.reshape(by_mode.shape[0], 3, -1)
-            turned = (rows[axis, d] * modes[:, d] for d in range(3))
-            columns.insert(1, parameters.scale * sum(turned))
-        sides.append(jnp.concatenate(columns) * root)
-    table = jnp.concatenate(sides, axis=1)
-    return jnp.dot(table, table.T, precision=_HIGHEST)
+    a, b, c = (rows[:, d, None] for d in range(3))  # 2 1: for x and for y
+    x, y, z = (row[None] for row in shape)
+    turns = (c * y - b * z, a * z - c * x, b * x - a * y)
+    ones, sides = jnp.ones_like(residual), np.eye(2, dtype=shape.dtype)[:, :, None]
+    turned = [a * x + b * y + c * z, *(parameters.scale * turn for turn in turns)]
+    columns = [jnp.stack([*turned, *(ones * side for side in sides)]), residual[None]]
+    if by_mode is not None:
+        modes = by_mode.reshape(by_mode.shape[0], 3, 1, -1)
+        moved = sum(r[None] * modes[:, d] for d, r in enumerate((a, b, c)))
+        columns.insert(1, parameters.scale * moved)
+    table = jnp.concatenate(columns) * jnp.sqrt(weights)[None, None]  # k1 2 n
+    table = table.reshape(table.shape[0], -1)
+    return lax.dot_general(table, table, (((1,), (1,)), ((), ())), precision=_HIGHEST)
 
 
 def pose_step(
