@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..ops import solve_spd
+from ..ops import choose_by_platform, solve_spd
 from ..types import Landmarks, PDMParameters
 from ._pdm import PDM, extents, shape_2d, update_parameters
 from .solvers import (
@@ -23,6 +23,8 @@ _DAMPING = 0.75
 _MISSES = 3  # the fit ends at the third step that does not improve by 0.1 %
 # OpenFace allows 1000; real and wrong starts alike end within 17 (specification 02, B.7).
 _MAX_STEPS = 40
+# Parameters, the length of the last residual, misses, steps.
+Carry = tuple[PDMParameters, Float[Array, ""], Int[Array, ""], Int[Array, ""]]
 _STEADY = 32  # units in the last place of a landmark: steps this short end a fit that converges
 
 
@@ -84,34 +86,49 @@ def _fit(
     def residual(shape, parameters):
         return jnp.where(present[None], target - project_rows(shape, parameters), 0)
 
-    # Two arrays in place of seven: each array that a loop carries costs it operations.
     def running(carry):
-        _, (misses, steps) = carry
-        return (misses < _MISSES) & (steps < _MAX_STEPS)
+        return (carry[2] < _MISSES) & (carry[3] < _MAX_STEPS)
 
     def body(carry):
-        row, (misses, steps) = carry
-        parameters, previous = unflatten_parameters(row[:-1]), row[-1]
+        parameters, previous, misses, steps = carry
         shape = modes.shape(parameters.local)
         away = residual(shape, parameters)
         delta = _DAMPING * full_step(modes, shape, parameters, away, 1 / pdm.eigenvalues)
         parameters = update_parameters(parameters, delta)
         if converge:
-            after, current = residual(modes.shape(parameters.local), parameters), previous
-            missed = jnp.max(jnp.abs(after - away)) <= digits * jnp.max(jnp.abs(target))
-        else:
-            current = _length(residual(shape, parameters))
-            missed = 0.999 * previous < current
-        row = jnp.append(flatten_parameters(parameters), current)
-        return row, jnp.stack([misses + missed.astype(misses.dtype), steps + 1])
+            after = residual(modes.shape(parameters.local), parameters)
+            still = jnp.max(jnp.abs(after - away)) <= digits * jnp.max(jnp.abs(target))
+            return parameters, previous, misses + still.astype(misses.dtype), steps + 1
+        current = _length(residual(shape, parameters))
+        misses = misses + (0.999 * previous < current).astype(misses.dtype)
+        return parameters, current, misses, steps + 1
 
     start = _start(pdm, landmarks, present)
     first = _length(residual(modes.shape(start.local), start))
-    carry = (
-        jnp.append(flatten_parameters(start), first),
-        jnp.stack([misses, jnp.zeros_like(misses)]),
-    )
-    return unflatten_parameters(lax.while_loop(running, body, carry)[0][:-1])
+    carry = start, first, misses, jnp.zeros_like(misses)
+
+    def loop(carry):
+        return lax.while_loop(running, body, carry)[0]
+
+    def loop_packed(carry):
+        def step(packed):
+            return _pack(body(_unpack(packed)))
+
+        found = lax.while_loop(lambda packed: running(_unpack(packed)), step, _pack(carry))
+        return _unpack(found)[0]
+
+    return choose_by_platform(loop_packed, loop, carry)
+
+
+def _pack(carry: Carry) -> tuple[Float[Array, " k1"], Int[Array, "2"]]:
+    """Two arrays in place of seven: each array that a loop carries costs it operations."""
+    parameters, previous, misses, steps = carry
+    return jnp.append(flatten_parameters(parameters), previous), jnp.stack([misses, steps])
+
+
+def _unpack(packed: tuple[Float[Array, " k1"], Int[Array, "2"]]) -> Carry:
+    row, (misses, steps) = packed
+    return unflatten_parameters(row[:-1]), row[-1], misses, steps
 
 
 def _length(residual: Float[Array, "2 n"]) -> Float[Array, ""]:

@@ -20,6 +20,7 @@ from ._linalg import solve_spd as solve_spd
 from ._patches import extract_patches as extract_patches
 from ._patches import materialise as materialise
 from ._platform import as_on_cuda as as_on_cuda
+from ._platform import choose_by_platform as choose_by_platform
 from ._platform import few_on_cuda as few_on_cuda
 from ._select import select as select
 from ._sums import interleaved_product as interleaved_product

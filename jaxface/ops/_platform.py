@@ -23,14 +23,16 @@ _platforms = ("cuda",)
 def as_on_cuda() -> Iterator[None]:
     """What is traced inside computes on CPUs as on NVIDIA GPUs: to test and to count that branch.
 
-    Programs that were traced before keep what they have.
+    JAX's caches are cleared at both ends, as they know nothing of it. Compiled programs stay.
     """
     global _platforms
     before, _platforms = _platforms, ("cuda", "cpu")
+    jax.clear_caches()
     try:
         yield
     finally:
         _platforms = before
+        jax.clear_caches()
 
 
 def choose_by_platform(cuda: Callable, default: Callable, *arguments: Any) -> Any:
