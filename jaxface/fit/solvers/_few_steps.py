@@ -34,7 +34,8 @@ def shift_rows(
     kernels = jnp.exp(-0.5 / sigma**2 * (centre[None] - cells[:, None, None]) ** 2)
     factors = np.stack([np.ones_like(cells), cells])
     both = kernels[None] * factors[:, :, None, None]  # 2 w 2 n: by the number of the cell, too
-    by_row = jnp.sum(jnp.stack(maps)[None] * both[:, :, None, 1], axis=1)  # 2 w n
+    columns = jnp.stack(maps, axis=1)  # column, row, n
+    by_row = jnp.sum(columns[None] * both[:, None, :, 1], axis=2)  # 2 w n
     sums = jnp.sum(by_row[:, None] * both[None, :, :, 0], axis=2)  # by row, by column, n
     total = sums[0, 0]
     means = jnp.stack([sums[0, 1], sums[1, 0]]) / jnp.where(total > 0, total, 1)[None]
