@@ -14,18 +14,18 @@ import pytest
 
 from jaxface.fit import (
     PDM,
+    CCNFExperts,
     ResponseFrame,
     ScaleConfig,
+    align_to_reference,
     fit_pdm_to_landmarks,
     nu_rlms,
+    response_maps,
     shape_2d,
     update_parameters,
 )
-from jaxface.fit._similarity import similarity, similarity_of_fit
-from jaxface.fit.experts._ccnf import _gather_shifts, _stack_shifts
 from jaxface.fit.solvers import full_step, lay_out_modes, mean_shift
-from jaxface.fit.solvers._normal_equations import pose_step
-from jaxface.ops import as_on_cuda, solve_spd
+from jaxface.ops import as_on_cuda, solve_bordered, solve_spd
 from jaxface.types import PDMParameters
 
 from .precision import METAL_JAX, double_precision
@@ -104,18 +104,17 @@ def test_mean_shift(rng):
         _assert_same(lambda m, p, s=smooth: mean_shift(m, p, 1.5, smooth=s), maps, positions)
 
 
-def test_steps(rng):
+def test_full_steps(rng):
     pdm, parameters = _pdm(rng), _parameters(rng)
     weights = rng.uniform(0.5, 2, _POINTS) * (np.arange(_POINTS) != 5)
     residual, prior = rng.normal(size=(2, _POINTS)), 3 / pdm.eigenvalues
 
-    def steps(pdm, weights, parameters, residual, prior):
+    def step(pdm, weights, parameters, residual, prior):
         modes = lay_out_modes(pdm, weights)
         shape = modes.shape(parameters.local)
-        full = full_step(modes, shape, parameters, residual, prior)
-        return full, pose_step(modes, shape, parameters, residual)
+        return full_step(modes, shape, parameters, residual, prior)
 
-    _assert_same(steps, pdm, weights, parameters, residual, prior)
+    _assert_same(step, pdm, weights, parameters, residual, prior)
 
 
 @pytest.mark.parametrize("size", (1e-3, 0.3, 2.0))
@@ -148,21 +147,37 @@ def test_refits(rng, converge):
     _assert_same(lambda p, x: fit_pdm_to_landmarks(p, x, converge=converge), pdm, landmarks)
 
 
-def test_shifts_of_columns_are_the_same_values(rng):
-    cut = jnp.asarray(rng.normal(size=(3, 4, 2, 2, 15)), jnp.float32)
-    np.testing.assert_array_equal(_gather_shifts(cut), _stack_shifts(cut))
+def test_response_maps(rng):
+    experts = CCNFExperts(
+        scale=1.0,
+        component_windows=(),
+        centres=np.zeros((1, 3)),
+        visible=np.arange(_POINTS)[None] != 2,
+        weights=rng.normal(size=(1, _POINTS, 2, 11, 11)),
+        bias=rng.normal(size=(1, _POINTS, 2)),
+        alpha=rng.uniform(0.5, 1, (1, _POINTS, 2)),
+        beta=np.zeros((1, _POINTS, 0)),
+        confidence=np.ones((1, _POINTS)),
+    )
+    areas = rng.uniform(0, 255, (_POINTS, _WINDOW + 10, _WINDOW + 10))
+    _assert_same(lambda e, a: response_maps(e, a, jnp.asarray(0)), experts, areas)
 
 
-def test_similarity_of_a_fit(rng):
-    points = rng.normal(size=(_POINTS, 2)).astype(np.float32) * 40 + 200
-    turn = np.array([[0.8, 0.3], [-0.3, 0.8]], np.float32)
-    target = (points - points.mean(0)) @ turn + rng.normal(size=points.shape).astype(np.float32)
-    found = _on_cuda(similarity_of_fit, points, target)
-    for a, b in zip(found, jax.jit(similarity)(points, target), strict=True):
-        np.testing.assert_allclose(a, b, atol=_CLOSED * float(jnp.max(jnp.abs(b))))
-    for a, b in zip(
-        jax.jit(similarity_of_fit)(points, target), similarity(points, target), strict=True
-    ):
+def test_similarities_of_fits(rng):
+    pdm, parameters = (
+        jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+        for tree in (_pdm(rng), _parameters(rng))
+    )
+    landmarks = shape_2d(pdm, parameters) + rng.normal(size=(_POINTS, 2)).astype(np.float32)
+
+    def align(pdm, parameters, landmarks, fitted=True):
+        return align_to_reference(pdm, parameters, landmarks, 0.5, fitted=fitted)
+
+    arguments = pdm, parameters, landmarks
+    exact = jax.jit(align, static_argnums=3)(*arguments, False)
+    for a, b in zip(_on_cuda(align, *arguments), exact, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=_CLOSED * float(jnp.max(jnp.abs(b))))
+    for a, b in zip(jax.jit(align)(*arguments), exact, strict=True):
         np.testing.assert_array_equal(a, b)  # on CPUs to the last bit
 
 
@@ -196,6 +211,16 @@ def test_solves_match_float64_and_elimination(rng, size):
     a, b = _spd(rng, size).astype(np.float32), rng.normal(size=size).astype(np.float32)
     expected = np.linalg.solve(a.astype(np.float64), b.astype(np.float64))
     for found in (_on_cuda(solve_spd, a, b), jax.jit(solve_spd)(a, b)):
+        assert np.abs(np.asarray(found) - expected).max() <= _SINGLE * np.abs(expected).max()
+
+
+def test_tables(rng):
+    """On CPUs and GPUs; what lies above the diagonal and in the corner does not count."""
+    a, b = _spd(rng, 7), rng.normal(size=7)
+    table = np.tril(np.block([[a, b[:, None]], [b[None], np.full((1, 1), np.nan)]]))
+    table = table.astype(np.float32) + np.triu(np.full((8, 8), 5, np.float32), 1)
+    expected = np.linalg.solve(a, b)
+    for found in (_on_cuda(solve_bordered, table), jax.jit(solve_bordered)(table)):
         assert np.abs(np.asarray(found) - expected).max() <= _SINGLE * np.abs(expected).max()
 
 

@@ -60,20 +60,32 @@ def _solve_by_elimination(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Floa
 def _solve_by_library(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     corner = jnp.zeros((1, 1), a.dtype)
     top = jnp.concatenate([a, b[:, None]], axis=1)
-    return solve_bordered(jnp.concatenate([top, jnp.concatenate([b[None], corner], axis=1)]))
+    return _solve_table_by_library(
+        jnp.concatenate([top, jnp.concatenate([b[None], corner], axis=1)])
+    )
 
 
 def solve_bordered(table: Float[Array, "k1 k1"]) -> Float[Array, " k"]:
-    """Solves `a @ x = b`, both in one table, by a Cholesky decomposition of XLA's library.
+    """`solve_spd` of a matrix and a right-hand side in one table.
 
-    The last row of a table's decomposition is what a triangular solve of `b` would give, so that
-    one solve is left of two. For platforms that have the library: see `choose_by_platform`.
+    On NVIDIA GPUs in one decomposition and one triangular solve.
 
     Args:
         table: [[a, b], [b', c]]; its upper triangle and `c` do not count.
     Returns:
         x, or zeros where `a` is not positive definite to float32 precision.
     """
+    return choose_by_platform(_solve_table_by_library, _solve_table_by_elimination, table)
+
+
+def _solve_table_by_elimination(table: Float[Array, "k1 k1"]) -> Float[Array, " k"]:
+    lower = jnp.tril(table)[:-1, :-1]
+    a = lower + jnp.tril(lower, -1).T
+    return _solve_by_elimination(a, table[-1, :-1])
+
+
+def _solve_table_by_library(table: Float[Array, "k1 k1"]) -> Float[Array, " k"]:
+    """The last row of the table's decomposition is what a triangular solve of `b` would give."""
     size = table.shape[0] - 1
     index = np.arange(size + 1)
     corner = (index[:, None] == size) & (index == size)
