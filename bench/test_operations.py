@@ -44,7 +44,7 @@ def test_costs_of_a_loop_of_products():
 
     x = jnp.ones((32, 32))
     program = jax.jit(loop).lower(x).compile()
-    cost = program_cost(program.as_text(), count_runs(program, x))
+    cost = program_cost(program.as_text() or "", count_runs(program, x))
     products = _ROUNDS * 2 * 32**3
     assert products <= cost.flops < 1.05 * products  # and the loop's counter
     assert cost.operations >= _ROUNDS

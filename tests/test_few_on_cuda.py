@@ -4,7 +4,7 @@ In float64, where the two ways differ by rounding alone, so that tolerances can 
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -48,13 +48,18 @@ def _on_cuda(function: Callable, *arguments: Any) -> Any:
 
 def _assert_same(function: Callable, *arguments: Any) -> None:
     """Both ways, in float64."""
+    arguments = jax.tree.map(jnp.asarray, arguments)
+    found = _on_cuda(function, *arguments)
+    expected = jax.jit(lambda *a: function(*a))(*arguments)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == np.float64 and bool(jnp.all(jnp.isfinite(b)))
+        assert float(jnp.max(jnp.abs(a - b))) <= _SAME * max(float(jnp.max(jnp.abs(b))), 1)
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
     with double_precision():
-        arguments = jax.tree.map(jnp.asarray, arguments)
-        found = _on_cuda(function, *arguments)
-        expected = jax.jit(lambda *a: function(*a))(*arguments)
-        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-            assert a.dtype == np.float64 and bool(jnp.all(jnp.isfinite(b)))
-            assert float(jnp.max(jnp.abs(a - b))) <= _SAME * max(float(jnp.max(jnp.abs(b))), 1)
+        yield
 
 
 @pytest.fixture
@@ -64,35 +69,30 @@ def rng() -> np.random.Generator:
 
 def _pdm(rng: np.random.Generator) -> PDM:
     return PDM(
-        mean_shape=rng.normal(size=(_POINTS, 3)) * 30,
-        components=rng.normal(size=(_MODES, _POINTS, 3)) * 0.3,
-        eigenvalues=np.geomspace(50, 2, _MODES),
+        mean_shape=jnp.asarray(rng.normal(size=(_POINTS, 3)) * 30),
+        components=jnp.asarray(rng.normal(size=(_MODES, _POINTS, 3)) * 0.3),
+        eigenvalues=jnp.asarray(np.geomspace(50, 2, _MODES)),
     )
 
 
 def _parameters(rng: np.random.Generator) -> PDMParameters:
     return PDMParameters(
-        scale=np.asarray(1.3),
-        rotation=rng.normal(size=3) * 0.3,
-        translation=np.array([200.0, 150.0]),
-        local=rng.normal(size=_MODES) * 3,
+        scale=jnp.asarray(np.asarray(1.3)),
+        rotation=jnp.asarray(rng.normal(size=3) * 0.3),
+        translation=jnp.asarray(np.array([200.0, 150.0])),
+        local=jnp.asarray(rng.normal(size=_MODES) * 3),
     )
-
-
-def _landmarks(pdm: PDM, parameters: PDMParameters) -> np.ndarray:
-    with double_precision():
-        return np.asarray(shape_2d(*jax.tree.map(jnp.asarray, (pdm, parameters))))
 
 
 def _frame(pdm: PDM, parameters: PDMParameters, rng: np.random.Generator) -> ResponseFrame:
     turn = np.array([[0.4, 0.1], [-0.1, 0.4]])
     return ResponseFrame(
-        responses=rng.uniform(size=(_POINTS, _WINDOW, _WINDOW)) ** 4,
-        landmarks=_landmarks(pdm, parameters),
-        to_reference=turn,
-        to_image=np.linalg.inv(turn),
-        visible=np.arange(_POINTS) != 3,
-        confidence=np.ones(_POINTS),
+        responses=jnp.asarray(rng.uniform(size=(_POINTS, _WINDOW, _WINDOW)) ** 4),
+        landmarks=shape_2d(pdm, parameters),
+        to_reference=jnp.asarray(turn),
+        to_image=jnp.asarray(np.linalg.inv(turn)),
+        visible=jnp.asarray(np.arange(_POINTS) != 3),
+        confidence=jnp.asarray(np.ones(_POINTS)),
     )
 
 
@@ -142,7 +142,7 @@ def test_passes(rng, rigid):
 @pytest.mark.parametrize("converge", (False, True))
 def test_refits(rng, converge):
     pdm = _pdm(rng)
-    landmarks = _landmarks(pdm, _parameters(rng)) + rng.normal(size=(_POINTS, 2))
+    landmarks = np.array(shape_2d(pdm, _parameters(rng))) + rng.normal(size=(_POINTS, 2))
     landmarks[4] = 0  # not present
     _assert_same(lambda p, x: fit_pdm_to_landmarks(p, x, converge=converge), pdm, landmarks)
 
@@ -151,13 +151,13 @@ def test_response_maps(rng):
     experts = CCNFExperts(
         scale=1.0,
         component_windows=(),
-        centres=np.zeros((1, 3)),
-        visible=np.arange(_POINTS)[None] != 2,
-        weights=rng.normal(size=(1, _POINTS, 2, 11, 11)),
-        bias=rng.normal(size=(1, _POINTS, 2)),
-        alpha=rng.uniform(0.5, 1, (1, _POINTS, 2)),
-        beta=np.zeros((1, _POINTS, 0)),
-        confidence=np.ones((1, _POINTS)),
+        centres=jnp.asarray(np.zeros((1, 3))),
+        visible=jnp.asarray(np.arange(_POINTS)[None] != 2),
+        weights=jnp.asarray(rng.normal(size=(1, _POINTS, 2, 11, 11))),
+        bias=jnp.asarray(rng.normal(size=(1, _POINTS, 2))),
+        alpha=jnp.asarray(rng.uniform(0.5, 1, (1, _POINTS, 2))),
+        beta=jnp.asarray(np.zeros((1, _POINTS, 0))),
+        confidence=jnp.asarray(np.ones((1, _POINTS))),
     )
     areas = rng.uniform(0, 255, (_POINTS, _WINDOW + 10, _WINDOW + 10))
     _assert_same(lambda e, a: response_maps(e, a, jnp.asarray(0)), experts, areas)
@@ -183,18 +183,14 @@ def test_similarities_of_fits(rng):
 
 def test_derivatives_are_those_of_the_cpu(rng):
     pdm, parameters = _pdm(rng), _parameters(rng)
-    with double_precision():
-        arguments = jax.tree.map(jnp.asarray, (pdm, _frame(pdm, parameters, rng), parameters))
-        config = dataclasses.replace(_CONFIG, smooth=True)
+    frame, config = _frame(pdm, parameters, rng), dataclasses.replace(_CONFIG, smooth=True)
 
-        def total(parameters):
-            pdm, frame, _ = arguments
-            return jnp.sum(nu_rlms(pdm, frame, parameters, config=config, rigid=False)[0].local)
+    def total(parameters):
+        return jnp.sum(nu_rlms(pdm, frame, parameters, config=config, rigid=False)[0].local)
 
-        found = _on_cuda(jax.grad(total), arguments[2])
-        expected = jax.jit(jax.grad(total))(arguments[2])
-        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(a, b, rtol=_SAME, atol=_SAME)
+    found, expected = _on_cuda(jax.grad(total), parameters), jax.jit(jax.grad(total))(parameters)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=_SAME, atol=_SAME)
 
 
 # Solves by the library
@@ -258,8 +254,7 @@ def test_solves_have_derivatives(rng):
         pull = jax.vjp(solve_spd, a, b)[1]
         return jax.jvp(solve_spd, (a, b), (da, db))[1], pull(jnp.asarray(weight))
 
-    with double_precision():
-        moved, (by_a, by_b) = _on_cuda(both, *(jnp.asarray(x) for x in (a, b, da, db)))
+    moved, (by_a, by_b) = _on_cuda(both, *(jnp.asarray(x) for x in (a, b, da, db)))
     assert np.abs(np.asarray(moved) - expected).max() < _DERIVATIVE * np.abs(expected).max()
     reverse = np.sum(np.asarray(by_a) * da) + np.asarray(by_b) @ db
     np.testing.assert_allclose(reverse, weight @ expected, rtol=_DERIVATIVE)
