@@ -16,7 +16,7 @@ from ..ops import (
 )
 from ..types import Bordered, BorderedLanes, FlatGray, Gray, Landmarks, PDMParameters
 from ._pdm import PDM, shape_2d
-from ._similarity import closed_similarity, similarity
+from ._similarity import closed_similarity, similarity, similarity_of_fit
 from .experts import SUPPORT, AbstractPatchExperts
 
 
@@ -61,6 +61,7 @@ def align_to_reference(
     scale: float,
     *,
     smooth: bool = False,
+    fitted: bool = False,
 ) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
     """Similarity between the image and the frontal, unrotated shape at `scale`.
 
@@ -70,6 +71,7 @@ def align_to_reference(
         landmarks: current landmarks, px.
         scale: px per mm of the reference frame.
         smooth: in closed form, without OpenFace's roundings; derivatives are the same.
+        fitted: the shape is a fit, not a mean shape in a box: see `similarity_of_fit`.
     Returns:
         Linear maps from image to reference frame and back.
     Reference:
@@ -81,7 +83,7 @@ def align_to_reference(
         translation=jnp.zeros_like(parameters.translation),
         local=parameters.local,
     )
-    find = closed_similarity if smooth else similarity
+    find = closed_similarity if smooth else similarity_of_fit if fitted else similarity
     return find(landmarks, shape_2d(pdm, frontal))
 
 

@@ -81,7 +81,8 @@ def _fit_part(
         phases = jnp.full(lanes, int(Phase.INIT), jnp.int32)
         solver = find_solver(config.solver)
         rounds = config.rounds
-        found = fit_scales(model, padded, first, plans, phases, solver, rounds=rounds)
+        how = {"rounds": rounds, "fitted": True}
+        found = fit_scales(model, padded, first, plans, phases, solver, **how)
         return found.parameters
 
     fitted = run_lanes(_is_run(group, main_scale), run, start)
@@ -374,6 +375,7 @@ def _run_scales(
     """Fits the main model. Returns where it came to, and `fits` with that."""
     plans = {p: plan_scales(clnf.main, config, p) for p in phases}
     start, solver = _start_scales(fits), find_solver(config.solver)
-    scales = fit_scales(clnf.main, padded, start, plans, phase, solver, rounds=config.rounds)
+    how = {"rounds": config.rounds, "fitted": phases == (Phase.TRACK,)}
+    scales = fit_scales(clnf.main, padded, start, plans, phase, solver, **how)
     reached = (scales.parameters, scales.likelihood, scales.view)
     return scales, eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fits, reached)

@@ -71,15 +71,25 @@ def response_frame(
 
 
 def align_lanes(
-    model: LandmarkModel, parameters: PDMParameters, scale: int, *, smooth: bool = False
+    model: LandmarkModel,
+    parameters: PDMParameters,
+    scale: int,
+    *,
+    smooth: bool = False,
+    fitted: bool = False,
 ) -> Alignment:
-    """Finds the views and the similarities to the reference frame."""
+    """Finds the views and the similarities to the reference frame.
+
+    Args:
+        smooth, fitted: see `align_to_reference`.
+    """
     experts = model.experts[scale]
 
     def align(parameters: PDMParameters) -> Alignment:
         landmarks = shape_2d(model.pdm, parameters)
         view = nearest_view(experts, parameters.rotation)
-        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale, smooth=smooth)
+        kind = {"smooth": smooth, "fitted": fitted}
+        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale, **kind)
         return Alignment(landmarks, view, *maps)
 
     return jax.vmap(align)(parameters)
@@ -152,6 +162,7 @@ def fit_scales(
     solver: Solver,
     *,
     rounds: int = 1,
+    fitted: bool = False,
 ) -> ScaleFit:
     """Fits coarse to fine; ends at the first scale after which the face is too small.
 
@@ -163,6 +174,7 @@ def fit_scales(
         phases: which plan each face follows.
         solver: moves the parameters up the response maps.
         rounds: how often each scale is fitted, each time from maps around where the last one led.
+        fitted: the starts are fits, not mean shapes in boxes.
     Reference:
         Specification 02, D.2; there one round.
     """
@@ -178,7 +190,7 @@ def fit_scales(
 
         def one_round(fit, index=index, configs=configs, last=last, smooth=smooth):
             # Once for all plans: a face follows one of them.
-            aligned = align_lanes(model, fit.parameters, index, smooth=smooth)
+            aligned = align_lanes(model, fit.parameters, index, smooth=smooth, fitted=fitted)
             for config in configs:
 
                 def run(fit, config=config, aligned=aligned):
