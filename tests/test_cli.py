@@ -14,6 +14,8 @@ from jaxface.cli import FaceRecord, Source, _engine, _run, main
 from jaxface.io import VideoReader, default_camera, read_image, read_video
 from jaxface.output import OPENFACE_UNITS, Table, column_names, draw_face, read_hog
 
+from .films import write_film
+
 _FACES = 2  # faces that the stand-in finds in an image
 _CAMERA = default_camera(height=48, width=64)  # of the pictures below
 
@@ -212,7 +214,7 @@ def test_overlays_of_some_frames(tmp_path, fake, monkeypatch):
     assert main(["analyze", clip, "--out", str(out), "--no-details", "--overlay"]) == 0
     assert sorted(path.name for path in out.glob("*.png")) == expected
     # A file that names no number of frames is decoded once more, to count them.
-    monkeypatch.setattr(_run, "read_video", lambda path: _uncounted(read_video(path)))
+    monkeypatch.setattr(_run, "read_video", lambda path, clock: _uncounted(read_video(path)))
     again = tmp_path / "again"
     assert main(["analyze", clip, "--out", str(again), "--no-details", "--overlay"]) == 0
     assert sorted(path.name for path in again.glob("*.png")) == expected
@@ -317,6 +319,37 @@ def test_only_bad_inputs_load_no_model(tmp_path, fake, capsys):
     assert main(["analyze", "gone.png", "--out", str(tmp_path / "out")]) == 1
     assert fake == []
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_clock_of_a_video_can_be_chosen(tmp_path, fake, capsys):
+    path = write_film(tmp_path / "a.mkv", ticks=[0, 1, 2, 30])
+    counted, own = [0.0, 0.04, 0.08, 0.12], [0.0, 0.04, 0.08, 1.2]
+    for flags, times in (([], own), (["--clock", "openface"], counted)):
+        assert main(["analyze", str(path), "--out", str(tmp_path / "out"), *flags]) == 0
+        assert [float(cell) for cell in _cells(tmp_path / "out" / "a.csv", "timestamp")] == times
+        assert "file's clock" in capsys.readouterr().out
+
+
+def test_an_unreadable_picture_of_a_folder_is_counted(tmp_path, fake, capsys):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        _image(folder / f"{number}.png", 50)
+    (folder / "2.png").write_bytes(b"")
+    assert main(["analyze", str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert len(_cells(tmp_path / "out" / "frames.csv", "frame")) == 3
+    found = capsys.readouterr()
+    assert "1 picture unreadable" in found.out
+    assert "2.png: expected an image, got an empty file" in found.err
+
+
+@pytest.mark.parametrize("given", ["rtsp://127.0.0.1/cam", "https://example.org/a.mp4", "-", "0"])
+def test_what_is_no_file_is_named_at_once(tmp_path, fake, capsys, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    assert main(["analyze", given, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"jaxface: error: {given}: expected a file or folder")
+    assert "are not read" in error and fake == []
 
 
 def test_truncated_video_is_processed_with_a_warning(tmp_path, fake, capsys):

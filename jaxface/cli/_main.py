@@ -186,6 +186,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         fy=arguments.fy,
         cx=arguments.cx,
         cy=arguments.cy,
+        clock=arguments.clock,
         hog=arguments.hog,
         aligned=arguments.aligned,
         overlay=arguments.overlay,

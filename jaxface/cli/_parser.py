@@ -88,6 +88,12 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     for name, what in (("f", "focal length"), ("c", "optical centre")):
         for axis in "xy":
             add(f"--{name}{axis}", type=float, metavar="PX", help=f"{what} in {axis}, px")
+    add(
+        "--clock",
+        choices=("container", "openface"),
+        help="times of a video's frames: the file's own, or counted as OpenFace does (default: "
+        "counted where both agree to half a frame throughout)",
+    )
     add("--hog", action="store_true", help="also write DIR/<name>.hog")
     add("--aligned", action="store_true", help="also write aligned faces to DIR/<name>_aligned")
     add(

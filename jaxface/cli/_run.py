@@ -54,6 +54,7 @@ class Options:
     fy: float | None = None
     cx: float | None = None
     cy: float | None = None
+    clock: Literal["container", "openface"] | None = None  # of videos; None: see `read_video`
     hog: bool = False
     aligned: bool = False
     overlay: tuple[int, ...] | None = None  # frames from 1; empty: some; None: no pictures
@@ -136,7 +137,7 @@ def run_job(
         InputError: the input cannot be read.
         OutputError: a file cannot be written. The job's CSV and .hog are then as before.
     """
-    reader = _open(job)
+    reader = _open(job, options)
     started(reader.count)
     counted = _Counted(reader, advanced)
     frames = iter(counted)
@@ -243,9 +244,9 @@ class _Counted:
             self.advanced()
 
 
-def _open(job: Job) -> VideoReader | SequenceReader:
+def _open(job: Job, options: Options) -> VideoReader | SequenceReader:
     if job.kind is InputKind.VIDEO:
-        return read_video(job.path)
+        return read_video(job.path, clock=options.clock)
     return read_sequence(job.path)
 
 
