@@ -127,6 +127,21 @@ def test_other_pictures_that_end_early_are_refused(tmp_path, capfd, suffix):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".ppm"])
+def test_a_size_that_damage_made_up_is_refused(tmp_path, suffix):
+    data = bytearray(_encoded(suffix))
+    at, new = {
+        ".png": (16, struct.pack(">II", 40000, 40000)),
+        ".jpg": (data.find(b"\xff\xc0") + 5, struct.pack(">HH", 40000, 40000)),
+        ".bmp": (18, struct.pack("<ii", 40000, -40000)),
+        ".ppm": (3, b"40000 40000"),
+    }[suffix]
+    data[at : at + (5 if suffix == ".ppm" else len(new))] = new
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(InputError, match="a: expected an image of at most .*, got one of 40000x4"):
+        io.read_image(tmp_path / "a")
+
+
 # Orientation and colours
 
 
@@ -241,6 +256,32 @@ def test_a_part_of_a_picture_is_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"a.heic: expected .*(of 192x128 px|cannot be decoded)"):
         io.read_image(path)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp", ".gif", ".avif"])
+def test_damaged_pictures_are_read_or_refused(tmp_path, capfd, suffix):
+    """Never another exception, whatever the decoders raise. More of it is run by hand."""
+    try:
+        whole = _encoded(suffix)
+    except cv2.error:
+        pytest.skip(f"this OpenCV writes no {suffix}")
+    random, path = np.random.default_rng(0), tmp_path / "a"
+    refused = 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for at in random.integers(len(data), size=random.integers(1, 6)):
+            data[at] = random.integers(256)
+        path.write_bytes(data[: random.integers(1, 2 * len(data))])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", InputWarning)
+                assert io.read_image(path).dtype == np.uint8
+        except InputError:
+            refused += 1
+    assert refused
 
 
 # What is no file

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from ..errors import InputError
 from ._quiet import quiet_opencv
-from ._signatures import AVIF, Signature
+from ._signatures import AVIF, HEIC, Signature
 
 _SLACK = 1  # px by which a stated and a decoded side may differ: some codecs want even ones
 
@@ -27,9 +27,7 @@ def decode_heif(path: Path, data: bytes, signature: Signature) -> UInt8[np.ndarr
     Raises:
         InputError: nothing that is installed reads it, or only a part of the picture came out.
     """
-    image = _decode_avif(data) if signature is AVIF else None
-    if image is None:
-        image = _decode_heic(path, data, signature)
+    image = _decode_avif(path, data) if signature == AVIF else _decode_heic(path, data)
     stated = stated_size(data)
     if stated is not None and not _fits(image.shape, stated):
         got = f"{image.shape[1]}x{image.shape[0]} px of a picture of {stated[0]}x{stated[1]} px"
@@ -54,7 +52,7 @@ def _fits(shape: tuple[int, ...], stated: tuple[int, int]) -> bool:
     )
 
 
-def _decode_avif(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+def _decode_avif(path: Path, data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """By OpenCV, which has a decoder of AVIF in its wheels from 4.11 on, or by Pillow."""
     with quiet_opencv():
         try:
@@ -65,24 +63,32 @@ def _decode_avif(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     try:
         from PIL import Image, ImageOps
-
+    except ImportError as error:
+        raise _without_extra(path, AVIF) from error
+    try:
         with Image.open(io.BytesIO(data)) as opened:
             return np.array(ImageOps.exif_transpose(opened).convert("RGB"))
-    except (ImportError, OSError, SyntaxError, ValueError):  # no Pillow, or one without AVIF
-        return None
+    except Exception as error:  # of damaged files, decoders raise whatever there is
+        raise _undecodable(path, AVIF, error) from error
 
 
-def _decode_heic(path: Path, data: bytes, signature: Signature) -> UInt8[np.ndarray, "h w 3"]:
+def _decode_heic(path: Path, data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     try:
         import pillow_heif
     except ImportError as error:
-        action = "pip install 'jaxface[heif]', or convert it to PNG or JPEG"
-        got = f"{signature.name}, which needs the extra heif"
-        raise InputError(path, "an image", got, action) from error
+        raise _without_extra(path, HEIC) from error
     try:
         image = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
-        pixels = np.asarray(image.to_pillow().convert("RGB"))
-    except (OSError, ValueError, SyntaxError, RuntimeError, EOFError) as error:
-        got = f"{signature.name} that cannot be decoded ({error})"
-        raise InputError(path, "an image", got, "convert it to PNG or JPEG") from error
-    return np.ascontiguousarray(pixels)
+        return np.array(image.to_pillow().convert("RGB"))
+    except Exception as error:  # likewise
+        raise _undecodable(path, HEIC, error) from error
+
+
+def _without_extra(path: Path, signature: Signature) -> InputError:
+    action = "pip install 'jaxface[heif]', or convert it to PNG or JPEG"
+    return InputError(path, "an image", f"{signature.name}, which needs the extra heif", action)
+
+
+def _undecodable(path: Path, signature: Signature, error: Exception) -> InputError:
+    got = f"{signature.name} that cannot be decoded ({error})"
+    return InputError(path, "an image", got, "convert it to PNG or JPEG")

@@ -13,6 +13,7 @@ from ._endings import count_pictures, picture_end
 from ._heif import decode_heif
 from ._quiet import quiet_opencv, quiet_stderr
 from ._signatures import AVIF, GIF, HEIC, Content, sniff
+from ._sizes import check_size
 
 _CONVERT = "convert it to PNG or JPEG"
 _JPEG_END = b"\xff\xd9"
@@ -44,6 +45,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
         return decode_heif(path, data, signature)
     if signature is not None and signature.content is not Content.PICTURE:
         raise InputError(path, "an image", signature.name, _CONVERT)
+    check_size(path, data)
     end = picture_end(data)
     # libjpeg completes a picture whose end it meets; without one, it gives up.
     image = _decode(path, data[:end] if end is not None else data + _JPEG_END, end is not None)
@@ -73,7 +75,7 @@ def _decode(path: Path, data: bytes, whole: bool) -> UInt8[np.ndarray, "h w 3"] 
     except cv2.error as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(path, "an image", reason, _CONVERT) from error
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def _decode_gif(path: Path) -> UInt8[np.ndarray, "h w 3"] | None:

@@ -161,7 +161,7 @@ def _by_brand(data: bytes) -> Signature:
 def _is_preview(data: bytes) -> bool:
     """Whether a TIFF's first picture is the preview of another, as in raw files of cameras."""
     order = "<" if data[:2] == b"II" else ">"
-    if data[2:4] not in (b"*\0", b"\0*"):
+    if len(data) < 8 or data[2:4] not in (b"*\0", b"\0*"):
         return False
     (start,) = struct.unpack_from(order + "I", data, 4)
     if start + 2 > len(data):
