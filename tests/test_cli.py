@@ -14,6 +14,7 @@ from jaxface.cli import _engine, _run, main
 from jaxface.io import VideoReader, read_image, read_video
 from jaxface.output import column_names, draw_face, read_hog
 
+from .films import write_film
 from .stand_in import CAMERA, FACES, StandIn, make_row, read_cells, write_image, write_video
 
 
@@ -268,6 +269,39 @@ def test_only_bad_inputs_load_no_model(tmp_path, fake, capsys):
     assert main(["analyze", "gone.png", "--out", str(tmp_path / "out")]) == 1
     assert fake == []
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_clock_of_a_video_can_be_chosen(tmp_path, fake, capsys):
+    path = write_film(tmp_path / "a.mkv", ticks=[0, 1, 2, 30])
+    counted, own = [0.0, 0.04, 0.08, 0.12], [0.0, 0.04, 0.08, 1.2]
+    for flags, times in (([], own), (["--clock", "openface"], counted)):
+        assert main(["analyze", str(path), "--out", str(tmp_path / "out"), *flags]) == 0
+        assert [
+            float(cell) for cell in read_cells(tmp_path / "out" / "a.csv", "timestamp")
+        ] == times
+        assert "file's clock" in capsys.readouterr().out
+
+
+def test_an_unreadable_picture_of_a_folder_is_counted(tmp_path, fake, capsys):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        write_image(folder / f"{number}.png", 50)
+    (folder / "2.png").write_bytes(b"")
+    assert main(["analyze", str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert len(read_cells(tmp_path / "out" / "frames.csv", "frame")) == 3
+    found = capsys.readouterr()
+    assert "1 picture unreadable" in found.out
+    assert "2.png: expected an image, got an empty file" in found.err
+
+
+@pytest.mark.parametrize("given", ["rtsp://127.0.0.1/cam", "https://example.org/a.mp4", "-", "0"])
+def test_what_is_no_file_is_named_at_once(tmp_path, fake, capsys, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    assert main(["analyze", given, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"jaxface: error: {given}: expected a file or folder")
+    assert "are not read" in error and fake == []
 
 
 def test_truncated_video_is_processed_with_a_warning(tmp_path, fake, capsys):

@@ -18,7 +18,6 @@ ClockChoice = Literal["openface", "container"]
 DEFAULT_FPS = 30.0  # OpenFace's, where a file names none
 _MOST_FPS = 1e5  # frames per second that are still a rate
 _HALF = 0.5  # of a frame, that the two clocks may differ by
-_BACK = 1.0  # s; a clock of showing that goes back so far was set anew
 _SHOWN = 0x10  # of a VP8 frame's first byte; others only serve those after them
 
 
@@ -53,20 +52,20 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> Packets:
     times = None
     if best is not None and count and base:
         times = np.sort(np.frombuffer(best, np.int64)) * base
-    # Times of decoding never go back, unless they are set anew.
-    order, back = (decoded, 1.0 / _rate(stream)) if len(decoded) == count else (shown, _BACK)
-    steps = np.diff(np.frombuffer(order, np.int64)) * base
+    reordered = bool(stream.codec_context.has_b_frames)
     # AVI and its like know one time a packet, that of decoding: where frames are to be reordered,
     # times in the order of the file are none of showing.
-    reordered = bool(stream.codec_context.has_b_frames)
     exact = best is shown and not (reordered and bool((np.diff(np.array(shown)) > 0).all()))
+    # Times of decoding never go back, unless they are set anew; Matroska states hardly any.
+    order = decoded if len(decoded) or reordered else shown
+    steps = np.diff(np.array(order)) * base
     return Packets(
         count=count,
         times=times,
         exact=exact,
         rate=_rate(stream),
         missing=max(stream.frames - stored, 0),
-        jumps_back=bool(len(steps)) and float(steps.min()) < -back,
+        jumps_back=bool((steps < -1.0 / _rate(stream)).any()),
     )
 
 
