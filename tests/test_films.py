@@ -1,6 +1,7 @@
 """Films as cameras, phones, browsers and repair programs make them."""
 
 import contextlib
+import gc
 import warnings
 from collections.abc import Iterator
 from fractions import Fraction
@@ -409,3 +410,16 @@ def test_a_film_is_decoded_as_it_is_read(tmp_path):
     assert len(seen.seen) <= 1 + 2 + 2 + 1
     del frames
     assert numbers(list(reader)[-2:]) == [58 % 16, 59 % 16]
+
+
+def test_no_frame_outlives_its_use(tmp_path):
+    """Circles of references would hold some hundred frames, until Python looks for them."""
+    path = write_film(tmp_path / "a.mkv", codec="ffv1", frames=60)
+    sum(1 for _ in io.read_video(path))  # imports leave circles too
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in io.read_video(path)) == 60
+        assert gc.collect() < 60
+    finally:
+        gc.enable()

@@ -164,6 +164,8 @@ class _Converter:
         self._aspect = aspect
         self._findings = findings
         self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
+        self._rotation: int | None = None  # of the last frame, degrees
+        self._matrix: Float[np.ndarray, "2 2"] | None = None  # how it was turned
 
     def __call__(self, frame: VideoFrame) -> Shown:
         width = max(round(frame.width * self._aspect), 1)
@@ -176,9 +178,12 @@ class _Converter:
         plane = picture.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         pixels = rows[: picture.height, : 3 * width].reshape(picture.height, width, 3)
-        matrix = _display_matrix(frame)
-        if matrix is not None:
-            pixels, turned = _turn(pixels, matrix)
+        # Who looks at a frame's further data makes a circle of references of it, which holds its
+        # memory; and nobody mirrors a film in the middle.
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
+        if self._matrix is not None:
+            pixels, turned = _turn(pixels, self._matrix)
             self._findings.turned = turned or self._findings.turned
         return Shown(np.ascontiguousarray(pixels), frame.time)
 
