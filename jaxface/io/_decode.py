@@ -173,7 +173,7 @@ class _Converter:
             self._findings.aspect = self._aspect
         # With OpenCV's interpolation the bytes are OpenCV's, and so OpenFace's.
         picture = self._reformatter.reformat(
-            frame, width=width, format="rgb24", interpolation=Interpolation.BICUBIC
+            frame, width=width, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1
         )
         plane = picture.planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
