@@ -70,7 +70,9 @@ def scan_packets(container: InputContainer, stream: VideoStream) -> Packets:
 
 
 def _is_hidden(packet: Packet) -> bool:
-    return packet.stream.codec_context.name in ("vp8", "libvpx") and not bytes(packet)[0] & _SHOWN
+    return (
+        packet.stream.codec_context.name in ("vp8", "libvpx") and not memoryview(packet)[0] & _SHOWN
+    )
 
 
 def _rate(stream: VideoStream) -> float:

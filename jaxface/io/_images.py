@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import InputError, InputWarning
-from ._checks import check_file
+from ._checks import check_file, file_signature
 from ._endings import count_pictures, picture_end
 from ._heif import decode_heif
 from ._quiet import quiet_opencv, quiet_stderr
-from ._signatures import AVIF, GIF, HEIC, Content, sniff
+from ._signatures import AVIF, GIF, HEIC, Content
 from ._sizes import check_size
 
 _CONVERT = "convert it to PNG or JPEG"
@@ -39,12 +39,16 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """
     check_file(path, "an image")
     path = Path(path)
-    data = path.read_bytes()
-    signature = sniff(data)
-    if signature is not None and signature in (HEIC, AVIF):
-        return decode_heif(path, data, signature)
+    signature = file_signature(path)
     if signature is not None and signature.content is not Content.PICTURE:
         raise InputError(path, "an image", signature.name, _CONVERT)
+    try:
+        data = path.read_bytes()
+    except OSError as error:  # of a disk or a network
+        got = error.strerror or str(error)
+        raise InputError(path, "an image", got, "copy it again") from error
+    if signature is not None and signature in (HEIC, AVIF):
+        return decode_heif(path, data, signature)
     check_size(path, data)
     end = picture_end(data)
     # libjpeg completes a picture whose end it meets; without one, it gives up.
