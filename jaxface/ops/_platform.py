@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 # Older JAX lowers all branches of `lax.platform_dependent` for every platform, Metal too, which
@@ -55,9 +56,18 @@ def few_on_cuda(cuda: Callable, default: Callable, *arguments: Any) -> Any:
         cuda, default: equal up to rounding; they close over no traced array.
         arguments: pytrees of floating-point arrays.
     """
-    return choose_by_platform(cuda, default, *arguments)
+    return _lanes_first(choose_by_platform(cuda, default, *arguments))
 
 
 @few_on_cuda.defjvp
 def _few_on_cuda_jvp(cuda, default, primals, tangents):
-    return jax.jvp(default, primals, tangents)
+    return _lanes_first(jax.jvp(default, primals, tangents))
+
+
+def _lanes_first(tree: Any) -> Any:
+    """The same; mapped axes are the first ones.
+
+    JAX takes results and those of the derivative's rule for mapped over the same axes, also where
+    the mapped functions put them elsewhere: `vmap` of a linearised scan then mixes axes up.
+    """
+    return jax.tree.map(lambda x: jnp.squeeze(jnp.expand_dims(x, 0), 0), tree)
