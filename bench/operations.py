@@ -5,11 +5,14 @@ Usage: python bench/operations.py [--model NAME|PATH] [--chunks N] [CLIP]
 An operation is what XLA starts by itself on a CPU: a fusion, a product, a copy. Each costs some
 microseconds of overhead whatever it computes, and would be a kernel on a GPU. They are counted in a
 profile of the program that runs, and so include rounds of loops and the branches that were taken.
+Loops and branches themselves are none. The step of a tracker of several lanes is counted too, as
+CPUs and as NVIDIA GPUs compute it (both in the fusions of CPUs, see `ops.as_on_cuda`).
 Prints Markdown. The clip is the talking head by default, which comes with the repository.
 """
 
 import argparse
 import collections
+import contextlib
 import itertools
 import re
 import sys
@@ -26,6 +29,9 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 import jaxface  # noqa: E402
+from bench.costs import Cost, is_operation, program_cost, read_program  # noqa: E402
+from bench.tracking_step import CLIP, Step, tracking_step  # noqa: E402
+from jaxface.ops import as_on_cuda  # noqa: E402
 from jaxface.pipeline import measure_clip, start_person  # noqa: E402
 from jaxface.track import start_track  # noqa: E402
 
@@ -35,13 +41,14 @@ _STAGES = (
     *("detect", "parts", "validate", "responses", "optimise"),
     *("action_units", "pose_gaze", "align", "fhog"),
 )
+_LANES = (1, 8)
 _EVENT_LEVEL = 3  # of the host's tracer: single operations
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description="Counts executed operations.")
-    parser.add_argument("clip", nargs="?", default=ROOT / "bench" / "data" / "talking_head.mp4")
+    parser.add_argument("clip", nargs="?", default=CLIP)
     parser.add_argument("--model", default="base", metavar="NAME|PATH")
     parser.add_argument("--chunks", type=int, default=2, metavar="N", help="before what is counted")
     arguments = parser.parse_args(argv)
@@ -57,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stage, count in counts.most_common():
             print(f"| {program} | {stage} | {count / _CHUNK:.0f} |")
         print(f"| {program} | all | {counts.total() / _CHUNK:.0f} |")
+    for cuda in (False, True):
+        for lanes in _LANES:
+            counts = count_step(tracking_step(model, lanes), cuda=cuda)[1]
+            name = f"step of {lanes} lanes, {'as on CUDA' if cuda else 'CPU'}"
+            for stage, count in counts.most_common():
+                print(f"| {name} | {stage} | {count} |")
+            print(f"| {name} | all | {counts.total()} |")
     return 0
 
 
@@ -78,6 +92,20 @@ def count_chunk(model: jaxface.Model, frames: np.ndarray) -> dict[str, collectio
     }
 
 
+def count_step(step: Step, *, cuda: bool) -> tuple[Cost, collections.Counter[str]]:
+    """Costs of a step, and its operations by stage, of faces that were followed for some frames.
+
+    Args:
+        cuda: computed as on NVIDIA GPUs, but in the fusions of CPUs.
+    """
+    with as_on_cuda() if cuda else contextlib.nullcontext():
+        program = step.compile()
+    arguments = step.settle(program).arguments
+    runs = count_runs(program, *arguments)
+    text = program.as_text()
+    return program_cost(text, runs), by_stage(text, runs)
+
+
 def compile_program(function: Callable, *args: Any, **kwargs: Any) -> Any:
     """As `analyze_video` compiles it."""
     lowered = jax.jit(function).lower(*args, **kwargs)
@@ -86,11 +114,16 @@ def compile_program(function: Callable, *args: Any, **kwargs: Any) -> Any:
 
 def count_operations(program: Any, *args: Any, **kwargs: Any) -> collections.Counter[str]:
     """Operations that one call of a compiled program executes, by stage."""
-    stages = stages_of(program.as_text())
+    return by_stage(program.as_text(), count_runs(program, *args, **kwargs))
+
+
+def count_runs(program: Any, *args: Any, **kwargs: Any) -> collections.Counter[str]:
+    """How often each instruction runs in one call of a compiled program, by name."""
+    names = {name for inside in read_program(program.as_text()).values() for name in inside}
     jax.block_until_ready(program(*args, **kwargs))
     options = jax.profiler.ProfileOptions()
     options.host_tracer_level, options.python_tracer_level = _EVENT_LEVEL, 0
-    counts: collections.Counter[str] = collections.Counter()
+    runs: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder, profiler_options=options):
             jax.block_until_ready(program(*args, **kwargs))
@@ -98,20 +131,25 @@ def count_operations(program: Any, *args: Any, **kwargs: Any) -> collections.Cou
         profile = jax.profiler.ProfileData.from_file(str(path))
         for plane in profile.planes:
             for line in plane.lines:
-                names = (event.name for event in line.events)
-                counts.update(stages[name] for name in names if name in stages)
+                runs.update(event.name for event in line.events if event.name in names)
+    return runs
+
+
+def by_stage(text: str, runs: Mapping[str, int]) -> collections.Counter[str]:
+    """Operations that ran, by the stage that they lie in.
+
+    Args:
+        text: of the compiled program.
+        runs: see `count_runs`.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    for instructions in read_program(text).values():
+        for name, instruction in instructions.items():
+            if (count := runs.get(name, 0)) and is_operation(instruction):
+                scope = re.search(r'op_name="([^"]*)"', instruction.text)
+                parts = scope[1].split("/") if scope else []
+                counts[next((stage for stage in _STAGES if stage in parts), "other")] += count
     return counts
-
-
-def stages_of(text: str) -> Mapping[str, str]:
-    """The stage of each operation, by name, of a compiled program."""
-    found = {}
-    for line in text.splitlines():
-        if match := re.match(r"\s*(?:ROOT )?%?([\w.-]+) = ", line):
-            scope = re.search(r'op_name="([^"]*)"', line)
-            parts = scope[1].split("/") if scope else []
-            found[match[1]] = next((stage for stage in _STAGES if stage in parts), "other")
-    return found
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench import repeat, speed, stages  # noqa: E402
+from bench import lanes, repeat, speed, stages  # noqa: E402
 from jaxface import default_config  # noqa: E402
 from jaxface.reference.comparison import clips  # noqa: E402
 from jaxface.reference.comparison.clips import CLIPS, MODES, PREFIX, Data  # noqa: E402
@@ -134,6 +134,11 @@ def _several(data: Data, quick: bool) -> Iterator[Figure]:
         yield from several_figures("openface", f"{clip}, faces: {faces}", found, golden)
 
 
+def _lanes(data: Data, quick: bool) -> Iterator[Figure]:
+    for count in (8,) if quick else (2, 4, 8, 64):
+        yield from lanes.lane_figures(data, count, quick=quick)
+
+
 def _repeat(data: Data, quick: bool) -> Iterator[Figure]:
     yield from repeat.repeat_figures(data)
     yield from vmap_figures(data)
@@ -151,6 +156,7 @@ SECTIONS: dict[str, Callable[[Data, bool], Iterator[Figure]]] = {
     "clips": _clips,
     "static": _static,
     "several": _several,
+    "lanes": _lanes,
     "repeat": _repeat,
     "speed": _speed,
 }

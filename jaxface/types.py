@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 
 Image = Float[Array, "h w 3"]  # RGB, 0 to 255
 Gray = Float[Array, "h w"] | UInt8[Array, "h w"]  # luma, 0 to 255, integral values
@@ -25,12 +25,33 @@ Intrinsic = Float[Array, ""] | Float[np.ndarray, ""]  # of a camera, px; NumPy's
 FivePoints = Float[Array, "5 2"]  # middles of the eyes, tip of the nose, corners of the mouth, px
 
 
+# A side of a flat picture is at most this times the root of its array's length: what bounds how far
+# a program has to look along a row.
+FLAT_STRETCH = 2.25
+
+
 class FlatImage(eqx.Module):
-    """A picture row after row, in an array that may be longer: one program serves all sizes."""
+    """A picture row after row, in an array that may be longer: one program serves all sizes.
+
+    Pixels outside the picture count as 0 wherever it is sampled, whatever the array holds there.
+    """
 
     pixels: Float[Array, "l 3"] | UInt8[Array, "l 3"]  # RGB, 0 to 255
     size: Int[Array, "2"]  # height and width of the picture, px
     pitch: Int[Array, ""]  # pixels from the start of one row to that of the next
+
+
+class FlatGray(eqx.Module):
+    """Luma of a picture laid out as in a `FlatImage`, which `to_gray` makes it of."""
+
+    pixels: Float[Array, " l"] | UInt8[Array, " l"]  # 0 to 255, integral values
+    size: Int[Array, "2"]  # height and width of the picture, px
+    pitch: Int[Array, ""]  # pixels from the start of one row to that of the next
+
+
+# What areas are sampled from: luma with a border, see `ops.pad_border`, or flat luma.
+Bordered = Shaped[Array, "h2 w2"] | FlatGray
+BorderedLanes = Shaped[Array, "b h2 w2"] | FlatGray  # one of each face; a flat one is that of all
 
 
 class Detections(eqx.Module):

@@ -64,24 +64,31 @@ def shared_dir() -> Path:
     return Path(os.environ.get("JAXFACE_SHARED", ROOT.parent / "shared"))
 
 
-@pytest.fixture(scope="session")
-def openface_dir() -> Path:
-    """`openface/` of the shared data; skips where it is absent, but not where $CI is set."""
-    path = shared_dir() / "openface"
+def _shared(part: str) -> Path:
+    """A part of the shared data; skips where it is absent, but not where $CI is set."""
+    path = shared_dir() / part
     if not path.is_dir():
         stop = pytest.fail if os.environ.get("CI") else pytest.skip
-        stop(f"{path} is missing: set JAXFACE_SHARED to the folder that holds openface/")
+        stop(f"{path} is missing: set JAXFACE_SHARED to the folder that holds {part}/")
     return path
+
+
+@pytest.fixture(scope="session")
+def openface_dir() -> Path:
+    """OpenFace's models, samples and golden results."""
+    return _shared("openface")
 
 
 @pytest.fixture(scope="session")
 def training_dir() -> Path:
-    """`training/` of the shared data; skips where it is absent, but not where $CI is set."""
-    path = shared_dir() / "training"
-    if not path.is_dir():
-        stop = pytest.fail if os.environ.get("CI") else pytest.skip
-        stop(f"{path} is missing: set JAXFACE_SHARED to the folder that holds training/")
-    return path
+    """Portraits, studio pictures and head models."""
+    return _shared("training")
+
+
+@pytest.fixture(scope="session")
+def cases_dir() -> Path:
+    """Inputs as laboratories have them, with what is right for each."""
+    return _shared("cases")
 
 
 @pytest.fixture(scope="session")

@@ -10,52 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxface.cli import FaceRecord, Source, _engine, _run, main
-from jaxface.io import VideoReader, default_camera, read_image, read_video
-from jaxface.output import OPENFACE_UNITS, Table, column_names, draw_face, read_hog
+from jaxface.cli import _engine, _run, main
+from jaxface.io import VideoReader, read_image, read_video
+from jaxface.output import column_names, draw_face, read_hog
 
-_FACES = 2  # faces that the stand-in finds in an image
-_CAMERA = default_camera(height=48, width=64)  # of the pictures below
-
-
-def _row(frame: int, face_id: int, timestamp: float, value: float) -> Table:
-    def full(*shape: int) -> np.ndarray:
-        return np.full((1, *shape), value, np.float32)
-
-    points = (full(2, 3), full(2), full(56, 2), full(56, 3), full(6), full(68, 2), full(68, 3))
-    pose = (full(), full(3), full(2), full(34))
-    key = np.array([frame]), np.array([face_id]), np.array([timestamp]), np.array([0.9])
-    return Table(*key, np.array([value > 0]), *points, *pose, np.zeros((1, 0)), np.zeros((1, 0)))
-
-
-class _FakeResults:
-    """Stands in for the analysis: landmarks are the frame's mean level; black has no face."""
-
-    def __init__(self, source: Source):
-        self.source = source
-        self.count = 0
-        self.units = OPENFACE_UNITS
-
-    def __iter__(self):
-        alone = self.source.faces == "one"
-        streaming = self.source.mode == "video" and alone
-        for index, frame in enumerate(self.source.frames):
-            level = float(frame[..., 0].mean().round())
-            for face_id in range(1 if alone else _FACES):
-                if level == 0 and not streaming:
-                    continue  # only a tracked clip has rows without a face
-                row = _row(index + 1, face_id, self.source.timestamp(index), level)
-                if not streaming:
-                    units = {"au_intensity": np.ones((1, 17)), "au_presence": np.ones((1, 18))}
-                    row = dataclasses.replace(row, **units)
-                self.count += 1
-                aligned = np.full((112, 112, 3), int(level), np.uint8)
-                yield FaceRecord(row, np.full(4464, 0.1, np.float32), level > 0, aligned)
-
-    def action_units(self):
-        if self.source.mode == "image" or self.source.faces == "all":
-            return None
-        return ((np.full(17, 0.5 * i), np.zeros(18)) for i in range(self.count))
+from .films import write_film
+from .stand_in import CAMERA, FACES, StandIn, make_row, read_cells, write_image, write_video
 
 
 @pytest.fixture
@@ -65,30 +25,16 @@ def fake(monkeypatch) -> list:
 
     def load(options):
         seen.append(options)
-        return _FakeResults
+        return StandIn
 
     monkeypatch.setattr(_engine, "load_process", load)
     monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
     return seen
 
 
-def _image(path: Path, level: int = 50) -> str:
-    assert cv2.imwrite(str(path), np.full((48, 64, 3), level, np.uint8))
-    return str(path)
-
-
-def _video(path: Path, count: int = 6) -> str:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
-    for i in range(count):
-        writer.write(np.full((48, 64, 3), 20 * i % 250, np.uint8))
-    writer.release()
-    return str(path)
-
-
-def _cells(path: Path, name: str) -> list[str]:
-    header, *lines = path.read_text().splitlines()
-    at = header.split(", ").index(name)
-    return [line.split(", ")[at] for line in lines]
+def _results(out: Path) -> list[str]:
+    """Names of the files in the output folder, but for the records beside the results."""
+    return sorted(name for name in os.listdir(out) if not name.endswith(".run.json"))
 
 
 # What is written
@@ -98,27 +44,31 @@ def test_video_image_and_folder(tmp_path, fake, capsys):
     folder = tmp_path / "frames"
     folder.mkdir()
     for i in range(3):
-        _image(folder / f"{i}.png", 30 + i)
-    inputs = [_video(tmp_path / "clip.avi"), _image(tmp_path / "still.png"), str(folder) + "/."]
+        write_image(folder / f"{i}.png", 30 + i)
+    inputs = [
+        write_video(tmp_path / "clip.avi"),
+        write_image(tmp_path / "still.png"),
+        str(folder) + "/.",
+    ]
     out = tmp_path / "deep" / "out"
     assert main(["analyze", *inputs, "--out", str(out)]) == 0
-    assert sorted(os.listdir(out)) == [
+    assert _results(out) == [
         *("clip.csv", "clip_of_details.txt", "frames.csv", "frames_of_details.txt"),
         *("still.csv", "still_of_details.txt"),
     ]
-    assert _cells(out / "clip.csv", "frame") == list("123456")
-    assert _cells(out / "clip.csv", "timestamp") == [f"{i / 10:.3f}" for i in range(6)]
-    assert _cells(out / "clip.csv", "success") == list("011111")
-    assert _cells(out / "clip.csv", "AU01_r")[:3] == ["0.00", "0.50", "1.00"]  # filled in last
-    assert _cells(out / "frames.csv", "timestamp") == ["0.000"] * 3
-    assert _cells(out / "frames.csv", "x_0") == ["30.0", "31.0", "32.0"]
-    assert _cells(out / "still.csv", "face") == ["0", "1"]
-    assert _cells(out / "still.csv", "AU28_c") == ["1.0", "1.0"]
+    assert read_cells(out / "clip.csv", "frame") == list("123456")
+    assert read_cells(out / "clip.csv", "timestamp") == [f"{i / 10:.3f}" for i in range(6)]
+    assert read_cells(out / "clip.csv", "success") == list("011111")
+    assert read_cells(out / "clip.csv", "AU01_r")[:3] == ["0.00", "0.50", "1.00"]  # filled in last
+    assert read_cells(out / "frames.csv", "timestamp") == ["0.000"] * 3
+    assert read_cells(out / "frames.csv", "x_0") == ["30.0", "31.0", "32.0"]
+    assert read_cells(out / "still.csv", "face") == ["0", "1"]
+    assert read_cells(out / "still.csv", "AU28_c") == ["1.0", "1.0"]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{inputs[0]}: 6 frames, 5 of 6 rows with a face, ")
     assert lines[0].endswith(f" frames/s -> {out / 'clip.csv'}")
     assert lines[1] == f"{inputs[1]}: 2 faces -> {out / 'still.csv'}"
-    assert len(lines) == 3
+    assert lines[3:] == ["3 of 3 inputs analysed"]
     text = (out / "clip_of_details.txt").read_text()
     assert text.startswith(f"Input:{inputs[0]}\nInput full path:{inputs[0]}\nCamera parameters:50,")
     assert "Output csv:clip.csv\nGaze: 1\n" in text and "HOG" not in text
@@ -126,7 +76,7 @@ def test_video_image_and_folder(tmp_path, fake, capsys):
 
 def test_more_outputs_on_request(tmp_path, fake):
     out = tmp_path / "out"
-    inputs = [_video(tmp_path / "clip.avi", 2), _image(tmp_path / "still.png", 7)]
+    inputs = [write_video(tmp_path / "clip.avi", 2), write_image(tmp_path / "still.png", 7)]
     options = ["--hog", "--aligned", "--fx", "600", "--fy", "601", "--cx", "30", "--cy", "20"]
     assert main(["analyze", *inputs, "--out", str(out), *options]) == 0
     assert sorted(os.listdir(out / "clip_aligned")) == [
@@ -144,7 +94,7 @@ def test_more_outputs_on_request(tmp_path, fake):
 
 
 def test_settings_reach_the_analysis(tmp_path, fake):
-    image = _image(tmp_path / "a.png")
+    image = write_image(tmp_path / "a.png")
     options = ["--model", "other", "--static", "--wild", "--multi-view", "0", "--faces", "one"]
     options += ["--no-details"]
     assert main(["analyze", image, "--out", str(tmp_path / "out"), *options]) == 0
@@ -152,13 +102,13 @@ def test_settings_reach_the_analysis(tmp_path, fake):
         *("other", True, True, "one"),
     )
     assert fake[0].multi_view is False
-    assert os.listdir(tmp_path / "out") == ["a.csv"]
-    assert len(_cells(tmp_path / "out" / "a.csv", "face")) == 1
+    assert _results(tmp_path / "out") == ["a.csv"]
+    assert len(read_cells(tmp_path / "out" / "a.csv", "face")) == 1
 
 
 def test_profile(tmp_path, fake, capsys):
     folder = tmp_path / "trace"
-    arguments = ["analyze", _image(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    arguments = ["analyze", write_image(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--profile", str(folder)]) == 0
     assert len(list(folder.rglob("*.xplane.pb"))) == 1
     assert main([*arguments, "--profile", arguments[1]]) == 1  # a file, no folder
@@ -168,20 +118,20 @@ def test_profile(tmp_path, fake, capsys):
 def test_modes(tmp_path, fake):
     folder = tmp_path / "frames"
     folder.mkdir()
-    _image(folder / "a.png")
-    _image(folder / "b.png")
+    write_image(folder / "a.png")
+    write_image(folder / "b.png")
     out = tmp_path / "out"
     assert main(["analyze", str(folder), "--out", str(out), "--mode", "image"]) == 0
-    assert _cells(out / "a.csv", "face") == _cells(out / "b.csv", "face") == ["0", "1"]
+    assert read_cells(out / "a.csv", "face") == read_cells(out / "b.csv", "face") == ["0", "1"]
     assert main(["analyze", str(folder / "a.png"), "--out", str(out), "--mode", "video"]) == 0
-    assert _cells(out / "a.csv", "frame") == ["1"]
+    assert read_cells(out / "a.csv", "frame") == ["1"]
     assert main(["analyze", str(folder), "--out", str(out), "--faces", "all"]) == 0
-    assert _cells(out / "frames.csv", "face_id") == list("0101")
-    assert _cells(out / "frames.csv", "AU01_c") == ["1.0"] * 4  # one decimal, as VidMulti
+    assert read_cells(out / "frames.csv", "face_id") == list("0101")
+    assert read_cells(out / "frames.csv", "AU01_c") == ["1.0"] * 4  # one decimal, as VidMulti
 
 
 def test_overlays_of_stills_and_chosen_frames(tmp_path, fake, capsys):
-    clip, still = _video(tmp_path / "clip.avi"), _image(tmp_path / "still.png")
+    clip, still = write_video(tmp_path / "clip.avi"), write_image(tmp_path / "still.png")
     out = tmp_path / "out"
     arguments = ["analyze", clip, still, "--out", str(out), "--no-details"]
     assert main([*arguments, "--overlay", "5,2,9"]) == 0
@@ -198,25 +148,25 @@ def test_overlays_of_stills_and_chosen_frames(tmp_path, fake, capsys):
     for name, number in zip(names, (2, 5)):
         frame = frames[number - 1]
         level = float(frame[..., 0].mean().round())  # where the stand-in's landmarks lie, px
-        expected = draw_face(frame, _row(number, 0, 0.0, level), _CAMERA)
+        expected = draw_face(frame, make_row(number, 0, 0.0, level), CAMERA)
         np.testing.assert_array_equal(read_image(out / name), expected)
     expected = read_image(still)
-    for face in range(_FACES):
-        expected = draw_face(expected, _row(1, face, 0.0, 50), _CAMERA)
+    for face in range(FACES):
+        expected = draw_face(expected, make_row(1, face, 0.0, 50), CAMERA)
     np.testing.assert_array_equal(read_image(out / names[2]), expected)
 
 
 def test_overlays_of_some_frames(tmp_path, fake, monkeypatch):
-    clip, out = _video(tmp_path / "clip.avi", 40), tmp_path / "out"
+    clip, out = write_video(tmp_path / "clip.avi", 40), tmp_path / "out"
     expected = [f"clip_overlay_{n:06d}.png" for n in (3, 8, 13, 18, 23, 28, 33, 38)]
     assert main(["analyze", clip, "--out", str(out), "--no-details", "--overlay"]) == 0
     assert sorted(path.name for path in out.glob("*.png")) == expected
     # A file that names no number of frames is decoded once more, to count them.
-    monkeypatch.setattr(_run, "read_video", lambda path: _uncounted(read_video(path)))
+    monkeypatch.setattr(_run, "read_video", lambda path, clock: _uncounted(read_video(path)))
     again = tmp_path / "again"
     assert main(["analyze", clip, "--out", str(again), "--no-details", "--overlay"]) == 0
     assert sorted(path.name for path in again.glob("*.png")) == expected
-    short = _video(tmp_path / "short.avi", 2)
+    short = write_video(tmp_path / "short.avi", 2)
     assert main(["analyze", short, "--out", str(again), "--overlay"]) == 0
     assert len(list(again.glob("short_overlay_*.png"))) == 2
 
@@ -226,7 +176,7 @@ def _uncounted(reader: VideoReader) -> VideoReader:
 
 
 def test_overlays_without_a_face_and_over_several(tmp_path, fake):
-    black, clip = _image(tmp_path / "black.png", 0), _video(tmp_path / "clip.avi", 3)
+    black, clip = write_image(tmp_path / "black.png", 0), write_video(tmp_path / "clip.avi", 3)
     out = tmp_path / "out"
     arguments = ["analyze", black, clip, "--out", str(out), "--no-details", "--faces", "all"]
     assert main([*arguments, "--overlay", "1,2"]) == 0
@@ -247,7 +197,7 @@ def test_frames_to_be_drawn_wait_one_at_a_time(tmp_path, fake, monkeypatch):
         add(self, row)
 
     monkeypatch.setattr(_run.Overlays, "add", watched)
-    clip = _video(tmp_path / "clip.avi", 30)
+    clip = write_video(tmp_path / "clip.avi", 30)
     chosen = ",".join(map(str, range(1, 31)))
     assert main(["analyze", clip, "--out", str(tmp_path), "--overlay", chosen]) == 0
     assert len(list(tmp_path.glob("*.png"))) == 30
@@ -256,16 +206,17 @@ def test_frames_to_be_drawn_wait_one_at_a_time(tmp_path, fake, monkeypatch):
 
 def test_image_without_a_face_is_a_success(tmp_path, fake, capsys):
     out = tmp_path / "out"
-    inputs = [_image(tmp_path / "black.png", 0)]
+    inputs = [write_image(tmp_path / "black.png", 0)]
     cv2.imwrite(str(tmp_path / "dot.png"), np.zeros((1, 1, 3), np.uint8))
     inputs.append(str(tmp_path / "dot.png"))
     assert main(["analyze", *inputs, "--out", str(out), "--hog"]) == 0
-    assert sorted(os.listdir(out)) == [
+    assert _results(out) == [
         *("black.hog", "black_of_details.txt", "dot.hog", "dot_of_details.txt"),
     ]
     assert (out / "black.hog").read_bytes() == b""
     assert "csv" not in (out / "black_of_details.txt").read_text()
     expected = [f"{given}: no face found, no CSV written" for given in inputs]
+    expected.append("2 of 2 inputs analysed")
     assert capsys.readouterr().out.splitlines() == expected
 
 
@@ -279,12 +230,13 @@ def test_bad_inputs_are_named_and_the_others_finish(tmp_path, fake, capsys):
     (tmp_path / "empty").mkdir()
     bad = [str(tmp_path / name) for name in ("gone.avi", "text.mp4", "zero.mp4", "words.png")]
     bad.append(str(tmp_path / "empty"))
-    good = _image(tmp_path / "good.png")
+    good = write_image(tmp_path / "good.png")
     out = tmp_path / "out"
     assert main(["analyze", *bad[:3], good, *bad[3:], "--out", str(out)]) == 1
-    assert sorted(os.listdir(out)) == ["good.csv", "good_of_details.txt"]
+    assert _results(out) == ["good.csv", "good_of_details.txt"]
     found = capsys.readouterr()
-    assert found.out == f"{good}: 2 faces -> {out / 'good.csv'}\n"
+    expected = f"{good}: 2 faces -> {out / 'good.csv'}\n1 of 6 inputs analysed: 1 now, 5 failed\n"
+    assert found.out == expected
     errors = found.err.splitlines()
     for given, message, error in zip(
         bad,
@@ -297,15 +249,18 @@ def test_bad_inputs_are_named_and_the_others_finish(tmp_path, fake, capsys):
 
 def test_odd_names(tmp_path, fake, capsys):
     """Bytes that are no text, letters that the terminal lacks, no name, and too long a one."""
-    plain = _image(tmp_path / "größe.png")
+    plain = write_image(tmp_path / "größe.png")
     odd = str(tmp_path / "\udcff.png")
     os.link(plain, odd)
     out = tmp_path / "out"
     assert main(["analyze", odd, plain, "", "x" * 300, "--out", str(out)]) == 1
-    assert sorted(os.listdir(out)) == ["größe.csv", "größe_of_details.txt"]
+    expected = [
+        f"{name}{end}" for name in ("größe", "\udcff") for end in (".csv", "_of_details.txt")
+    ]
+    assert _results(out) == sorted(expected)
     found = capsys.readouterr()
-    assert found.out.startswith(f"{plain}: 2 faces")
-    assert f"{tmp_path}/\\udcff.png: expected an image, got a name that is not UTF-8" in found.err
+    assert found.out.startswith(f"{tmp_path}/\\udcff.png: 2 faces")
+    assert f"\n{plain}: 2 faces" in found.out
     assert "'': expected a file or folder, got an empty name" in found.err
     assert "xxx: expected a file or folder, got File name too long" in found.err
 
@@ -316,27 +271,60 @@ def test_only_bad_inputs_load_no_model(tmp_path, fake, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_the_clock_of_a_video_can_be_chosen(tmp_path, fake, capsys):
+    path = write_film(tmp_path / "a.mkv", ticks=[0, 1, 2, 30])
+    counted, own = [0.0, 0.04, 0.08, 0.12], [0.0, 0.04, 0.08, 1.2]
+    for flags, times in (([], own), (["--clock", "openface"], counted)):
+        assert main(["analyze", str(path), "--out", str(tmp_path / "out"), *flags]) == 0
+        assert [
+            float(cell) for cell in read_cells(tmp_path / "out" / "a.csv", "timestamp")
+        ] == times
+        assert "file's clock" in capsys.readouterr().out
+
+
+def test_an_unreadable_picture_of_a_folder_is_counted(tmp_path, fake, capsys):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        write_image(folder / f"{number}.png", 50)
+    (folder / "2.png").write_bytes(b"")
+    assert main(["analyze", str(folder), "--out", str(tmp_path / "out")]) == 1
+    assert len(read_cells(tmp_path / "out" / "frames.csv", "frame")) == 3
+    found = capsys.readouterr()
+    assert "1 picture unreadable" in found.out
+    assert "2.png: expected an image, got an empty file" in found.err
+
+
+@pytest.mark.parametrize("given", ["rtsp://127.0.0.1/cam", "https://example.org/a.mp4", "-", "0"])
+def test_what_is_no_file_is_named_at_once(tmp_path, fake, capsys, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    assert main(["analyze", given, "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"jaxface: error: {given}: expected a file or folder")
+    assert "are not read" in error and fake == []
+
+
 def test_truncated_video_is_processed_with_a_warning(tmp_path, fake, capsys):
-    path = Path(_video(tmp_path / "clip.avi", 40))
+    path = Path(write_video(tmp_path / "clip.avi", 40))
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     assert main(["analyze", str(path), "--out", str(tmp_path / "out")]) == 0
-    assert len(_cells(tmp_path / "out" / "clip.csv", "frame")) >= 5
+    assert len(read_cells(tmp_path / "out" / "clip.csv", "frame")) >= 5
     error = capsys.readouterr().err
-    assert error.startswith(f"jaxface: warning: {path}: only ") and error.count("\n") == 1
+    assert error.startswith(f"jaxface: warning: {path}: ") and error.count("\n") == 1
+    assert "only 9 of 40 frames" in error
 
 
-def test_same_name_twice(tmp_path, fake, capsys):
-    (tmp_path / "x").mkdir()
-    first, second = _image(tmp_path / "a.png"), _image(tmp_path / "x" / "a.jpg")
-    assert main(["analyze", first, second, "--out", str(tmp_path / "out")]) == 2
+def test_the_same_input_twice(tmp_path, fake, capsys):
+    first = write_image(tmp_path / "a.png")
+    assert main(["analyze", first, first, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert f"{first} and {second} would both write a.csv" in error
+    assert f"{first} and {first} would both write a.png.csv" in error
     assert fake == [] and not (tmp_path / "out").exists()
 
 
 def test_file_in_place_of_the_output_folder(tmp_path, fake, capsys):
-    image = _image(tmp_path / "a.png")
+    image = write_image(tmp_path / "a.png")
     (tmp_path / "out").write_text("a file")
     assert main(["analyze", image, "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
@@ -345,14 +333,14 @@ def test_file_in_place_of_the_output_folder(tmp_path, fake, capsys):
 
 
 def test_read_only_output_folder(tmp_path, fake, capsys, monkeypatch):
-    image = _image(tmp_path / "a.png")
+    image = write_image(tmp_path / "a.png")
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     assert main(["analyze", image, "--out", str(tmp_path / "out")]) == 1
     assert "out: cannot be written (no permission to write there)" in capsys.readouterr().err
 
 
 def test_unwritable_result_leaves_the_old_ones(tmp_path, fake, capsys, monkeypatch):
-    image, out = _image(tmp_path / "a.png"), tmp_path / "out"
+    image, out = write_image(tmp_path / "a.png"), tmp_path / "out"
     out.mkdir()
     for name in ("a.csv", "a.hog"):
         (out / name).write_text("older")
@@ -363,20 +351,20 @@ def test_unwritable_result_leaves_the_old_ones(tmp_path, fake, capsys, monkeypat
     monkeypatch.setattr(os, "replace", full)
     assert main(["analyze", image, "--out", str(out), "--hog"]) == 1
     assert "a.csv: cannot be written (No space left on device)" in capsys.readouterr().err
-    assert sorted(os.listdir(out)) == ["a.csv", "a.hog"]
+    assert _results(out) == ["a.csv", "a.hog"]
     assert {path.read_text() for path in out.iterdir()} == {"older"}
 
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_our_own_mistakes(tmp_path, capsys, monkeypatch, debug):
     """An unforeseen exception fails its input alone; the traceback is for --debug."""
-    inputs = [_image(tmp_path / "a.png"), _image(tmp_path / "b.png", 0)]
+    inputs = [write_image(tmp_path / "a.png"), write_image(tmp_path / "b.png", 0)]
 
     def process(source):
-        results = list(_FakeResults(source))
+        results = list(StandIn(source))
         if results:
             raise TypeError("an array has the wrong shape")
-        return _FakeResults(source)
+        return StandIn(source)
 
     monkeypatch.setattr(_engine, "load_process", lambda options: process)
     out = ["--out", str(tmp_path / "out"), "--no-compile-cache"]
@@ -385,7 +373,8 @@ def test_our_own_mistakes(tmp_path, capsys, monkeypatch, debug):
     assert f"jaxface: error: {inputs[0]}: TypeError: an array has the wrong shape" in found.err
     assert ("Traceback" in found.err) is debug
     assert ("--debug shows the traceback" in found.err) is not debug
-    assert found.out == f"{inputs[1]}: no face found, no CSV written\n"
+    last = "1 of 2 inputs analysed: 1 now, 1 failed"
+    assert found.out == f"{inputs[1]}: no face found, no CSV written\n{last}\n"
 
 
 def test_interruption(tmp_path, capsys, monkeypatch):
@@ -395,7 +384,7 @@ def test_interruption(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(_engine, "load_process", lambda options: process)
     monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
-    clip = _video(tmp_path / "clip.avi", 40)
+    clip = write_video(tmp_path / "clip.avi", 40)
     assert main(["analyze", clip, "--out", str(tmp_path / "out")]) == 130
     assert capsys.readouterr().err == "jaxface: interrupted\n"
     assert os.listdir(tmp_path / "out") == []
@@ -427,7 +416,7 @@ def test_usage_errors(arguments, message, capsys):
 
 
 def test_progress_bar_on_a_terminal_only(tmp_path, fake, capsys, monkeypatch):
-    clip = _video(tmp_path / "clip.avi")
+    clip = write_video(tmp_path / "clip.avi")
     assert main(["analyze", clip, "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -472,7 +461,7 @@ def test_models_import_and_list(tmp_path, monkeypatch, capsys, model_dir):
 
 def test_missing_model_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JAXFACE_CACHE_DIR", str(tmp_path))
-    arguments = ["analyze", _image(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
+    arguments = ["analyze", write_image(tmp_path / "a.png"), "--out", str(tmp_path / "out")]
     assert main([*arguments, "--no-compile-cache", "--model", "openface"]) == 1
     assert "jaxface models import" in capsys.readouterr().err
 
@@ -500,6 +489,6 @@ def test_compile_cache(tmp_path):
 
 
 def test_header_is_openfaces(tmp_path, fake):
-    assert main(["analyze", _video(tmp_path / "a.avi", 1), "--out", str(tmp_path)]) == 0
+    assert main(["analyze", write_video(tmp_path / "a.avi", 1), "--out", str(tmp_path)]) == 0
     header = (tmp_path / "a.csv").read_text().splitlines()[0]
     assert header == ", ".join(column_names("video"))

@@ -15,8 +15,7 @@ import jaxface
 from jaxface import Analysis, Camera, Model
 from jaxface.models import prepare_model
 from jaxface.reference.comparison.clips import Data, load
-from jaxface.run import plan_lanes
-from jaxface.run._lanes import choose_lanes, lane_chunk
+from jaxface.run import choose_lanes, lane_chunk, plan_lanes
 
 from .head_clip import compile_alike
 from .toy_face import draw_clip, watchful_model

@@ -397,11 +397,12 @@ def test_factorisations_of_a_library_are_chosen_by_platform():
 
 
 def _chosen_by_platform(tree: ast.Module) -> Iterator[ast.AST]:
-    """Calls of `lax.platform_dependent`, and the functions that they name."""
+    """Calls that choose by platform, and the functions that they name."""
+    chooses = ("platform_dependent", "choose_by_platform")
     calls = [
         node
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("platform_dependent")
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(chooses)
     ]
     yield from calls
     named = {n.id for call in calls for n in ast.walk(call) if isinstance(n, ast.Name)}

@@ -51,7 +51,7 @@ def planted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("planted")
     shutil.copytree(ROOT / "jaxface", folder / "jaxface", ignore=shutil.ignore_patterns("*.pyc"))
     source = folder / "jaxface" / "ops" / "_color.py"
-    right = 'def to_gray(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]:'
+    right = '-> Num[Array, "*n h w"] | FlatGray:'
     wrong = right.replace('"*n h w"', '"*n h w 3"')
     assert source.read_text().count(right) == 1
     source.write_text(source.read_text().replace(right, wrong))

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from ..fit import PDM
 from ..ops import similarity_matrix, similarity_sums
-from ..types import MULTI_PIE_68, Image, Landmarks, LandmarkScheme, PDMParameters
+from ..types import MULTI_PIE_68, FlatImage, Image, Landmarks, LandmarkScheme, PDMParameters
 from ._color_warp import warp_to_aligned
 from ._config import AlignConfig
 from ._mask import face_coverage, face_mask
@@ -21,7 +21,7 @@ class AlignedFace(eqx.Module):
 
 
 def align_face(
-    image: Image | UInt8[Array, "h w 3"],
+    image: Image | UInt8[Array, "h w 3"] | FlatImage,
     landmarks: Landmarks,
     parameters: PDMParameters,
     pdm: PDM,
@@ -32,8 +32,8 @@ def align_face(
     """Warps a face onto the mean shape, seen from the front, and masks the background.
 
     Args:
-        image: RGB, 0 to 255, integral values; may be padded with zeros right and below. Pixels
-            that are not finite count as 0.
+        image: RGB, 0 to 255, integral values; may be padded with zeros right and below, or flat.
+            Pixels that are not finite count as 0.
         landmarks: the detected points, px.
         parameters: refitted to `landmarks`; its translation goes to the centre of the output.
         pdm: gives the reference shape.

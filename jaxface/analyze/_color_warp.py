@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from ..ops import blend, cell_fraction, double
-from ..types import Image
+from ..types import FlatImage, Image
 from ._config import AlignConfig
 
 _FAR = 2.0**20  # px; positions beyond any image, whose whole part still fits an int32
@@ -20,10 +20,11 @@ Position = Float[Array, "s s"]
 Whole = Int[Array, "s s"]
 Color = Float[Array, "s s 3"]
 Taps = list[list[Color]]
+Picture = Image | UInt8[Array, "h w 3"] | FlatImage
 
 
 def warp_to_aligned(
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     matrix: Float[Array, "2 3"],
     *,
     config: AlignConfig = AlignConfig(),
@@ -39,8 +40,8 @@ def warp_to_aligned(
     derivative is exact and continuous.
 
     Args:
-        image: RGB, 0 to 255, integral values; zero outside. A pixel that is not finite counts as
-            0 and has no derivative.
+        image: RGB, 0 to 255, integral values, flat or not; zero outside. A pixel that is not finite
+            counts as 0 and has no derivative.
         matrix: from image px to output px.
         config: only `size` and `smooth` count.
 
@@ -54,7 +55,7 @@ def warp_to_aligned(
         OpenCV 3.4 warpAffine, bilinear, constant border 0; specification 03, A.2, step 6. Keys
         1981, "Cubic convolution interpolation for digital image processing", for the smooth one.
     """
-    if image.ndim != 3 or image.shape[-1] != 3:
+    if not isinstance(image, FlatImage) and (image.ndim != 3 or image.shape[-1] != 3):
         raise ValueError(f"image: expected shape (h, w, 3), got {image.shape}")
     if config.smooth:
         return _sample_cubic(image, *_real_positions(matrix, config.size))
@@ -62,9 +63,7 @@ def warp_to_aligned(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _warp_cells(
-    size: int, image: Image | UInt8[Array, "h w 3"], matrix: Float[Array, "2 3"]
-) -> Float[Array, "s s 3"]:
+def _warp_cells(size: int, image: Picture, matrix: Float[Array, "2 3"]) -> Float[Array, "s s 3"]:
     """Bilinear samples at cells of 1/32 px, rounded to grey levels."""
     columns, rows = _source_cells(matrix, size)
     taps = _finite(_fetch(image, columns >> 5, rows >> 5, (0, 1), (0, 1), matrix.dtype))
@@ -80,8 +79,8 @@ def _warp_cells_jvp(size: int, primals: Any, tangents: Any) -> tuple[Color, Colo
     moved = jnp.zeros_like(warped)
     columns, rows = _source_cells(matrix, size)
     corner = columns >> 5, rows >> 5
-    if not isinstance(image_dot, SymbolicZero) and image_dot.dtype == image.dtype:
-        image_dot = jnp.where(jnp.isfinite(image), image_dot, 0)
+    image_dot = _pixel_tangent(image, image_dot)
+    if image_dot is not None:
         taps = _fetch(image_dot, *corner, (0, 1), (0, 1), matrix.dtype)
         moved = moved + _blend(taps, columns, rows)
     if not isinstance(matrix_dot, SymbolicZero):
@@ -96,6 +95,16 @@ def _warp_cells_jvp(size: int, primals: Any, tangents: Any) -> tuple[Color, Colo
     return warped, moved
 
 
+def _pixel_tangent(image: Picture, tangent: Any) -> Picture | None:
+    """By how much the pixels change, laid out as they are; None where they do not."""
+    flat = isinstance(image, FlatImage)
+    pixels, moved = (image.pixels, tangent.pixels) if flat else (image, tangent)
+    if isinstance(moved, SymbolicZero) or moved.dtype != pixels.dtype:  # bytes have none
+        return None
+    moved = jnp.where(jnp.isfinite(pixels), moved, 0)
+    return FlatImage(moved, image.size, image.pitch) if flat else moved
+
+
 def _blend(taps: Taps, columns: Whole, rows: Whole) -> Color:
     """Bilinear mean of 2 by 2 pixels at cells of 1/32 px."""
     (a, b), (c, d) = taps
@@ -104,7 +113,7 @@ def _blend(taps: Taps, columns: Whole, rows: Whole) -> Color:
 
 
 def _fetch(
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     column: Whole,
     row: Whole,
     across: tuple[int, ...],
@@ -116,13 +125,16 @@ def _fetch(
     `ops.sample_taps` wants a border of zeros. That pays for areas around each landmark, but a
     border around a colour picture that is sampled once takes longer than the whole warp.
     """
-    height, width, _ = image.shape
-    pixels = jnp.asarray(image).reshape(height * width, 3)
+    if isinstance(image, FlatImage):
+        pixels, height, width, pitch = image.pixels, image.size[0], image.size[1], image.pitch
+    else:
+        height, width, _ = image.shape
+        pixels, pitch = jnp.asarray(image).reshape(height * width, 3), width
 
     def fetch(right: int, below: int) -> Color:
         x, y = column + right, row + below
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        found = pixels[jnp.where(inside, y * width + x, 0)].astype(dtype)
+        found = pixels[jnp.where(inside, y * pitch + x, 0)].astype(dtype)
         return found * inside[..., None].astype(dtype)  # a select takes twice as long here
 
     return [[fetch(right, below) for right in across] for below in down]
@@ -133,9 +145,7 @@ def _finite(taps: Taps) -> Taps:
     return [[jnp.where(jnp.isfinite(tap), tap, 0) for tap in row] for row in taps]
 
 
-def _sample_cubic(
-    image: Image | UInt8[Array, "h w 3"], x: Position, y: Position
-) -> Float[Array, "s s 3"]:
+def _sample_cubic(image: Picture, x: Position, y: Position) -> Float[Array, "s s 3"]:
     """Cubic convolution of an image at real positions."""
     column, row = jnp.floor(lax.stop_gradient(x)), jnp.floor(lax.stop_gradient(y))
     window = (-1, 0, 1, 2)

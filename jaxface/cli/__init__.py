@@ -19,6 +19,8 @@ from ._parser import build_parser as build_parser
 if TYPE_CHECKING:
     from ._bench import Row as Row
     from ._bench import to_markdown as to_markdown
+    from ._jobs import NameClashError as NameClashError
+    from ._jobs import plan_jobs as plan_jobs
     from ._memory import keep_small as keep_small
     from ._run import FaceRecord as FaceRecord
     from ._run import Source as Source
@@ -27,10 +29,12 @@ if TYPE_CHECKING:
 # Loaded on first use: `jaxface --help` needs neither JAX nor OpenCV.
 _HOMES = {
     "FaceRecord": "_run",
+    "NameClashError": "_jobs",
     "Row": "_bench",
     "Source": "_run",
     "Startup": "_startup",
     "keep_small": "_memory",
+    "plan_jobs": "_jobs",
     "to_markdown": "_bench",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from ..models import Model, load_model
+from ..models import Model, load_model, model_digest
 from ..output import UnitNames
 from ..pipeline import Config, default_config, prepare_model
 from ..run import (
@@ -24,6 +24,7 @@ from ..run import (
     unit_names,
 )
 from ._aligned import Redrawing
+from ._record import Engine as Described
 from ._run import FaceRecord, Options, Results, Source
 
 
@@ -68,6 +69,19 @@ class Engine:
         lanes = self._lanes if source.faces == "one" else None
         how = options.at_once, lanes, redrawing
         return _ClipResults(self._model, source, settings, extras, *how)
+
+    def describe(self, lanes: int) -> Described:
+        """What the records of results say about this analysis.
+
+        Args:
+            lanes: that clips of one face are followed in.
+        """
+        return Described(
+            model={"name": self._model.info.name, "sha256": model_digest(self._options.model)},
+            config=dataclasses.asdict(self._config),
+            device=f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
+            lanes=lanes,
+        )
 
     def count_lanes(self, clips: int) -> int:
         """Clips of one face to follow at a time, of so many."""
@@ -141,6 +155,7 @@ class _ClipResults:
             source.frames,
             camera=source.camera,
             timestamp=source.timestamp,
+            lost=source.lost,
             faces=source.faces,
             config=config,
             extras=extras,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._openface import command_of, run_openface
-from ._parser import build_parser, check_arguments
+from ._parser import build_parser, check_arguments, find_command
+from ._settings_file import expand_settings_files
 from ._warnings import warnings_to
 
 if TYPE_CHECKING:  # NumPy and OpenCV would slow down --help
@@ -37,13 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if program is not None:
             return run_openface(program, given[1:])
         parser = build_parser()
-        arguments = parser.parse_args(given)
+        expanded, listed = expand_settings_files(parser, find_command(parser, "analyze"), given)
+        arguments = parser.parse_args(expanded)
         if arguments.command == "models":
             return _models(arguments)
         if arguments.command == "train":
             return _train(arguments)
         if arguments.command == "bench":
             return _bench(arguments)
+        arguments.inputs = [*listed, *arguments.inputs]
         check_arguments(parser, arguments)
         return _analyze(arguments)
     except KeyboardInterrupt:
@@ -107,7 +110,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     # Programs from the cache have lost the names that a profile shows.
     cache = not (arguments.no_compile_cache or arguments.profile)
     startup = _start(arguments, cache=cache)
-    from ._batch import run_jobs
+    from ._batch import How, run_jobs
     from ._jobs import NameClashError, plan_jobs
     from ._report import Reporter
     from ._run import check_output_folder
@@ -116,7 +119,7 @@ def _analyze(arguments: argparse.Namespace) -> int:
     reporter = Reporter(debug=arguments.debug)
     with warnings_to(reporter.warn):
         try:
-            jobs = plan_jobs(arguments.inputs, arguments.mode)
+            jobs = plan_jobs(arguments.inputs, arguments.mode, recursive=arguments.recursive)
             check_output_folder(options.out)
             if arguments.profile is not None:
                 check_output_folder(Path(arguments.profile))
@@ -130,7 +133,9 @@ def _analyze(arguments: argparse.Namespace) -> int:
         finally:
             startup.finish()
         with _profiled(arguments.profile if process else None):
-            run_jobs(jobs, process, options, reporter, startup.remember)
+            how = How(arguments.resume, arguments.jobs, startup.remember)
+            run_jobs(jobs, process, options, reporter, how)
+        reporter.sum_up(jobs, arguments.json)
         return 1 if reporter.failures else 0
 
 
@@ -194,5 +199,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         hog=arguments.hog,
         aligned=arguments.aligned,
         overlay=arguments.overlay,
+        fps=arguments.fps,
+        clock=arguments.clock,
         details=not arguments.no_details,
     )

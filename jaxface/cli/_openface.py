@@ -109,7 +109,7 @@ def _process(
     startup: "Startup",
 ) -> None:
     """One input after the other, as OpenFace: none depends on which others there are."""
-    from ._batch import run_jobs
+    from ._batch import How, run_jobs
     from ._run import check_output_folder
 
     with _silence(request.quiet):
@@ -121,7 +121,8 @@ def _process(
                 reporter.fail(error, job.given)
                 continue
             settings = dataclasses.replace(options, out=folder)
-            run_jobs([job], process, settings, reporter, remember)
+            run_jobs([job], process, settings, reporter, How(False, 1, remember, records=False))
+        reporter.sum_up([job for job, _ in planned], None)
 
 
 def _nothing() -> None:

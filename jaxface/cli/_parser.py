@@ -7,7 +7,7 @@ from .. import __version__
 from ._openface_flags import COMMANDS, FLAGS
 
 _EPILOG = """\
-exit status: 0 if every input was processed, 1 if one was not, 2 for a usage error.
+exit status: 0 if every input was analysed, 1 if one was not, 2 for a usage error.
 
 Compiled programs are kept in the user's cache folder, so that the next run starts sooner;
 --no-compile-cache or JAXFACE_COMPILE_CACHE=0 turns that off.
@@ -44,6 +44,10 @@ def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespa
         parser: prints the usage.
         arguments: of the command "analyze".
     """
+    if not arguments.inputs:
+        parser.error("expected at least one INPUT")
+    if arguments.fps is not None and arguments.clock is not None:
+        parser.error("--fps and --clock cannot be given together: leave one out")
     if arguments.at_once and arguments.lanes is not None:
         parser.error("--at-once and --lanes cannot be given together: leave one out")
     for first, second in (("fx", "fy"), ("cx", "cy")):
@@ -57,6 +61,12 @@ def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespa
             parser.error(f"--{name} must be positive, got {value:g}")
 
 
+def find_command(parser: argparse.ArgumentParser, name: str) -> argparse.ArgumentParser:
+    """The parser of one command."""
+    (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return commands.choices[name]
+
+
 def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     analyze = commands.add_parser(
         "analyze",
@@ -65,8 +75,8 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_inputs(analyze)
     add = analyze.add_argument
-    add("inputs", nargs="+", metavar="INPUT", help="video file, image file or folder of frames")
     add("--out", required=True, metavar="DIR", help="output folder; created if need be")
     add("--model", default="base", metavar="NAME|PATH", help="default: %(default)s")
     add(
@@ -105,6 +115,36 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add("--no-compile-cache", action="store_true", help="do not keep compiled programs on disk")
     add("--profile", metavar="DIR", help="write a trace of JAX's profiler to DIR")
     add("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_inputs(analyze: argparse.ArgumentParser) -> None:
+    """What is analysed, and how a batch is gone through."""
+    add = analyze.add_argument
+    add(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="video file, image file, folder, pattern such as 'clips/*.mp4', or @FILE with an "
+        "input in each line; a folder of pictures alone is one clip, of one with videos every "
+        "file is an input",
+    )
+    add("--recursive", action="store_true", help="look into the folders of a folder, too")
+    add(
+        "--resume",
+        action="store_true",
+        help="skip what is finished: the same contents, model and settings, and the files still "
+        "there as they were written",
+    )
+    add("--jobs", type=_positive, default=1, metavar="N", help="stills at a time (default: 1)")
+    add("--json", metavar="FILE", help="write what became of each input; - for standard output")
+    add("--config", metavar="FILE", help="TOML file with long options as keys, and `inputs`")
+    add("--fps", type=_rate, metavar="RATE", help="frames per second; default: the file's")
+    add(
+        "--clock",
+        choices=("container", "openface"),
+        help="times from the file's own clock, or counted at its frame rate (default: counted "
+        "where both agree to half a frame throughout)",
+    )
 
 
 def _add_models(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -213,6 +253,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be positive, got {value}")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not (value > 0 and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"must be positive, got {text}")
     return value
 
 

@@ -1,16 +1,29 @@
 """What the user sees: progress bars on a terminal, and one line for every input."""
 
+import collections
+import json
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from io import TextIOBase
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from ..output import write_file
 from ._jobs import Job
 from ._run import Outcome
+
+# What can become of an input, and how the summary counts it.
+_SUMMARY = (
+    ("analysed", "now"),
+    ("skipped", "finished before"),
+    ("incomplete", "with unreadable pictures"),
+    ("failed", "failed"),
+)
 
 
 class JobReport:
@@ -19,6 +32,7 @@ class JobReport:
     def __init__(self, job: Job):
         """Starts the input's clock."""
         self.job = job
+        self.began = time.time()
         self._bar: tqdm | None = None
         self._start = time.perf_counter()
 
@@ -34,9 +48,14 @@ class JobReport:
         if self._bar is not None:
             self._bar.update()
 
+    @property
+    def seconds(self) -> float:
+        """Since the input was begun."""
+        return max(time.perf_counter() - self._start, 1e-9)
+
     def finish(self, outcome: Outcome) -> None:
         """Prints the input's line."""
-        job, seconds = self.job, max(time.perf_counter() - self._start, 1e-9)
+        job, seconds = self.job, self.seconds
         self.close()
         if outcome.csv is None:
             result = "no face found, no CSV written"
@@ -45,7 +64,10 @@ class JobReport:
         else:
             found = f"{_count(outcome.frames, 'frame')}, {outcome.faces} of {outcome.rows} rows "
             result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {outcome.csv}"
-        _print(f"{job.given}: {result}{_overlays(job, outcome)}", sys.stdout)
+        if outcome.lost:
+            result += f", {_count(outcome.lost, 'picture')} unreadable"
+        notes = f" ({'; '.join(outcome.notes)})" if outcome.notes else ""
+        _print(f"{job.given}: {result}{_overlays(job, outcome)}{notes}", sys.stdout)
 
     def close(self) -> None:
         """Removes the bar."""
@@ -64,6 +86,8 @@ class Reporter:
             debug: show tracebacks.
         """
         self.failures = 0
+        # By input and the name of the results.
+        self._became: dict[tuple[str, str], dict[str, Any]] = {}
         self._debug = debug
         self._lock = threading.Lock()
 
@@ -85,6 +109,45 @@ class Reporter:
         if path is not None and path not in message:
             message = f"{path}: {message}"
         _print(f"jaxface: error: {message}", sys.stderr)
+
+    def note(self, job: Job, status: str, more: Mapping[str, Any]) -> None:
+        """Keeps what became of an input, for the summary."""
+        with self._lock:
+            self._became[job.given, job.name] = {"input": job.given, "status": status, **more}
+
+    def skip(self, job: Job) -> None:
+        """Says that an input was finished before."""
+        self.note(job, "skipped", {})
+        _print(f"{job.given}: finished before, skipped", sys.stdout)
+
+    def sum_up(self, jobs: Sequence[Job], path: str | None) -> None:
+        """Prints how many inputs were analysed, and writes the summary of all where it is wanted.
+
+        Args:
+            jobs: all, in the order of the command.
+            path: of a JSON file; - for standard output, None for none.
+        """
+        rows = [
+            self._became.get((j.given, j.name), {"input": j.given, "status": "failed"})
+            for j in jobs
+        ]
+        counts = collections.Counter(row["status"] for row in rows)
+        done = counts["analysed"] + counts["skipped"]
+        parts = [f"{counts[kind]} {word}" for kind, word in _SUMMARY if counts[kind]]
+        line = f"{done} of {_count(len(jobs), 'input')} analysed"
+        _print(f"{line}: {', '.join(parts)}" if len(parts) > 1 else line, sys.stdout)
+        if path is None:
+            return
+        text = json.dumps({"inputs": rows, **counts}, indent=1)
+        if path == "-":
+            _print(text, sys.stdout)
+        else:
+            write_file(Path(path), text.encode() + b"\n")
+
+    def fall_short(self) -> None:
+        """Counts an input of which something was left out, and said to be."""
+        with self._lock:
+            self.failures += 1
 
     def warn(self, message: str) -> None:
         """Prints a warning on standard error, past the bars."""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -41,6 +41,7 @@ from ._jobs import Job, Mode
 from ._overlay import Overlays, spread_frames
 
 Faces = Literal["one", "all"]
+Clock = Literal["container", "openface"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ class Options:
     columns: ColumnChoice = ColumnChoice()  # of the CSV
     overlay: tuple[int, ...] | None = None  # frames from 1; empty: some; None: no pictures
     details: bool = True
+    fps: float | None = None  # None: the file's
+    clock: Clock | None = None  # None: see `io.read_video`
 
 
 class Source(NamedTuple):
@@ -76,6 +79,7 @@ class Source(NamedTuple):
     faces: Faces
     camera: Camera
     timestamp: Callable[[int], float]  # s, of the frame with an index from 0
+    lost: Collection[int] = frozenset()  # indices of frames that stand for unreadable ones
     boxes: Float[np.ndarray, "f 4"] | None = None  # of the image's faces, px; None: detected
 
 
@@ -120,6 +124,8 @@ class Outcome(NamedTuple):
     faces: int  # rows whose face was found or tracked
     csv: Path | None
     overlays: tuple[Path, ...] = ()
+    lost: int = 0  # frames that could not be read
+    notes: tuple[str, ...] = ()  # what was done to the frames and times of the input
 
 
 def run_job(
@@ -143,7 +149,7 @@ def run_job(
         InputError: the input cannot be read.
         OutputError: a file cannot be written. The job's CSV and .hog are then as before.
     """
-    reader = _open(job)
+    reader = _open(job, options)
     started(reader.count)
     counted = _Counted(reader, advanced)
     frames = iter(counted)
@@ -157,7 +163,7 @@ def run_job(
         path, kind = options.out / f"{job.name}.csv", _csv_kind(source)
         units = results.units if options.columns.action_units else NO_UNITS
         writer = stack.enter_context(CsvWriter(path, kind=kind, units=units))
-        hog = path.with_name(f"{job.name}.hog")
+        hog = options.out / f"{job.name}.hog"
         hogs = stack.enter_context(HogWriter(hog)) if options.hog else None
         faces = _write_records(job, options, results, writer, hogs, overlays)
         csv = writer.finish(results.action_units() if options.columns.action_units else None)
@@ -168,7 +174,8 @@ def run_job(
         details = _details(job, options, source.camera, csv)
         details = details._replace(action_units=bool(units.presence), columns=options.columns)
         write_details(options.out / f"{job.name}_of_details.txt", details)
-    return Outcome(counted.count, writer.rows, faces, csv, drawn)
+    lost = len(source.lost)
+    return Outcome(counted.count, writer.rows, faces, csv, drawn, lost, reader.notes)
 
 
 def _write_records(
@@ -258,9 +265,9 @@ class _Counted:
             self.advanced()
 
 
-def _open(job: Job) -> VideoReader | SequenceReader:
+def _open(job: Job, options: Options) -> VideoReader | SequenceReader:
     if job.kind is InputKind.VIDEO:
-        return read_video(job.path)
+        return read_video(job.path, clock=options.clock)
     return read_sequence(job.path)
 
 
@@ -279,7 +286,10 @@ def _source(
         cy=options.cy,
     )
     faces = options.faces or ("all" if job.mode == "image" else "one")
-    return Source(frames, job.mode, faces, camera, reader.timestamp, job.boxes)
+    lost = reader.lost if isinstance(reader, SequenceReader) else frozenset()
+    fps = options.fps
+    timestamp = reader.timestamp if fps is None else (lambda index: index * (1.0 / fps))
+    return Source(frames, job.mode, faces, camera, timestamp, lost, job.boxes)
 
 
 def _csv_kind(source: Source) -> CsvKind:
@@ -293,7 +303,7 @@ def _details(job: Job, options: Options, camera: Camera, csv: Path | None) -> De
         source=job.given,
         full_path=str(job.path.resolve()),
         camera=camera,
-        hog=f"{job.name}.hog" if options.hog else None,
-        aligned=f"{job.name}_aligned" if options.aligned else None,
+        hog=f"{Path(job.name).name}.hog" if options.hog else None,
+        aligned=f"{Path(job.name).name}_aligned" if options.aligned else None,
         csv=csv.name if csv else None,
     )

@@ -22,6 +22,7 @@ from ._config import DetectConfig
 from ._exact import run_exactly
 from ._nets import BoxFrame, MaxPool, Net
 from ._pyramid import (
+    Mosaic,
     Pyramid,
     draw_rows,
     locate_cells,
@@ -85,7 +86,12 @@ def pnet_outputs(pnet: Net, pyramid: Pyramid, image: FlatImage) -> Float[Array, 
         return jax.tree.map(lambda rows: rows.reshape(-1, *rows.shape[2:]), bands)
 
     # One more band, as the net looks at ten rows below the last.
-    mosaic = in_bands(lambda cell: draw_rows(pyramid, image, 2 * cell, 2 * band), count + 1)
+    dtype = jax.tree.leaves(pnet)[0].dtype
+
+    def draw(cell: Int[Array, ""]) -> Mosaic:
+        return draw_rows(pyramid, image, 2 * cell, 2 * band, dtype)
+
+    mosaic = in_bands(draw, count + 1)
 
     def look(cell: Int[Array, ""]) -> Float[Array, "b n 6"]:
         maps = lax.dynamic_slice_in_dim(mosaic.pixels, 2 * cell, 2 * band + 10)
@@ -159,7 +165,7 @@ def crop(
         Specification 01, A.9.
     """
     x, y, width, height = (box[i].astype(jnp.int32) for i in range(4))
-    dtype = image.pixels.dtype
+    dtype = box.dtype
     rows = crop_taps(side, y - 1, height + 1, image.size[0], dtype)
     cols = crop_taps(side, x - 1, width + 1, image.size[1], dtype)
     rows, cols = (
@@ -351,7 +357,8 @@ class MTCNN(AbstractDetector):
         dtype = jax.tree.leaves(self.pnet)[0].dtype
         if not plan.levels:
             return _pad(_nothing(dtype), config.faces)
-        image = eqx.tree_at(lambda i: i.pixels, image, image.pixels.astype(dtype))
+        if jnp.issubdtype(image.pixels.dtype, jnp.floating):  # bytes are converted one by one
+            image = eqx.tree_at(lambda i: i.pixels, image, image.pixels.astype(dtype))
         proposed, lost = propose_boxes(self.pnet, plan, image, config)
         refined, cut = refine_boxes(self.rnet, image, proposed, config)
         lost = lost | cut

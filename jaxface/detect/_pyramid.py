@@ -184,7 +184,9 @@ class Mosaic(NamedTuple):
     after_pool: Bool[Array, "m2 n2"]  # and after the pool, of every other row and column
 
 
-def draw_rows(pyramid: Pyramid, image: FlatImage, first: Int[Array, ""], count: int) -> Mosaic:
+def draw_rows(
+    pyramid: Pyramid, image: FlatImage, first: Int[Array, ""], count: int, dtype: np.dtype
+) -> Mosaic:
     """Resizes a picture to every level, for some rows of the mosaic.
 
     Args:
@@ -192,10 +194,10 @@ def draw_rows(pyramid: Pyramid, image: FlatImage, first: Int[Array, ""], count: 
         image: RGB, 0 to 255.
         first: row of the mosaic, even.
         count: of rows, even.
+        dtype: of the mosaic.
     """
     level, row, col = _locate(pyramid, first, count)
     true = pyramid.sizes[level]
-    dtype = image.pixels.dtype
     rows = resize_taps(row, image.size[0], true[..., 0], dtype)
     cols = resize_taps(col, image.size[1], true[..., 1], dtype)
     pixels = normalise(sample(image, rows, cols))

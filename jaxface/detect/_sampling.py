@@ -99,7 +99,7 @@ def sample(
     """Applies the taps of both axes, columns first as OpenCV does.
 
     Args:
-        image: what the indices refer to.
+        image: what the indices refer to; of bytes only those are converted that are looked at.
         rows: row taps, [m, 1] or [m, n].
         cols: column taps, [1, n] or [m, n].
         exact: keep a compiler from fusing products with sums, which changes last bits.
@@ -110,6 +110,7 @@ def sample(
         first = row * image.pitch
         low = image.pixels.at[first + cols.low].get(mode="promise_in_bounds")
         high = image.pixels.at[first + cols.high].get(mode="promise_in_bounds")
+        low, high = (pixels.astype(cols.low_weight.dtype) for pixels in (low, high))
         return blend(low, high, cols.low_weight[..., None], cols.high_weight[..., None])
 
     def blend(

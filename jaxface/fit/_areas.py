@@ -1,5 +1,8 @@
 """Views, the similarity to the reference frame, and the image areas around landmarks."""
 
+from typing import overload
+
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
@@ -11,10 +14,36 @@ from ..ops import (
     sample_smooth,
     similarity_matrix,
 )
-from ..types import Gray, Landmarks, PDMParameters
+from ..types import Bordered, BorderedLanes, FlatGray, Gray, Landmarks, PDMParameters
 from ._pdm import PDM, shape_2d
-from ._similarity import closed_similarity, similarity
+from ._similarity import closed_similarity, similarity, similarity_of_fit
 from .experts import SUPPORT, AbstractPatchExperts
+
+
+@overload
+def finite_luma(gray: FlatGray) -> FlatGray: ...
+@overload
+def finite_luma(gray: Shaped[Array, "*n"]) -> Shaped[Array, "*n"]: ...
+def finite_luma(gray: Shaped[Array, "*n"] | FlatGray) -> Shaped[Array, "*n"] | FlatGray:
+    """Luma in which what is no number counts as 0: a damaged frame is a failed one, not NaN."""
+    if isinstance(gray, FlatGray):
+        return eqx.tree_at(lambda g: g.pixels, gray, finite_luma(gray.pixels))
+    if jnp.issubdtype(gray.dtype, jnp.floating):
+        return jnp.where(jnp.isfinite(gray), gray, 0)
+    return gray
+
+
+def as_lane(padded: Bordered) -> BorderedLanes:
+    """One image as that of a single face on a leading axis; a flat one is that of all faces."""
+    return padded if isinstance(padded, FlatGray) else padded[None]
+
+
+def lane_axis(padded: BorderedLanes) -> int | None:
+    """Along which axis of the images `jax.vmap` maps over faces.
+
+    A flat one has none: were each face to have its own, a sample would cost ten times as much.
+    """
+    return None if isinstance(padded, FlatGray) else 0
 
 
 def nearest_view(experts: AbstractPatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:
@@ -32,6 +61,7 @@ def align_to_reference(
     scale: float,
     *,
     smooth: bool = False,
+    fitted: bool = False,
 ) -> tuple[Float[Array, "2 2"], Float[Array, "2 2"]]:
     """Similarity between the image and the frontal, unrotated shape at `scale`.
 
@@ -41,6 +71,7 @@ def align_to_reference(
         landmarks: current landmarks, px.
         scale: px per mm of the reference frame.
         smooth: in closed form, without OpenFace's roundings; derivatives are the same.
+        fitted: the shape is a fit, not a mean shape in a box: see `similarity_of_fit`.
     Returns:
         Linear maps from image to reference frame and back.
     Reference:
@@ -52,12 +83,12 @@ def align_to_reference(
         translation=jnp.zeros_like(parameters.translation),
         local=parameters.local,
     )
-    find = closed_similarity if smooth else similarity
+    find = closed_similarity if smooth else similarity_of_fit if fitted else similarity
     return find(landmarks, shape_2d(pdm, frontal))
 
 
 def areas_of_interest(
-    gray: Gray,
+    gray: Gray | FlatGray,
     landmarks: Landmarks,
     reference_to_image: Float[Array, "2 2"],
     window: int,
@@ -82,14 +113,14 @@ def areas_of_interest(
 
 
 def sample_areas(
-    padded: Shaped[Array, "h2 w2"],
+    padded: Bordered,
     landmarks: Landmarks,
     reference_to_image: Float[Array, "2 2"],
     window: int,
     *,
     smooth: bool = False,
 ) -> Float[Array, "n side side"]:
-    """`areas_of_interest` of an image with its border."""
+    """`areas_of_interest` of an image with its border, or of a flat one."""
     side = window + SUPPORT - 1
     a, b = reference_to_image[0, 0], -reference_to_image[0, 1]
     # OpenFace rounds each product; a fused one moves areas across 1/32-px cells.

@@ -4,6 +4,8 @@ Everything here fits several faces at once, each in an image of its own and on a
 `b`; one face is a batch of one.
 """
 
+from typing import overload
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from ..ops import pad_border
-from ..types import Fit, Gray, PartFit, PDMParameters
+from ..types import Bordered, BorderedLanes, Fit, FlatGray, Gray, PartFit, PDMParameters
+from ._areas import as_lane, finite_luma
 from ._config import FitConfig, Phase
 from ._model import AnyCLNF, LandmarkModel, Part, PartGroup, settings_of
 from ._pdm import shape_2d, zero_parameters
@@ -42,7 +45,7 @@ def part_scales(group: PartGroup | Part, smooth: bool) -> tuple[ScaleConfig, ...
 def _fit_part(
     group: PartGroup,
     model: LandmarkModel,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     landmarks: Float[Array, "b p 2"],
     main_scale: Float[Array, " b"],
     config: FitConfig,
@@ -78,7 +81,8 @@ def _fit_part(
         phases = jnp.full(lanes, int(Phase.INIT), jnp.int32)
         solver = find_solver(config.solver)
         rounds = config.rounds
-        found = fit_scales(model, padded, first, plans, phases, solver, rounds=rounds)
+        how = {"rounds": rounds, "fitted": True}
+        found = fit_scales(model, padded, first, plans, phases, solver, **how)
         return found.parameters
 
     fitted = run_lanes(_is_run(group, main_scale), run, start)
@@ -93,7 +97,7 @@ def _is_run(group: PartGroup, main_scale: Float[Array, " b"]) -> Bool[Array, " b
 
 def _fit_parts(
     groups: tuple[PartGroup, ...],
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     landmarks: Float[Array, "b n 2"],
     main_scale: Float[Array, " b"],
     config: FitConfig,
@@ -123,7 +127,7 @@ def _in_order(groups: tuple[PartGroup, ...]) -> list[tuple[PartGroup, int]]:
 
 def _refine_with_parts(
     clnf: AnyCLNF,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     parameters: PDMParameters,
     config: FitConfig,
 ) -> tuple[PDMParameters, tuple[PartFit, ...]]:
@@ -154,7 +158,7 @@ def _refine_with_parts(
 
 def _with_parts(
     clnf: AnyCLNF,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     fit: ScaleFit,
     previous: Fit,
     config: FitConfig,
@@ -181,7 +185,7 @@ def _with_parts(
 
 @jax.named_scope("validate")
 def cut_fits(
-    clnf: AnyCLNF, padded: Shaped[Array, "b h2 w2"], fits: Fit, *, sizes: Int[Array, "b 2"]
+    clnf: AnyCLNF, padded: BorderedLanes, fits: Fit, *, sizes: Int[Array, "b 2"]
 ) -> CutFaces:
     """What the validator looks at of some fits.
 
@@ -251,7 +255,7 @@ def empty_fit(clnf: AnyCLNF) -> Fit:
 
 def refine_fit(
     clnf: AnyCLNF,
-    gray: Gray,
+    gray: Gray | FlatGray,
     fit: Fit,
     *,
     size: Int[Array, "2"],
@@ -274,20 +278,24 @@ def refine_fit(
     return refine_bordered(clnf, border_luma(gray), fit, jnp.asarray(phase), **settings)
 
 
-def border_luma(gray: Shaped[Array, "*n h w"]) -> Shaped[Array, "*n h2 w2"]:
+@overload
+def border_luma(gray: FlatGray) -> FlatGray: ...
+@overload
+def border_luma(gray: Shaped[Array, "*n h w"]) -> Shaped[Array, "*n h2 w2"]: ...
+def border_luma(
+    gray: Shaped[Array, "*n h w"] | FlatGray,
+) -> Shaped[Array, "*n h2 w2"] | FlatGray:
     """Luma as fits take it, with one pixel of 0 around it.
 
     Args:
-        gray: of one picture or several, 0 to 255.
+        gray: of one picture or several, 0 to 255; a flat one needs no border.
     """
-    if jnp.issubdtype(gray.dtype, jnp.floating):
-        gray = jnp.where(jnp.isfinite(gray), gray, 0)  # a damaged frame is a failed one, not NaN
-    return pad_border(gray)
+    return pad_border(finite_luma(gray))
 
 
 def refine_bordered(
     clnf: AnyCLNF,
-    padded: Shaped[Array, "h2 w2"],
+    padded: Bordered,
     fit: Fit,
     phase: Int[Array, ""],
     *,
@@ -296,15 +304,15 @@ def refine_bordered(
     config: FitConfig | None = None,
 ) -> Fit:
     """`refine_fit` in luma that has its border already: see `border_luma`."""
-    *lanes, sizes = jax.tree.map(lambda leaf: leaf[None], (padded, fit, phase, size))
-    fits = refine_lanes(clnf, *lanes, sizes=sizes, config=config, phases=phases)
+    *lanes, sizes = jax.tree.map(lambda leaf: leaf[None], (fit, phase, size))
+    fits = refine_lanes(clnf, as_lane(padded), *lanes, sizes=sizes, config=config, phases=phases)
     return jax.tree.map(lambda leaf: leaf[0], fits)
 
 
 @jax.named_scope("fit")
 def refine_lanes(
     clnf: AnyCLNF,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     fits: Fit,
     phase: Int[Array, " b"],
     *,
@@ -315,7 +323,7 @@ def refine_lanes(
     """`refine_fit` of several faces: what many share is computed in one product.
 
     Args:
-        padded: luma of each face's image with a border, finite.
+        padded: luma of each face's image with a border, or flat luma of all; finite.
         fits: where each face starts.
         phase: of each face.
         sizes: height and width of each picture, px.
@@ -336,7 +344,7 @@ def refine_lanes(
 @jax.named_scope("fit")
 def follow_lanes(
     clnf: AnyCLNF,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     fits: Fit,
     *,
     config: FitConfig | None = None,
@@ -346,7 +354,7 @@ def follow_lanes(
     `cut_fits` and `judge_fits` do, for many frames in one product.
 
     Args:
-        padded: luma of each face's image with a border, finite.
+        padded: luma of each face's image with a border, or flat luma of all; finite.
         fits: of the frames before; all were accepted.
         config: settings; by default the model's own.
     Returns:
@@ -363,7 +371,7 @@ def follow_lanes(
 @jax.named_scope("main")
 def _run_scales(
     clnf: AnyCLNF,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     fits: Fit,
     phase: Int[Array, " b"],
     phases: tuple[Phase, ...],
@@ -372,6 +380,7 @@ def _run_scales(
     """Fits the main model. Returns where it came to, and `fits` with that."""
     plans = {p: plan_scales(clnf.main, config, p) for p in phases}
     start, solver = _start_scales(fits), find_solver(config.solver)
-    scales = fit_scales(clnf.main, padded, start, plans, phase, solver, rounds=config.rounds)
+    how = {"rounds": config.rounds, "fitted": phases == (Phase.TRACK,)}
+    scales = fit_scales(clnf.main, padded, start, plans, phase, solver, **how)
     reached = (scales.parameters, scales.likelihood, scales.view)
     return scales, eqx.tree_at(lambda f: (f.parameters, f.likelihood, f.view), fits, reached)

@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
 from ..ops import call_in_turn
-from ..types import Box, Fit, FivePoints, Gray
+from ..types import Box, Fit, FivePoints, FlatGray, Gray
 from ._clnf import empty_fit, refine_fit
 from ._config import FitConfig
 from ._model import AnyCLNF, settings_of
@@ -17,7 +17,7 @@ from .search import SearchStart, SearchState, start_search
 
 def fit_landmarks(
     clnf: AnyCLNF,
-    gray: Gray,
+    gray: Gray | FlatGray,
     box: Box,
     *,
     points: FivePoints | None = None,
@@ -32,10 +32,12 @@ def fit_landmarks(
 
     Args:
         clnf: landmark model; fast if it is prepared for `config` (`jaxface.prepare_model`).
-        gray: luma, 0 to 255; may be padded with zeros beyond `size`.
+        gray: luma, 0 to 255; may be padded with zeros beyond `size`. As a `FlatGray` it makes one
+            program serve pictures of all sizes; values and derivatives are those of the array.
         box: face box, px.
         points: of the face, as `Detections` hold them, px. Some searches take no notice.
-        size: height and width of the picture, px; by default all of `gray`.
+        size: height and width of the picture, px; by default all of `gray`. A
+            `FlatGray` has its own.
         config: settings; by default the model's own.
     Returns:
         The fit. Where `success` is false it is the best that was found.
@@ -56,12 +58,16 @@ def fit_landmarks(
     Reference:
         Baltrusaitis et al. 2013; specification 01, B.6 (there `DetectLandmarksInImage`).
     """
-    if gray.ndim != 2:
+    if isinstance(gray, FlatGray):
+        size = gray.size
+    elif gray.ndim != 2:
         raise ValueError(
             f"gray must be one image of shape (h, w), got shape {gray.shape}: "
             "convert colour with jaxface.to_gray, give stacks to jaxface.fit_many"
         )
-    size = jnp.asarray(gray.shape if size is None else size, jnp.int32)
+    elif size is None:
+        size = jnp.asarray(gray.shape, jnp.int32)
+    size = jnp.asarray(size, jnp.int32)
     points = jnp.zeros((5, 2), box.dtype) if points is None else points
     config = settings_of(clnf, config)
     return call_in_turn(_search, clnf, gray, box, points, size, config)
@@ -69,7 +75,7 @@ def fit_landmarks(
 
 def fit_many(
     clnf: AnyCLNF,
-    grays: Shaped[Array, "b h w"] | Gray,
+    grays: Shaped[Array, "b h w"] | Gray | FlatGray,
     boxes: Float[Array, "b 4"] | Float[Array, "b 6"],
     *,
     points: Float[Array, "b 5 2"] | None = None,
@@ -84,7 +90,7 @@ def fit_many(
 
     Args:
         clnf: landmark model; fast if it is prepared for `config` (`jaxface.prepare_model`).
-        grays: luma, 0 to 255, one image for each box or one (h, w) for all.
+        grays: luma, 0 to 255, one image for each box, or one, (h, w) or flat, for all.
         boxes: face boxes, px, as in `Detections`.
         points: of the faces, px.
         size: height and width of the pictures, px, of all or of each; by default all of `grays`.
@@ -101,17 +107,18 @@ def fit_many(
             "give a single box to jaxface.fit_landmarks"
         )
     count = len(boxes)
-    for name, stack, single in (("grays", grays, 2), ("points", points, 2), ("size", size, 1)):
+    images = None if isinstance(grays, FlatGray) else grays
+    for name, stack, single in (("grays", images, 2), ("points", points, 2), ("size", size, 1)):
         if stack is not None and stack.ndim != single and len(stack) != count:
             raise ValueError(
                 f"{name}: expected {count} entries, one for each box, got shape {stack.shape}"
             )
 
-    def fit(gray: Gray, box: Box, points: FivePoints | None, size: Array | None) -> Fit:
+    def fit(gray: Gray | FlatGray, box: Box, points: FivePoints | None, size: Array | None) -> Fit:
         return fit_landmarks(clnf, gray, box, points=points, size=size, config=config)
 
     axes = (
-        0 if grays.ndim == 3 else None,
+        0 if images is not None and images.ndim == 3 else None,
         0,
         None if points is None else 0,
         0 if size is not None and size.ndim == 2 else None,
@@ -121,7 +128,7 @@ def fit_many(
 
 def _search(
     clnf: AnyCLNF,
-    gray: Gray,
+    gray: Gray | FlatGray,
     box: Box,
     points: FivePoints,
     size: Int[Array, "2"],

@@ -6,11 +6,19 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..ops import euler_to_matrix, interleaved_product, matrix_to_euler, small_product
+from ..ops import (
+    entries_to_euler,
+    euler_to_matrix,
+    few_on_cuda,
+    interleaved_product,
+    matrix_to_euler,
+    small_product,
+)
 from ..types import Box, PDMParameters
 
 _HIGHEST = lax.Precision.HIGHEST
 _FEW = 16  # modes
+Pose = tuple[Float[Array, ""], Float[Array, "3"], Float[Array, "2"]]  # of `PDMParameters`
 # CROSS[d, k, e] is the sign of a[d] * b[e] in component k of the cross product of a and b.
 CROSS = np.zeros((3, 3, 3), np.int8)
 for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
@@ -149,19 +157,39 @@ def update_parameters(parameters: PDMParameters, delta: Float[Array, " k"]) -> P
     Reference:
         Specification 02, B.5.
     """
+    pose = few_on_cuda(_written_out_pose, _updated_pose, parameters, delta[:6])
+    local = parameters.local if delta.shape[0] == 6 else parameters.local + delta[6:]
+    return PDMParameters(*pose, local=local)
+
+
+def _updated_pose(parameters: PDMParameters, delta: Float[Array, "6"]) -> Pose:
+    """Scale, rotation and translation after a step."""
     omega = delta[1:4]
     cross = jnp.sum(omega[:, None, None] * CROSS.astype(omega.dtype), axis=0)
     cosine = lax.rsqrt(1 + jnp.sum(omega * omega))
     square = small_product(cross, cross)
     step = jnp.eye(3, dtype=delta.dtype) + cosine * cross + cosine**2 / (1 + cosine) * square
     turned = small_product(euler_to_matrix(parameters.rotation), step)
-    local = parameters.local if delta.shape[0] == 6 else parameters.local + delta[6:]
-    return PDMParameters(
-        scale=parameters.scale + delta[0],
-        rotation=matrix_to_euler(turned),
-        translation=parameters.translation + delta[4:6],
-        local=local,
-    )
+    rotation = matrix_to_euler(turned)
+    return parameters.scale + delta[0], rotation, parameters.translation + delta[4:6]
+
+
+def _written_out_pose(parameters: PDMParameters, delta: Float[Array, "6"]) -> Pose:
+    """`_updated_pose` entry by entry: few operations."""
+    matrix = euler_to_matrix(parameters.rotation)
+    x, y, z = delta[1], delta[2], delta[3]
+    square = x * x + y * y + z * z
+    cosine = lax.rsqrt(1 + square)
+    rest = cosine**2 / (1 + cosine)
+    rows = []
+    for i in range(3):
+        a, b, c = matrix[i, 0], matrix[i, 1], matrix[i, 2]
+        along, kept = rest * (a * x + b * y + c * z), 1 - rest * square
+        crossed = (b * z - c * y, c * x - a * z, a * y - b * x)
+        entries = zip((a, b, c), crossed, (x, y, z), strict=True)
+        rows.append([kept * r + cosine * k + along * w for r, k, w in entries])
+    rotation = entries_to_euler(rows)
+    return parameters.scale + delta[0], rotation, parameters.translation + delta[4:6]
 
 
 def clamp_local(pdm: PDM, parameters: PDMParameters) -> PDMParameters:

@@ -8,15 +8,23 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..ops import solve_spd
+from ..ops import choose_by_platform, solve_spd
 from ..types import Landmarks, PDMParameters
 from ._pdm import PDM, extents, shape_2d, update_parameters
-from .solvers import full_step, lay_out_modes, project_rows
+from .solvers import (
+    flatten_parameters,
+    full_step,
+    lay_out_modes,
+    project_rows,
+    unflatten_parameters,
+)
 
 _DAMPING = 0.75
 _MISSES = 3  # the fit ends at the third step that does not improve by 0.1 %
 # OpenFace allows 1000; real and wrong starts alike end within 17 (specification 02, B.7).
 _MAX_STEPS = 40
+# Parameters, the length of the last residual, misses, steps.
+Carry = tuple[PDMParameters, Float[Array, ""], Int[Array, ""], Int[Array, ""]]
 _STEADY = 32  # units in the last place of a landmark: steps this short end a fit that converges
 
 
@@ -97,7 +105,30 @@ def _fit(
 
     start = _start(pdm, landmarks, present)
     first = _length(residual(modes.shape(start.local), start))
-    return lax.while_loop(running, body, (start, first, misses, 0))[0]
+    carry = start, first, misses, jnp.zeros_like(misses)
+
+    def loop(carry):
+        return lax.while_loop(running, body, carry)[0]
+
+    def loop_packed(carry):
+        def step(packed):
+            return _pack(body(_unpack(packed)))
+
+        found = lax.while_loop(lambda packed: running(_unpack(packed)), step, _pack(carry))
+        return _unpack(found)[0]
+
+    return choose_by_platform(loop_packed, loop, carry)
+
+
+def _pack(carry: Carry) -> tuple[Float[Array, " k1"], Int[Array, "2"]]:
+    """Two arrays in place of seven: each array that a loop carries costs it operations."""
+    parameters, previous, misses, steps = carry
+    return jnp.append(flatten_parameters(parameters), previous), jnp.stack([misses, steps])
+
+
+def _unpack(packed: tuple[Float[Array, " k1"], Int[Array, "2"]]) -> Carry:
+    row, (misses, steps) = packed
+    return unflatten_parameters(row[:-1]), row[-1], misses, steps
 
 
 def _length(residual: Float[Array, "2 n"]) -> Float[Array, ""]:
@@ -107,20 +138,10 @@ def _length(residual: Float[Array, "2 n"]) -> Float[Array, ""]:
 def _objective(
     values: Float[Array, " k"], pdm: PDM, landmarks: Landmarks, present: Bool[Array, " n"]
 ) -> Float[Array, ""]:
-    parameters = _unflatten(values)
+    parameters = unflatten_parameters(values)
     residual = shape_2d(pdm, parameters) - landmarks
     square = jnp.sum(jnp.where(present[:, None], residual, 0) ** 2)
     return (square + jnp.sum(parameters.local**2 / pdm.eigenvalues)) / 2
-
-
-def _flatten(p: PDMParameters) -> Float[Array, " k"]:
-    return jnp.concatenate([p.scale[None], p.rotation, p.translation, p.local])
-
-
-def _unflatten(values: Float[Array, " k"]) -> PDMParameters:
-    return PDMParameters(
-        scale=values[0], rotation=values[1:4], translation=values[4:6], local=values[6:]
-    )
 
 
 @_fit.defjvp
@@ -132,7 +153,7 @@ def _fit_jvp(converge, primals, tangents):
     pdm, landmarks, present, _ = primals
     pdm_dot, landmarks_dot = tangents[:2]
     solution = _fit(converge, *primals)
-    values = _flatten(solution)
+    values = flatten_parameters(solution)
     slope = jax.grad(_objective)
     hessian = jax.jacfwd(slope)(values, pdm, landmarks, present)
     _, moved = jax.jvp(
@@ -140,4 +161,4 @@ def _fit_jvp(converge, primals, tangents):
         (pdm, landmarks),
         (pdm_dot, landmarks_dot),
     )
-    return solution, _unflatten(-solve_spd(hessian, moved))
+    return solution, unflatten_parameters(-solve_spd(hessian, moved))

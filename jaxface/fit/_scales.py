@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from ..ops import materialise, pad_border, select
-from ..types import Gray, PDMParameters
-from ._areas import align_to_reference, nearest_view, sample_areas
+from ..types import BorderedLanes, FlatGray, Gray, PDMParameters
+from ._areas import align_to_reference, as_lane, lane_axis, nearest_view, sample_areas
 from ._config import FitConfig, Phase, scale_config
 from ._model import LandmarkModel
 from ._pdm import shape_2d
@@ -48,7 +48,7 @@ class ScaleFit(eqx.Module):
 
 def response_frame(
     model: LandmarkModel,
-    gray: Gray,
+    gray: Gray | FlatGray,
     parameters: PDMParameters,
     *,
     scale: int,
@@ -63,22 +63,33 @@ def response_frame(
     Reference:
         Specification 02, C.
     """
-    padded, parameters = jax.tree.map(lambda leaf: leaf[None], (pad_border(gray), parameters))
+    padded = as_lane(pad_border(gray))
+    parameters = jax.tree.map(lambda leaf: leaf[None], parameters)
     aligned = align_lanes(model, parameters, scale, smooth=smooth)
     frames = lane_frames(model, padded, aligned, scale=scale, window=window, smooth=smooth)
     return jax.tree.map(lambda leaf: leaf[0], (frames, aligned.views))
 
 
 def align_lanes(
-    model: LandmarkModel, parameters: PDMParameters, scale: int, *, smooth: bool = False
+    model: LandmarkModel,
+    parameters: PDMParameters,
+    scale: int,
+    *,
+    smooth: bool = False,
+    fitted: bool = False,
 ) -> Alignment:
-    """Finds the views and the similarities to the reference frame."""
+    """Finds the views and the similarities to the reference frame.
+
+    Args:
+        smooth, fitted: see `align_to_reference`.
+    """
     experts = model.experts[scale]
 
     def align(parameters: PDMParameters) -> Alignment:
         landmarks = shape_2d(model.pdm, parameters)
         view = nearest_view(experts, parameters.rotation)
-        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale, smooth=smooth)
+        kind = {"smooth": smooth, "fitted": fitted}
+        maps = align_to_reference(model.pdm, parameters, landmarks, experts.scale, **kind)
         return Alignment(landmarks, view, *maps)
 
     return jax.vmap(align)(parameters)
@@ -86,7 +97,7 @@ def align_lanes(
 
 def lane_frames(
     model: LandmarkModel,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     aligned: Alignment,
     *,
     scale: int,
@@ -100,7 +111,8 @@ def lane_frames(
         return sample_areas(padded, landmarks, to_image, window, smooth=smooth)
 
     # Each pixel is used eleven times, and must not be sampled as often.
-    areas = materialise(jax.vmap(look)(padded, aligned.landmarks, aligned.to_image))
+    look_all = jax.vmap(look, in_axes=(lane_axis(padded), 0, 0))
+    areas = materialise(look_all(padded, aligned.landmarks, aligned.to_image))
     return jax.vmap(ResponseFrame)(
         responses=experts.responses(areas, aligned.views),
         landmarks=aligned.landmarks,
@@ -113,7 +125,7 @@ def lane_frames(
 
 def _fit_scale(
     model: LandmarkModel,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     aligned: Alignment,
     fit: ScaleFit,
     *,
@@ -143,13 +155,14 @@ def _fit_scale(
 
 def fit_scales(
     model: LandmarkModel,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     start: ScaleFit,
     plans: Mapping[Phase, tuple[ScaleConfig | None, ...]],
     phases: Int[Array, " b"],
     solver: Solver,
     *,
     rounds: int = 1,
+    fitted: bool = False,
 ) -> ScaleFit:
     """Fits coarse to fine; ends at the first scale after which the face is too small.
 
@@ -161,6 +174,7 @@ def fit_scales(
         phases: which plan each face follows.
         solver: moves the parameters up the response maps.
         rounds: how often each scale is fitted, each time from maps around where the last one led.
+        fitted: the starts are fits, not mean shapes in boxes.
     Reference:
         Specification 02, D.2; there one round.
     """
@@ -176,7 +190,7 @@ def fit_scales(
 
         def one_round(fit, index=index, configs=configs, last=last, smooth=smooth):
             # Once for all plans: a face follows one of them.
-            aligned = align_lanes(model, fit.parameters, index, smooth=smooth)
+            aligned = align_lanes(model, fit.parameters, index, smooth=smooth, fitted=fitted)
             for config in configs:
 
                 def run(fit, config=config, aligned=aligned):

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..ops import double, materialise, similarity_matrix, similarity_sums
+from ..ops import double, few_on_cuda, materialise, similarity_matrix, similarity_sums
 
 Points = Float[Array, "n 2"]
 Matrix = Float[Array, "2 2"]
@@ -43,6 +43,14 @@ def _similarity_jvp(primals, tangents):
     """The derivative of the closed form, which the rounding does not change."""
     tangent = jax.jvp(closed_similarity, primals, tangents)[1]
     return similarity(*primals), tangent
+
+
+def similarity_of_fit(points: Points, target: Points) -> tuple[Matrix, Matrix]:
+    """`similarity` of a shape that was fitted, of which few corners lie on the edges of cells.
+
+    On NVIDIA GPUs in closed form, in a fifth of the operations.
+    """
+    return few_on_cuda(closed_similarity, similarity, points, target)
 
 
 def closed_similarity(points: Points, target: Points) -> tuple[Matrix, Matrix]:

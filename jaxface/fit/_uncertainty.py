@@ -21,7 +21,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from ..ops import invert_spd
-from ..types import Fit, Gray, PDMParameters
+from ..types import Fit, FlatGray, Gray, PDMParameters
+from ._areas import finite_luma
 from ._clnf import part_scales
 from ._config import FitConfig, Phase
 from ._model import AnyCLNF, LandmarkModel, settings_of
@@ -60,7 +61,7 @@ class Uncertainty(eqx.Module):
 
 def landmark_uncertainty(
     clnf: AnyCLNF,
-    gray: Gray,
+    gray: Gray | FlatGray,
     fit: Fit,
     *,
     calibration: Float[Array, ""] | float | None = None,
@@ -90,8 +91,7 @@ def landmark_uncertainty(
     Reference:
         Objective: see `fit_objective`. OpenFace has no counterpart.
     """
-    if jnp.issubdtype(gray.dtype, jnp.floating):
-        gray = jnp.where(jnp.isfinite(gray), gray, 0)
+    gray = finite_luma(gray)
     config = settings_of(clnf, config)
     plan = plan_scales(clnf.main, config, Phase.INIT)
     main = _covariance(clnf.main, gray, fit.parameters, plan, calibration)
@@ -108,7 +108,7 @@ def landmark_uncertainty(
 
 def _covariance(
     model: LandmarkModel,
-    gray: Gray,
+    gray: Gray | FlatGray,
     parameters: PDMParameters,
     plan: tuple[ScaleConfig | None, ...],
     calibration: Float[Array, ""] | float | None,

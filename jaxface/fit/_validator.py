@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int
 
 from ..ops import blend_taps, cell_fraction, pad_border, sample_taps
-from ..types import Gray, Landmarks, PDMParameters
+from ..types import Bordered, BorderedLanes, FlatGray, Gray, Landmarks, PDMParameters
+from ._areas import as_lane, lane_axis
 
 _HIGHEST = lax.Precision.HIGHEST
 _SIDE = 60  # px of the warped face
@@ -98,7 +99,7 @@ class _Network(NamedTuple):
 
 def warp_to_mean_shape(
     warp: FaceWarp,
-    padded: Shaped[Array, "h2 w2"],
+    padded: Bordered,
     landmarks: Landmarks,
     view: Int[Array, ""],
     *,
@@ -107,7 +108,7 @@ def warp_to_mean_shape(
     """Piece-wise affine warp of the face to the view's mean shape; zeros outside the mask.
 
     Args:
-        padded: luma with a border, see `pad_border`.
+        padded: luma with a border, see `pad_border`, or flat.
         landmarks: px.
         size: height and width of the picture, px.
     Returns:
@@ -137,7 +138,7 @@ def warp_to_mean_shape(
 
 
 def _sample_region(
-    padded: Shaped[Array, "h2 w2"],
+    padded: Bordered,
     cells: Int[Array, "60 60 2"],
     low: Int[Array, "2"],
     high: Int[Array, "2"],
@@ -255,7 +256,7 @@ def run_validator(
 
 def validate_landmarks(
     validator: AnyValidator,
-    gray: Gray,
+    gray: Gray | FlatGray,
     landmarks: Landmarks,
     parameters: PDMParameters,
     *,
@@ -273,14 +274,13 @@ def validate_landmarks(
     Reference:
         Specification 01, B.8.
     """
-    lanes = pad_border(gray), landmarks, parameters, size
-    *lanes, sizes = jax.tree.map(lambda leaf: leaf[None], lanes)
-    return validate_lanes(validator, *lanes, sizes=sizes)[0]
+    *lanes, sizes = jax.tree.map(lambda leaf: leaf[None], (landmarks, parameters, size))
+    return validate_lanes(validator, as_lane(pad_border(gray)), *lanes, sizes=sizes)[0]
 
 
 def validate_lanes(
     validator: AnyValidator,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     landmarks: Float[Array, "b n 2"],
     parameters: PDMParameters,
     *,
@@ -300,7 +300,7 @@ class CutFaces(eqx.Module):
 
 def cut_faces(
     validator: AnyValidator,
-    padded: Shaped[Array, "b h2 w2"],
+    padded: BorderedLanes,
     landmarks: Float[Array, "b n 2"],
     parameters: PDMParameters,
     *,
@@ -322,7 +322,8 @@ def cut_faces(
         warped, inside = warp_to_mean_shape(validator.warp, padded, landmarks, view, size=size)
         return normalise_face(validator.warp, warped, view), inside
 
-    faces, inside = jax.vmap(prepare)(padded, landmarks, views, sizes)
+    prepare_all = jax.vmap(prepare, in_axes=(lane_axis(padded), 0, 0, 0))
+    faces, inside = prepare_all(padded, landmarks, views, sizes)
     return CutFaces(faces, inside, views)
 
 

@@ -11,14 +11,20 @@ from ._checks import classify_input as classify_input
 from ._chunks import Chunk as Chunk
 from ._chunks import canvas_size as canvas_size
 from ._chunks import chunks as chunks
+from ._chunks import face_length as face_length
 from ._chunks import flat_lengths as flat_lengths
 from ._chunks import lay_in as lay_in
 from ._chunks import pad_to_canvas as pad_to_canvas
-from ._images import list_images as list_images
+from ._folders import FolderContents as FolderContents
+from ._folders import folder_contents as folder_contents
+from ._folders import list_images as list_images
+from ._folders import natural_key as natural_key
+from ._images import image_notes as image_notes
 from ._images import read_image as read_image
 from ._prefetch import prefetch as prefetch
 from ._video import SequenceReader as SequenceReader
 from ._video import VideoReader as VideoReader
+from ._video import open_frames as open_frames
 from ._video import read_sequence as read_sequence
 from ._video import read_video as read_video
 

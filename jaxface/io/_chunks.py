@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from ..types import FLAT_STRETCH
+
 # Sides of common formats. Every new canvas size compiles again, so there are few of them.
 _LADDER = (120, 160, 240, 320, 360, 480, 640, 720, 960, 1080, 1280, 1440, 1920, 2160, 2560, 3840)
 _STEP = 640  # px between sizes above the ladder
@@ -73,16 +75,37 @@ def pad_to_canvas(
 
 
 def flat_lengths(height: int, width: int) -> list[int]:
-    """The lengths of flat arrays that a picture of that size fits in, px, the shortest first."""
-    return [length for length in _LENGTHS if height * width <= length]
+    """The lengths of flat arrays that a picture of that size fits in, px, the shortest first.
+
+    None for pictures of more than 16 megapixels, or that are more than 5 times as long as wide.
+    """
+    longest = max(height, width)
+    return [
+        length
+        for length in _LENGTHS
+        if height * width <= length and longest**2 <= FLAT_STRETCH**2 * length
+    ]
+
+
+def face_length(height: int, width: int) -> int | None:
+    """The length of the flat array in which the faces of such a picture are fitted, px.
+
+    Not the shortest that a detector may take: what a fit costs hardly depends on it, and its
+    program takes half a minute to compile.
+
+    Returns:
+        The shortest from full HD on; None where the picture fits in none.
+    """
+    return next((n for n in flat_lengths(height, width) if n > _LENGTHS[0]), None)
 
 
 def lay_in(image: UInt8[np.ndarray, "h w 3"], length: int) -> UInt8[np.ndarray, "l 3"]:
     """A picture's pixels row after row in a longer array, zeros behind."""
-    flat = np.zeros((length, 3), image.dtype)
-    pixels = image.reshape(-1, 3)
-    flat[: len(pixels)] = pixels
-    return flat
+    room = np.zeros(3 * length + _ALIGNMENT, np.uint8)  # what is not written takes no memory
+    offset = -room.ctypes.data % _ALIGNMENT
+    flat = room[offset : offset + 3 * length]
+    flat[: image.size] = image.reshape(-1)
+    return flat.reshape(length, 3)
 
 
 def _round_up(side: int) -> int:

@@ -1,6 +1,5 @@
-"""Still images and folders of frames, decoded as OpenFace does."""
+"""Still images, decoded as OpenFace does."""
 
-import contextlib
 import warnings
 from pathlib import Path
 
@@ -9,21 +8,23 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import InputError, InputWarning
-from ._checks import check_file
+from ._checks import check_file, file_signature
+from ._endings import count_pictures, picture_end
+from ._heif import decode_heif
 from ._quiet import quiet_opencv, quiet_stderr
+from ._signatures import AVIF, GIF, HEIC, Content
+from ._sizes import check_size
 
-SEQUENCE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")  # case-sensitive, as in OpenFace
-
-# First bytes of a format, and the last bytes of a complete file.
-_ENDINGS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND\xaeB`\x82"))
-_TAIL = 64  # bytes searched for the ending, as some cameras append padding
+_CONVERT = "convert it to PNG or JPEG"
+_JPEG_END = b"\xff\xd9"
 
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Reads one image as 8-bit RGB.
+    """Reads one image as 8-bit RGB: JPEG, PNG, BMP, TIFF, WebP, GIF, JPEG 2000, PNM, AVIF, HEIC.
 
-    The EXIF orientation is applied, an alpha channel dropped, grey replicated, and 16-bit
-    samples are reduced to their high byte.
+    What the file is, its contents say. The orientation is applied, an alpha channel dropped, grey
+    replicated, and 16-bit samples are reduced to their high byte. Of several pages or pictures
+    the first is taken. HEIC needs the extra `heif`.
 
     Args:
         path: the image file.
@@ -32,68 +33,57 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         InputError: the file is missing, empty, unreadable or no image.
     Warns:
-        InputWarning: the file ends early; what is missing is grey.
+        InputWarning: a JPEG ends early; what is missing is grey.
     Reference:
-        Specification 01, C.1.
+        Specification 01, C.1. Differs: OpenFace reads what OpenCV reads.
     """
-    path = Path(path)
     check_file(path, "an image")
-    whole = _is_whole(path)
+    path = Path(path)
+    signature = file_signature(path)
+    if signature is not None and signature.content is not Content.PICTURE:
+        raise InputError(path, "an image", signature.name, _CONVERT)
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(quiet_opencv() if whole else quiet_stderr())
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputError(path, "an image", reason, "convert it to PNG or JPEG") from error
+        data = path.read_bytes()
+    except OSError as error:  # of a disk or a network
+        got = error.strerror or str(error)
+        raise InputError(path, "an image", got, "copy it again") from error
+    if signature is not None and signature in (HEIC, AVIF):
+        return decode_heif(path, data, signature)
+    check_size(path, data)
+    end = picture_end(data)
+    # libjpeg completes a picture whose end it meets; without one, it gives up.
+    image = _decode(path, data[:end] if end is not None else data + _JPEG_END, end is not None)
+    if image is None and signature == GIF:
+        image = _decode_gif(path)
     if image is None:
-        size = path.stat().st_size
-        raise InputError(
-            path, "an image", f"{size} bytes that cannot be decoded", "convert it to PNG or JPEG"
-        )
-    if not whole:
+        kind = f" of {signature.name}" if signature else ""
+        got = f"{len(data)} bytes{kind} that cannot be decoded"
+        raise InputError(path, "an image", got, _CONVERT)
+    if end is None:
         message = f"{path}: the file ends early; what is missing of the image is grey"
         warnings.warn(message, InputWarning, stacklevel=2)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Lists the frames of an image folder in OpenFace's order.
+def image_notes(path: str | Path) -> tuple[str, ...]:
+    """What is left out of an image file, in words: the later pictures of an animated one."""
+    data = Path(path).read_bytes()
+    animated = count_pictures(data) > 1
+    return ("first picture of an animated one",) if animated else ()
 
-    Args:
-        folder: holds files ending in .jpg, .jpeg, .png or .bmp (lower case).
-    Returns:
-        Their paths, sorted as strings. Never empty.
-    Raises:
-        InputError: no folder, no access, or no such file in it.
-    Reference:
-        Specification 01, C.1 and specification 03, E.1.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        got = "a file" if folder.exists() else "nothing there"
-        raise InputError(folder, "a folder of images", got, "check the spelling of the path")
+
+def _decode(path: Path, data: bytes, whole: bool) -> UInt8[np.ndarray, "h w 3"] | None:
     try:
-        files = [path for path in folder.iterdir() if path.is_file()]
-    except OSError as error:
-        got = f"no access ({error.strerror})"
-        raise InputError(folder, "a folder of images", got, "check its permissions") from error
-    images = sorted((path for path in files if path.suffix in SEQUENCE_SUFFIXES), key=str)
-    if not images:
-        raise InputError(
-            folder,
-            "a folder of images",
-            f"{len(files)} files, none ending in {' '.join(SEQUENCE_SUFFIXES)}",
-            "rename or convert them (endings in capitals are not read)",
-        )
-    return images
+        with quiet_opencv() if whole else quiet_stderr():
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(path, "an image", reason, _CONVERT) from error
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def _is_whole(path: Path) -> bool:
-    """False for a JPEG or PNG without its ending, whose decoder would write to the terminal."""
-    with path.open("rb") as file:
-        head = file.read(8)
-        file.seek(0, 2)
-        file.seek(max(file.tell() - _TAIL, 0))
-        tail = file.read()
-    return all(end in tail for start, end in _ENDINGS if head.startswith(start))
+def _decode_gif(path: Path) -> UInt8[np.ndarray, "h w 3"] | None:
+    """By FFmpeg: OpenCV reads GIF from 4.11 on."""
+    from ._decode import first_picture
+
+    return first_picture(path)

@@ -1,4 +1,4 @@
-"""Keeps OpenCV, FFmpeg and the image libraries from writing to the terminal."""
+"""Keeps OpenCV and the image libraries from writing to the terminal; PyAV never does."""
 
 import contextlib
 import os
@@ -10,25 +10,19 @@ import cv2
 
 _LOCK = threading.Lock()
 _SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
-_FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
 
 @contextlib.contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Silences OpenCV's log, and FFmpeg's for good if this is the first video opened."""
+    """Silences OpenCV's log."""
     with _LOCK:
         logging: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4: the functions lie in cv2
         level = logging.getLogLevel()
-        chosen = _FFMPEG_LEVEL in os.environ
-        # OpenCV reads the variable once, when it opens its first video. -8 is AV_LOG_QUIET.
-        os.environ.setdefault(_FFMPEG_LEVEL, "-8")
         logging.setLogLevel(_SILENT)
         try:
             yield
         finally:
             logging.setLogLevel(level)
-            if not chosen:
-                del os.environ[_FFMPEG_LEVEL]
 
 
 @contextlib.contextmanager

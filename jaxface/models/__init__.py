@@ -14,6 +14,7 @@ from ._store import InstalledModel as InstalledModel
 from ._store import ModelFileError as ModelFileError
 from ._store import installed_models as installed_models
 from ._store import load_model as load_model
+from ._store import model_digest as model_digest
 from ._store import models_dir as models_dir
 from ._store import read_module as read_module
 from ._store import save_model as save_model

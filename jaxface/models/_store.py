@@ -204,6 +204,17 @@ def load_model(name_or_path: str | Path = "base", *, wild: bool = False) -> Mode
     return kept_model(cache_dir() / "prepared", path.stem, contents, prepare)
 
 
+def model_digest(name_or_path: str | Path = "base") -> str:
+    """sha256 of a model's weights, as its manifest gives it.
+
+    Args:
+        name_or_path: as `load_model` takes it.
+    Raises:
+        ModelFileError: there is no such model, or its manifest is damaged.
+    """
+    return _read_manifest(_resolve(name_or_path))["sha256"]
+
+
 def installed_models(directory: Path | None = None) -> list[InstalledModel]:
     """What comes with jaxface and what is installed, by name. Reads the manifests only.
 

@@ -1,20 +1,31 @@
 """Grey conversion."""
 
+from typing import overload
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from ..types import FlatGray, FlatImage
 
-def to_gray(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]:
+
+@overload
+def to_gray(image: FlatImage) -> FlatGray: ...
+@overload
+def to_gray(image: Num[Array, "*n h w 3"]) -> Num[Array, "*n h w"]: ...
+def to_gray(image: Num[Array, "*n h w 3"] | FlatImage) -> Num[Array, "*n h w"] | FlatGray:
     """OpenCV's 8-bit luma: integral values from integral ones, in the same type.
 
     Floats are rounded down too; their derivative is that of the weighted sum before it is rounded.
 
     Args:
-        image: RGB, 0 to 255; bytes are three times as fast as floats.
+        image: RGB, 0 to 255; bytes are three times as fast as floats. A `FlatImage` gives a
+            `FlatGray`.
     Reference:
         Specification 01, 0.4.
     """
+    if isinstance(image, FlatImage):
+        return FlatGray(to_gray(image.pixels[None])[0], image.size, image.pitch)
     if image.dtype == jnp.uint8:
         wide = image.astype(jnp.int32)
         red, green, blue = wide[..., 0], wide[..., 1], wide[..., 2]

@@ -4,6 +4,9 @@ Euler angles are (pitch, yaw, roll), rad, and mean Rx @ Ry @ Rz. Every function 
 dtype of its input and has finite derivatives for finite input.
 """
 
+import functools
+import operator
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -67,13 +70,26 @@ def matrix_to_euler(matrix: Float[Array, "3 3"]) -> Float[Array, "3"]:
     Reference:
         Specification 02, B.1 and F, quirk 14.
     """
-    solvable = (1 + jnp.trace(matrix) > _TINY) & jnp.all(jnp.isfinite(matrix))
-    r = jnp.where(solvable, matrix, jnp.eye(3, dtype=matrix.dtype))
-    across = jnp.stack([-r[1, 2], -r[0, 1]])
-    along = jnp.stack([r[2, 2], r[0, 0]])
+    return entries_to_euler([[matrix[i, j] for j in range(3)] for i in range(3)])
+
+
+def entries_to_euler(entries: list[list[Float[Array, ""]]]) -> Float[Array, "3"]:
+    """`matrix_to_euler` of a matrix that was never put together.
+
+    Written out, because XLA makes each reduction over a small matrix a loop of its own.
+    """
+    trace = entries[0][0] + entries[1][1] + entries[2][2]
+    finite = [jnp.isfinite(entry) for row in entries for entry in row]
+    solvable = (1 + trace > _TINY) & functools.reduce(operator.and_, finite)
+
+    def entry(i: int, j: int) -> Float[Array, ""]:
+        return jnp.where(solvable, entries[i][j], 1 if i == j else 0)
+
+    across = jnp.stack([-entry(1, 2), -entry(0, 1)])
+    along = jnp.stack([entry(2, 2), entry(0, 0)])
     pitch, roll = jnp.arctan2(across, along)
     # Short of 1, so that the derivative of asin stays finite.
-    yaw = jnp.arcsin(jnp.clip(r[0, 2], -_ALMOST_ONE, _ALMOST_ONE))
+    yaw = jnp.arcsin(jnp.clip(entry(0, 2), -_ALMOST_ONE, _ALMOST_ONE))
     return jnp.stack([pitch, yaw, roll])
 
 

@@ -1,13 +1,18 @@
 """Small symmetric positive definite solves in plain lax operations."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from ._platform import choose_by_platform
+
 # The smallest pivot that OpenCV's float32 Cholesky accepts.
 _MIN_PIVOT = 2.0**-23
+_CORNER = 1e30  # larger than any square that it stands for, and finite in float32
 _BLOCK = 20  # unknowns eliminated before the rest is updated, in one product
 
 
@@ -35,7 +40,7 @@ def _reduce(
     return lax.fori_loop(0, len(index), step, (table, smallest))
 
 
-def _eliminate(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+def _solve_by_elimination(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     table = jnp.concatenate([a, b[:, None]], axis=1)
     smallest = jnp.asarray(np.inf, a.dtype)
     heads: list[Array] = []
@@ -52,10 +57,57 @@ def _eliminate(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " 
     return jnp.where(smallest < _MIN_PIVOT, jnp.zeros_like(b), x)
 
 
+def _solve_by_library(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
+    corner = jnp.zeros((1, 1), a.dtype)
+    top = jnp.concatenate([a, b[:, None]], axis=1)
+    return _solve_table_by_library(
+        jnp.concatenate([top, jnp.concatenate([b[None], corner], axis=1)])
+    )
+
+
+def solve_bordered(table: Float[Array, "k1 k1"]) -> Float[Array, " k"]:
+    """`solve_spd` of a matrix and a right-hand side in one table.
+
+    On NVIDIA GPUs in one decomposition and one triangular solve.
+
+    Args:
+        table: [[a, b], [b', c]]; its upper triangle and `c` do not count.
+    Returns:
+        x, or zeros where `a` is not positive definite to float32 precision.
+    """
+    return choose_by_platform(_solve_table_by_library, _solve_table_by_elimination, table)
+
+
+def _solve_table_by_elimination(table: Float[Array, "k1 k1"]) -> Float[Array, " k"]:
+    lower = jnp.tril(table)[:-1, :-1]
+    a = lower + jnp.tril(lower, -1).T
+    return _solve_by_elimination(a, table[-1, :-1])
+
+
+def _solve_table_by_library(table: Float[Array, "k1 k1"]) -> Float[Array, " k"]:
+    """The last row of the table's decomposition is what a triangular solve of `b` would give."""
+    size = table.shape[0] - 1
+    index = np.arange(size + 1)
+    corner = (index[:, None] == size) & (index == size)
+    large = jnp.asarray(_CORNER, table.dtype)
+    lower = lax.linalg.cholesky(jnp.where(corner, large, table), symmetrize_input=False)
+    # The corner's unknown is 0: to solve for it too takes no slice of the triangle.
+    half = jnp.where(index == size, 0, lower[size])
+    x = lax.linalg.triangular_solve(
+        lower, half[:, None], left_side=True, lower=True, transpose_a=True
+    )[:size, 0]
+    # Written out, as a reduction is another operation or two. The diagonal of a decomposition that
+    # failed is not a number.
+    usable = [lower[i, i] * lower[i, i] >= _MIN_PIVOT for i in range(size)]
+    return jnp.where(functools.reduce(jnp.logical_and, usable), x, jnp.zeros_like(x))
+
+
 def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k"]:
     """Solves `a @ x = b` for a symmetric positive definite `a`.
 
-    Elimination by blocks without pivoting, which needs no library call (Metal has none).
+    On NVIDIA GPUs by a Cholesky decomposition of XLA's library, in two calls; elsewhere, and with
+    JAX 0.5 and older, by elimination in blocks without pivoting, which needs no library call (Metal
+    has none) but k rounds of small operations, each of them a kernel on a GPU.
     Differentiable by the implicit function theorem.
 
     Args:
@@ -68,7 +120,7 @@ def solve_spd(a: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Array, " k
     """
 
     def solve(_, rhs):
-        return _eliminate(a, rhs)
+        return choose_by_platform(_solve_by_library, _solve_by_elimination, a, rhs)
 
     def matvec(x):
         return jnp.dot(a, x, precision=lax.Precision.HIGHEST)

@@ -1,7 +1,11 @@
-"""Image sampling with OpenCV's 1/32-pixel fixed-point coordinates (specification 02, C.3)."""
+"""Image sampling with OpenCV's 1/32-pixel fixed-point coordinates (specification 02, C.3).
+
+An image is an array with a border of one pixel, or a `FlatGray`, whose size is known at run time
+only. Both give the same samples to the last bit: they differ in where a pixel is fetched from.
+"""
 
 import functools
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +14,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Shaped
+
+from ..types import Bordered, FlatGray
 
 _LIMIT = 2.0**20  # px; keeps coordinates times 1024 inside int32
 
@@ -57,8 +63,16 @@ def affine_cells(
     return cells[0], cells[1]
 
 
-def pad_border(image: Shaped[Array, "*n h w"]) -> Shaped[Array, "*n h2 w2"]:
-    """The image with one pixel of 0 around it, as `sample_cells` takes it."""
+@overload
+def pad_border(image: FlatGray) -> FlatGray: ...
+@overload
+def pad_border(image: Shaped[Array, "*n h w"]) -> Shaped[Array, "*n h2 w2"]: ...
+def pad_border(
+    image: Shaped[Array, "*n h w"] | FlatGray,
+) -> Shaped[Array, "*n h2 w2"] | FlatGray:
+    """The image with one pixel of 0 around it, as `sample_cells` takes it; a flat one as it is."""
+    if isinstance(image, FlatGray):
+        return image
     # Joined, not padded: XLA makes a padding one loop with what it pads, pixel by pixel.
     lead, (height, width) = image.shape[:-2], image.shape[-2:]
     row = jnp.zeros((*lead, 1, width), image.dtype)
@@ -68,7 +82,7 @@ def pad_border(image: Shaped[Array, "*n h w"]) -> Shaped[Array, "*n h2 w2"]:
 
 
 def sample_cells(
-    padded: Shaped[Array, "h2 w2"], x: Int[Array, "..."], y: Int[Array, "..."]
+    padded: Bordered, x: Int[Array, "..."], y: Int[Array, "..."]
 ) -> Float[Array, "..."]:
     """Bilinear samples at 1/32-px cells; each tap outside the image counts as 0.
 
@@ -76,8 +90,8 @@ def sample_cells(
     resize has positions that are quotients, not cells, and rounds between its two axes.
 
     Args:
-        padded: one channel with its border, see `pad_border`; integral values make the result
-            exact in float32.
+        padded: one channel with its border, see `pad_border`, or flat; integral values make the
+            result exact in float32.
         x: column times 32, of the image without its border.
         y: row times 32.
     Returns:
@@ -86,7 +100,7 @@ def sample_cells(
     Reference:
         Specification 02, C.3.
     """
-    height, width = padded.shape[0] - 2, padded.shape[1] - 2
+    height, width = _extent(padded)
     column, row = x >> 5, y >> 5
     taps = sample_taps(padded, column, row)
     inside = (column >= -1) & (column < width) & (row >= -1) & (row < height)
@@ -96,7 +110,7 @@ def sample_cells(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def sample_affine(
-    padded: Shaped[Array, "h2 w2"],
+    padded: Bordered,
     linear: Float[Array, "... 2 2"],
     offset: Float[Array, "... 2"],
     width: int,
@@ -112,7 +126,7 @@ def sample_affine(
     has no derivative by its pixels; that by the position is the same as of floats.
 
     Args:
-        padded: one channel with its border, see `pad_border`.
+        padded: one channel with its border, see `pad_border`, or flat.
         linear: maps destination (x, y) to source, destination to source orientation.
         offset: source position of destination pixel (0, 0), px.
         width: destination width.
@@ -130,7 +144,8 @@ def _sample_affine_jvp(width: int, height: int, primals: Any, tangents: Any) -> 
     areas = sample_affine(padded, linear, offset, width, height)
     cells = affine_cells(linear, offset, width, height)
     moved = jnp.zeros_like(areas)
-    if not _is_zero(padded_dot) and padded_dot.dtype == padded.dtype:  # bytes have none
+    padded_dot = _pixel_tangent(padded, padded_dot)
+    if padded_dot is not None:
         moved = moved + sample_cells(padded_dot, *cells)
     if _is_zero(linear_dot) and _is_zero(offset_dot):
         return areas, moved
@@ -139,6 +154,15 @@ def _sample_affine_jvp(width: int, height: int, primals: Any, tangents: Any) -> 
         step = affine_position(_filled(linear_dot), _filled(offset_dot), axis, width, height)
         moved = moved + slopes * step.astype(areas.dtype)
     return areas, moved
+
+
+def _pixel_tangent(padded: Bordered, tangent: Any) -> Bordered | None:
+    """By how much the pixels change, laid out as they are; None where they do not."""
+    flat = isinstance(padded, FlatGray)
+    pixels, moved = (padded.pixels, tangent.pixels) if flat else (padded, tangent)
+    if _is_zero(moved) or moved.dtype != pixels.dtype:  # bytes have none
+        return None
+    return FlatGray(moved, padded.size, padded.pitch) if flat else moved
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -168,18 +192,18 @@ def affine_position(
 
 
 def cell_slopes(
-    padded: Shaped[Array, "h2 w2"], x: Int[Array, "..."], y: Int[Array, "..."]
+    padded: Bordered, x: Int[Array, "..."], y: Int[Array, "..."]
 ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """Central differences of an image, along columns and down rows, sampled as `sample_cells` does.
 
     Pixels outside the image count as 0.
 
     Args:
-        padded: one channel with its border, see `pad_border`.
+        padded: one channel with its border, see `pad_border`, or flat.
         x: column times 32, of the image without its border.
         y: row times 32.
     """
-    height, width = padded.shape[0] - 2, padded.shape[1] - 2
+    height, width = _extent(padded)
     column, row = x >> 5, y >> 5
     taps = _taps_around(padded, column, row, 4)
     inside = (column >= -1) & (column < width) & (row >= -1) & (row < height)
@@ -190,7 +214,7 @@ def cell_slopes(
 
 
 def sample_smooth(
-    padded: Shaped[Array, "h2 w2"], x: Float[Array, "..."], y: Float[Array, "..."]
+    padded: Bordered, x: Float[Array, "..."], y: Float[Array, "..."]
 ) -> Float[Array, "..."]:
     """Samples at any position, two times continuously differentiable by it.
 
@@ -201,11 +225,11 @@ def sample_smooth(
     Derivatives by positions and pixels are exact.
 
     Args:
-        padded: one channel with its border, see `pad_border`; pixels outside count as 0.
+        padded: one channel with its border, see `pad_border`, or flat; pixels outside count as 0.
         x: column, px, of the image without its border.
         y: row, px.
     """
-    height, width = padded.shape[0] - 2, padded.shape[1] - 2
+    height, width = _extent(padded, x.dtype)
     limit = np.asarray(_LIMIT, x.dtype)
     x, y = (jnp.clip(jnp.nan_to_num(value), -limit, limit) for value in (x, y))
     column, row = jnp.floor(x), jnp.floor(y)
@@ -234,17 +258,19 @@ def _kernel_weights(past: Float[Array, "..."]) -> Float[Array, "... 6"]:
 
 
 def _taps_around(
-    padded: Shaped[Array, "h2 w2"], column: Int[Array, "..."], row: Int[Array, "..."], side: int
+    padded: Bordered, column: Int[Array, "..."], row: Int[Array, "..."], side: int
 ) -> Float[Array, "... side side"]:
     """The pixels around the middle of (row, column) and the next; 0 outside the image.
 
     Args:
-        padded: an image with its border.
+        padded: an image with its border, or flat.
         column, row: of the image without its border; those beyond `side / 2` px of it are moved
             there.
         side: even number of pixels.
     """
     half = side // 2
+    if isinstance(padded, FlatGray):
+        return _flat_taps(padded, column - (half - 1), row - (half - 1), side)
     wide = jnp.pad(padded, side - 1)  # with the border, pixels of 0 for taps that all lie outside
     corners = [
         jnp.clip(value + half + 1, 0, length - side)
@@ -259,10 +285,15 @@ def cell_fraction(cells: Int[Array, "..."], dtype: DTypeLike) -> Float[Array, ".
 
 
 def sample_taps(
-    padded: Shaped[Array, "h2 w2"], column: Int[Array, "..."], row: Int[Array, "..."]
+    padded: Bordered, column: Int[Array, "..."], row: Int[Array, "..."]
 ) -> Float[Array, "... 2 2"]:
-    """The 2x2 pixels at and after (row, column) of the image without its border."""
-    height, width = padded.shape[0] - 2, padded.shape[1] - 2
+    """The 2x2 pixels at and after (row, column) of the image without its border.
+
+    Those outside are 0, unless an image with a border is left by more than that.
+    """
+    if isinstance(padded, FlatGray):
+        return _flat_taps(padded, column, row, 2)
+    height, width = _extent(padded)
     corner = [jnp.clip(row + 1, 0, height), jnp.clip(column + 1, 0, width)]
     return _gather_taps(padded, jnp.stack(corner, axis=-1), 2)
 
@@ -283,6 +314,35 @@ def _gather_taps(
         mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
     return taps if jnp.issubdtype(taps.dtype, jnp.floating) else taps.astype(jnp.float32)
+
+
+def _flat_taps(
+    flat: FlatGray, column: Int[Array, "..."], row: Int[Array, "..."], side: int
+) -> Float[Array, "... side side"]:
+    """Squares of pixels whose first is at (row, column); 0 outside the image."""
+    lead, steps = (None,) * column.ndim, np.arange(side, dtype=np.int32)
+    rows = row[..., None, None] + steps[(*lead, slice(None), None)]
+    columns = column[..., None, None] + steps[(*lead, None, slice(None))]
+    taps = fetch_flat(flat, columns, rows)
+    return taps if jnp.issubdtype(taps.dtype, jnp.floating) else taps.astype(jnp.float32)
+
+
+def fetch_flat(
+    flat: FlatGray, column: Int[Array, "*#n"], row: Int[Array, "*#n"]
+) -> Shaped[Array, "*n"]:
+    """Pixels of a flat image; 0 outside it, never one of the next row."""
+    height, width = _extent(flat)
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    place = jnp.where(inside, row * flat.pitch + column, 0)
+    return jnp.where(inside, flat.pixels.at[place].get(mode="promise_in_bounds"), 0)
+
+
+def _extent(padded: Bordered, dtype: DTypeLike = np.int32) -> tuple[Any, Any]:
+    """Height and width of the image, px: numbers, or arrays of a flat one."""
+    if isinstance(padded, FlatGray):
+        height, width = padded.size.astype(dtype)
+        return height, width
+    return padded.shape[0] - 2, padded.shape[1] - 2
 
 
 def blend_taps(

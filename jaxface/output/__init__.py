@@ -3,6 +3,7 @@
 from ._aligned import aligned_name as aligned_name
 from ._aligned import write_aligned as write_aligned
 from ._atomic import make_folder as make_folder
+from ._atomic import write_file as write_file
 from ._choice import ColumnChoice as ColumnChoice
 from ._choice import choose_columns as choose_columns
 from ._columns import CsvKind as CsvKind

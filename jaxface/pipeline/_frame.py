@@ -31,7 +31,7 @@ from ..fit import (
 )
 from ..models import Config, Model, complete_config
 from ..ops import call_in_turn
-from ..types import Camera, Fit, Image, Landmarks, PDMParameters
+from ..types import Camera, Fit, FlatImage, Image, Landmarks, PDMParameters
 
 
 class Face(eqx.Module):
@@ -59,8 +59,10 @@ class ClipFace(eqx.Module):
     presence: Bool[Array, " c"]
 
 
-def check_image(image: Image | UInt8[Array, "h w 3"]) -> None:
+def check_image(image: Image | UInt8[Array, "h w 3"] | FlatImage) -> None:
     """Raises a ValueError unless `image` has the shape of one RGB image."""
+    if isinstance(image, FlatImage):
+        return
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
             f"image must be one RGB image of shape (h, w, 3), got shape {image.shape}: "
@@ -70,7 +72,7 @@ def check_image(image: Image | UInt8[Array, "h w 3"]) -> None:
 
 def analyze_frame(
     model: Model,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Image | UInt8[Array, "h w 3"] | FlatImage,
     fit: Fit,
     camera: Camera,
     *,
@@ -89,7 +91,8 @@ def analyze_frame(
 
     Args:
         model: analyser, and the PDMs of the fit.
-        image: RGB, 0 to 255, bytes or floats, that `fit` was made on.
+        image: RGB, 0 to 255, bytes or floats, that `fit` was made on. As a `FlatImage` it makes
+            one program serve pictures of all sizes; values and derivatives are the same.
         fit: landmarks and parameters.
         camera: intrinsics.
         success: what is reported, and whether gaze is given; by default the validator's verdict.
@@ -106,7 +109,7 @@ def analyze_frame(
 
 def _analyze(
     model: Model,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Image | UInt8[Array, "h w 3"] | FlatImage,
     fit: Fit,
     camera: Camera,
     success: Bool[Array, ""],
@@ -176,7 +179,7 @@ def _gaze(
 
 def _appearance(
     model: Model,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Image | UInt8[Array, "h w 3"] | FlatImage,
     fit: Fit,
     skip_rejected: bool,
     config: AlignConfig | None,

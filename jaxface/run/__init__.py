@@ -16,6 +16,8 @@ from ._images import analyze_images as analyze_images
 from ._images import usable_cores as usable_cores
 from ._lanes import LanePlan as LanePlan
 from ._lanes import LaneTracker as LaneTracker
+from ._lanes import choose_lanes as choose_lanes
+from ._lanes import lane_chunk as lane_chunk
 from ._lanes import plan_lanes as plan_lanes
 from ._programs import Extras as Extras
 from ._programs import compiled as compiled

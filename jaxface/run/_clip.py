@@ -8,7 +8,7 @@ a clip at its end.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,13 +21,13 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from ..analyze import postprocess_clip, repredict_clip, widen_baseline
 from ..io import (
     Chunk,
+    SequenceReader,
     as_camera,
     canvas_size,
     check_camera,
     chunks,
+    open_frames,
     pad_to_canvas,
-    read_sequence,
-    read_video,
 )
 from ..models import Model
 from ..output import CsvKind, UnitNames
@@ -78,6 +78,7 @@ class Clip:
     timestamp: Callable[[int], float]  # of the frame with an index from 0, s
     extras: Extras
     at_once: bool
+    lost: Collection[int] = frozenset()  # indices of frames that stand for unreadable ones
     lanes: LaneTracker | None = None  # that clips of one face share
 
     def in_lanes(self, lanes: LaneTracker) -> "Clip":
@@ -119,6 +120,7 @@ def open_clip(
     *,
     fps: float | None = None,
     timestamp: Callable[[int], float] | None = None,
+    lost: Collection[int] = frozenset(),
     camera: Camera | None = None,
     faces: str = "one",
     config: Config | None = None,
@@ -129,6 +131,8 @@ def open_clip(
 
     Args:
         timestamp: time of the frame with an index from 0, s; by default from `fps`.
+        lost: indices of frames whose rows are failed ones, whatever is found in them: those that
+            stand for unreadable pictures of a folder. It may be filled in as frames are read.
     """
     if faces not in ("one", "all"):
         raise ValueError(f'faces must be "one" or "all", got {faces!r}')
@@ -137,8 +141,12 @@ def open_clip(
         config = default_config(model, static_action_units=faces == "all")
     model = prepare_model(model, config)
     if isinstance(video, str | Path):
-        video = read_sequence(video) if Path(video).is_dir() else read_video(video)
-        fps = video.fps if fps is None else fps
+        video = open_frames(video)
+        timestamp = video.timestamp if timestamp is None and fps is None else timestamp
+        lost = video.lost if isinstance(video, SequenceReader) else lost
+    elif not isinstance(video, Iterable):
+        got = f"{video!r}; cameras are not read"
+        raise ValueError(f"video: expected a file, a folder or RGB frames, got {got}")
     if timestamp is None:
         timestamp = (lambda index: index * (1.0 / fps)) if fps else (lambda index: 0.0)
     return Clip(
@@ -150,6 +158,7 @@ def open_clip(
         timestamp=timestamp,
         extras=extras,
         at_once=at_once,
+        lost=lost,
     )
 
 
@@ -381,7 +390,20 @@ def to_rows(clip: Clip, chunk: MeasuredChunk) -> FaceBatch:
     batch = to_batch(
         *(chunk.faces, chunk.indices + 1, ids, times), tally=chunk.tally, second_pass=True
     )
+    batch = _fail(batch, np.isin(chunk.indices, [*clip.lost]))
     return batch if chunk.person is None else end_history(clip, batch, chunk.person)
+
+
+def _fail(batch: FaceBatch, lost: Bool[np.ndarray, " n"]) -> FaceBatch:
+    """Rows of one face, of which some are of pictures that could not be read."""
+    assert batch.history is not None  # as in all rows of one face
+    if not lost.any():
+        return batch
+    table, accepted = batch.table, batch.accepted & ~lost
+    confidence = np.where(lost, np.zeros_like(table.confidence), table.confidence)
+    table = dataclasses.replace(table, success=table.success & ~lost, confidence=confidence)
+    history = batch.history._replace(accepted=accepted)
+    return batch._replace(table=table, accepted=accepted, history=history)
 
 
 def end_history(clip: Clip, batch: FaceBatch, person: Person) -> FaceBatch:
@@ -436,6 +458,7 @@ def follow_several(clip: Clip, pieces: Iterable[Chunk]) -> Iterator[FaceBatch]:
             *(clip.config, clip.extras),
         )
         rows: Bool[np.ndarray, "c slots"] = np.asarray(found.active) & chunk.valid[:, None]
+        rows &= ~np.isin(chunk.indices, [*clip.lost])[:, None]
         faces: HostFace = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], found.faces)
         indices = np.broadcast_to(chunk.indices[:, None], rows.shape)[rows]
         ids = np.broadcast_to(np.arange(SLOTS), rows.shape)[rows]

@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
-from ..io import as_camera, check_camera, flat_lengths, lay_in, pad_to_canvas, read_image
+from ..io import (
+    as_camera,
+    check_camera,
+    face_length,
+    flat_lengths,
+    lay_in,
+    pad_to_canvas,
+    read_image,
+)
 from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
 from ..types import Camera, FlatImage
@@ -51,14 +59,13 @@ def analyze_image(
     config = default_config(model, static_action_units=True) if config is None else config
     model, names = prepare_model(model, config), unit_names(model, config)
     height, width = pixels.shape[:2]
-    starts = _detect(model, pixels, config) if given is None else _placed(given)
-    canvas, size = (jnp.asarray(leaf) for leaf in pad_to_canvas(pixels))
-    size = size.astype(jnp.int32)
+    picture = _lay(pixels)
+    starts = _detect(model, pixels, picture, config) if given is None else _placed(given)
     lens = to_camera(as_camera(camera, height=height, width=width))
     found: list[Any] = []
     for box, points in zip(*starts, strict=True):
         start = jnp.asarray(box), jnp.asarray(points)
-        face = analyze_box(model, canvas, *start, lens, size, config)
+        face = analyze_box(model, picture.image, *start, lens, picture.size, config)
         found.append(jax.tree.map(np.asarray, slim(face, extras)))
     if not found:
         return join_batches("image", names, [no_faces(model, config)])
@@ -71,19 +78,45 @@ def analyze_image(
 _Starts = tuple[Float[np.ndarray, "f b"], Float[np.ndarray, "f 5 2"]]  # boxes, with points
 
 
-def _detect(model: Model, pixels: UInt8[np.ndarray, "h w 3"], config: Config) -> _Starts:
-    """Boxes and five points of the faces that the detector finds."""
+class _Flat(NamedTuple):
+    """A picture on the device, whose size is no part of a program."""
+
+    image: FlatImage
+    size: Int[Array, "2"]  # height and width, px
+
+
+class _Canvas(NamedTuple):
+    """A picture on the device, in the top left corner of an array of one of few sizes."""
+
+    image: UInt8[Array, "h w 3"]
+    size: Int[Array, "2"]  # height and width, px
+
+
+_Picture = _Flat | _Canvas
+
+
+def _detect(
+    model: Model, pixels: UInt8[np.ndarray, "h w 3"], picture: _Picture, config: Config
+) -> _Starts:
+    """Boxes and five points of the faces that the detector finds.
+
+    Args:
+        pixels: the picture on the host.
+        picture: as faces are fitted in it.
+    """
     height, width = pixels.shape[:2]
-    size = np.array([height, width], np.int32)
     settings = model.detector.config if config.detect is None else config.detect
     for length in flat_lengths(height, width):
         plan = model.detector.plan(height, width, length, settings)
         if plan is not None:
-            placed = jax.device_put((lay_in(pixels, length), size, np.int32(width)))
-            found = flat_detect_program(model, FlatImage(*placed), plan, config)
+            flat = picture
+            if not isinstance(flat, _Flat) or len(flat.image.pixels) != length:
+                flat = _lay_flat(pixels, length)
+            found = flat_detect_program(model, flat.image, plan, config)
             break
     else:
-        found = detect_program(model, *jax.device_put((pad_to_canvas(pixels)[0], size)), config)
+        on_canvas = picture if isinstance(picture, _Canvas) else _lay_on_canvas(pixels)
+        found = detect_program(model, *on_canvas, config)
     valid = np.asarray(found.valid)
     return np.asarray(found.sized_boxes)[valid], np.asarray(found.points)[valid]
 
@@ -93,3 +126,21 @@ def _placed(boxes: Float[np.ndarray, "f 4"]) -> _Starts:
     so that one program fits both."""
     sized = np.concatenate([boxes, boxes[:, 2:] - boxes[:, :2]], axis=1)
     return sized, np.zeros((len(boxes), 5, 2), np.float32)
+
+
+def _lay(pixels: UInt8[np.ndarray, "h w 3"]) -> _Picture:
+    """A picture as faces are fitted in it: flat, or on a canvas where it is too large."""
+    length = face_length(*pixels.shape[:2])
+    return _lay_on_canvas(pixels) if length is None else _lay_flat(pixels, length)
+
+
+def _lay_flat(pixels: UInt8[np.ndarray, "h w 3"], length: int) -> _Flat:
+    height, width = pixels.shape[:2]
+    size = np.array([height, width], np.int32)
+    placed = jax.device_put((lay_in(pixels, length), size, np.int32(width)))
+    return _Flat(FlatImage(*placed), placed[1])
+
+
+def _lay_on_canvas(pixels: UInt8[np.ndarray, "h w 3"]) -> _Canvas:
+    canvas, size = pad_to_canvas(pixels)
+    return _Canvas(*jax.device_put((canvas, np.array(size, np.int32))))

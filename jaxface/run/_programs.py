@@ -88,7 +88,7 @@ def flat_detect_program(
 @compiled
 def analyze_box(
     model: Model,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Image | UInt8[Array, "h w 3"] | FlatImage,
     box: Box,
     points: FivePoints,
     camera: Camera,

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ...ops import few_on_cuda
 from ._base import SUPPORT, AbstractPatchExperts
 from ._ccnf_layout import Bank, Strips, build_banks, cut_strips, trace_bank
 
@@ -192,11 +193,23 @@ def _stack_windows(areas: Float[Array, "n b s s"], strips: Strips) -> Float[Arra
     Returns:
         r: row and column of the support; g: strip; c: column of the map.
     """
-    height, window = strips.rows + SUPPORT - 1, areas.shape[-1] - SUPPORT + 1
+    height = strips.rows + SUPPORT - 1
     cut = jnp.stack([areas[:, :, start : start + height] for start in strips.starts], axis=2)
     cut = cut.transpose(0, 3, 1, 2, 4)  # n y b g s
-    shifted = jnp.stack([cut[..., j : j + window] for j in range(SUPPORT)], axis=2)
+    shifted = few_on_cuda(_gather_shifts, _stack_shifts, cut)
     return shifted.reshape(areas.shape[0], -1, *shifted.shape[3:])
+
+
+def _stack_shifts(cut: Float[Array, "n y b g s"]) -> Float[Array, "n y j b g c"]:
+    """Windows of columns, the first of them 0 to 10."""
+    window = cut.shape[-1] - SUPPORT + 1
+    return jnp.stack([cut[..., j : j + window] for j in range(SUPPORT)], axis=2)
+
+
+def _gather_shifts(cut: Float[Array, "n y b g s"]) -> Float[Array, "n y j b g c"]:
+    columns = np.arange(SUPPORT)[:, None] + np.arange(cut.shape[-1] - SUPPORT + 1)
+    taken = cut.at[..., columns].get(mode="promise_in_bounds")
+    return jnp.moveaxis(taken, -2, 2)
 
 
 def _product(matrices: Float[Array, "n j i"], x: Float[Array, "n i *m"]) -> Float[Array, "n j *m"]:
@@ -247,13 +260,14 @@ def _by_view(
         return apply(banks[0], x)
     shape = jax.eval_shape(lambda x: apply(banks[0], x), x)
     result = jnp.zeros(shape.shape, shape.dtype)
+    needed = jnp.any(views[None] == np.arange(len(banks), dtype=views.dtype)[:, None], axis=1)
     for view, bank in enumerate(banks):
-        here = (views == view).reshape(1, 1, -1, *[1] * (x.ndim - 3))
 
-        def fill(result, here=here, bank=bank):
+        def fill(result, view=view, bank=bank):
+            here = (views == view).reshape(1, 1, -1, *[1] * (x.ndim - 3))
             return jnp.where(here, apply(bank, x), result)
 
-        result = lax.cond(jnp.any(here), fill, lambda r: r, result)
+        result = lax.cond(needed[view], fill, lambda r: r, result)
     return result
 
 

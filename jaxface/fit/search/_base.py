@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ...types import Box, Fit, FivePoints, Gray, PDMParameters
+from ...types import Box, Fit, FivePoints, FlatGray, Gray, PDMParameters
 from .._config import FitConfig, Phase
 from .._pdm import PDM
 
@@ -16,7 +16,7 @@ from .._pdm import PDM
 class SearchStart(eqx.Module):
     """What a search is started from."""
 
-    gray: Gray  # luma, 0 to 255; may be padded beyond `size`
+    gray: Gray | FlatGray  # luma, 0 to 255; may be padded beyond `size`
     box: Box  # face box, px
     points: FivePoints  # that the detector gave, px; all 0 where it gave none
     size: Int[Array, "2"]  # height and width of the picture, px

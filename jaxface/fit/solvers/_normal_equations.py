@@ -14,9 +14,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ...ops import euler_to_matrix, solve_spd
+from ...ops import euler_to_matrix, few_on_cuda, solve_spd
 from ...types import PDMParameters
 from .._pdm import CROSS, PDM
+from . import _few_steps
 
 _HIGHEST = lax.Precision.HIGHEST
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
@@ -86,6 +87,15 @@ def pose_step(
         shape: at the current parameters, mm.
         residual: where the landmarks shall move, px; finite, also where the weight is 0.
     """
+    arguments = modes, shape, parameters, residual
+    return few_on_cuda(_few_pose_step, _pose_step, *arguments)
+
+
+def _few_pose_step(modes, shape, parameters, residual):
+    return _few_steps.pose_step(modes.weights, shape, parameters, residual)
+
+
+def _pose_step(modes, shape, parameters, residual):
     sums = _sums(modes, shape, residual)
     pose, gradient = _pose_block(_levers(parameters), sums, shape)
     return solve_spd(pose, gradient)
@@ -103,6 +113,15 @@ def full_step(
     Args:
         prior: inverse variance of each coefficient, times the weight of the prior.
     """
+    arguments = modes, shape, parameters, residual, prior
+    return few_on_cuda(_few_full_step, _full_step, *arguments)
+
+
+def _few_full_step(modes, shape, parameters, residual, prior):
+    return _few_steps.full_step(modes.by_mode, modes.weights, shape, parameters, residual, prior)
+
+
+def _full_step(modes, shape, parameters, residual, prior):
     e = normal_equations(modes, shape, parameters, residual)
     gradient = jnp.concatenate([e.pose_gradient, e.shape_gradient - prior * parameters.local])
     upper = jnp.concatenate([e.pose, e.cross], axis=1)

@@ -10,9 +10,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ...ops import select, small_product
+from ...ops import few_on_cuda, select, small_product
 from ...types import PDMParameters
 from .._pdm import PDM, clamp_local, update_parameters
+from . import _few_steps
 from ._base import (
     ResponseFrame,
     ScaleConfig,
@@ -21,6 +22,7 @@ from ._base import (
     positions_of_rows,
 )
 from ._normal_equations import full_step, lay_out_modes, pose_step, project_rows
+from ._objective import flatten_parameters, unflatten_parameters
 
 _GRID = 0.1  # the kernel's centre is rounded to this, in response pixels
 _STILL = 0.01  # px over all landmarks: no further step
@@ -47,18 +49,46 @@ def mean_shift(
     Reference:
         Specification 02, D.4.
     """
-    return _shift_rows(responses.transpose(1, 2, 0), positions.T, sigma, smooth=smooth).T
+    return _shift_rows(_map_rows(responses), positions.T, sigma, smooth=smooth).T
+
+
+def _map_rows(responses: Float[Array, "n w w"]) -> tuple[Float[Array, "w n"], ...]:
+    """Rows of all maps, the landmarks last, as `_shift_rows` takes them.
+
+    Cut once: in a loop XLA would cut each row out again in every round, as two sums use it.
+    """
+    return tuple(responses.transpose(1, 2, 0))
 
 
 def _shift_rows(
-    maps: Float[Array, "w w n"], positions: Float[Array, "2 n"], sigma: float, *, smooth: bool
+    maps: tuple[Float[Array, "w n"], ...],
+    positions: Float[Array, "2 n"],
+    sigma: float,
+    *,
+    smooth: bool,
 ) -> Float[Array, "2 n"]:
-    """`mean_shift` with the landmarks last, in sums written out: XLA makes each one loop over
-    vectors of landmarks, five times as fast as its reductions."""
-    window = maps.shape[0]
-    cells = np.arange(window, dtype=positions.dtype)
-    limited = jnp.clip(positions, 0, window - 0.1)
+    """`mean_shift` with the landmarks last."""
+    limited = jnp.clip(positions, 0, len(maps) - 0.1)
     centre = limited if smooth else _on_grid(limited)
+    both = (functools.partial(shift, sigma=sigma) for shift in (_few_steps.shift_rows, _add_rows))
+    return few_on_cuda(*both, maps, centre, limited)
+
+
+def _add_rows(
+    maps: tuple[Float[Array, "w n"], ...],
+    centre: Float[Array, "2 n"],
+    limited: Float[Array, "2 n"],
+    sigma: float,
+) -> Float[Array, "2 n"]:
+    """Mean shift in sums written out: XLA makes each one loop over vectors of landmarks, five times
+    as fast on CPUs as its reductions.
+
+    Args:
+        centre: of the kernels.
+        limited: what the shift is counted from.
+    """
+    window = len(maps)
+    cells = np.arange(window, dtype=centre.dtype)
     kernels = jnp.exp(-0.5 / sigma**2 * (centre[None] - cells[:, None, None]) ** 2)
     along_x, along_y = kernels[:, 0], kernels[:, 1]
     plain = _sum(maps[i] * along_y[i][None] for i in range(window))
@@ -132,7 +162,7 @@ def run_passes(
     config: ScaleConfig,
     rigid: tuple[bool, ...],
 ) -> tuple[list[PDMParameters], Float[Array, ""]]:
-    """Several runs of `nu_rlms`, one from the other's result, in one loop that compiles once.
+    """Several runs of `nu_rlms`, one from the other's result.
 
     Args:
         rigid: for each run whether only the pose moves.
@@ -144,13 +174,12 @@ def run_passes(
         weights = weights * (config.weight_factor * frame.confidence)
     modes = lay_out_modes(pdm, weights)
     prior = config.regularisation / pdm.eigenvalues
-    maps, base = frame.responses.transpose(1, 2, 0), frame.landmarks.T
-    still = jnp.zeros_like(pdm.eigenvalues)
+    maps, base = _map_rows(frame.responses), frame.landmarks.T
     still_square = np.square(np.asarray(_STILL, base.dtype))
 
-    def step(carry, inputs):
-        parameters, previous, last, done = carry
-        pose_only, first = inputs
+    def step(carry, first, *, pose_only):
+        row, previous, done = carry
+        parameters = unflatten_parameters(row)
         shape = modes.shape(parameters.local)
         landmarks = project_rows(shape, parameters)
         moved = jnp.sum((landmarks - previous) ** 2)
@@ -161,22 +190,20 @@ def run_passes(
             frame.to_image, _shift_rows(maps, positions, config.sigma, smooth=config.smooth)
         )
         shift = jnp.where(frame.visible[None], shift, 0)
-        delta = lax.cond(
-            pose_only,
-            lambda p: jnp.concatenate([pose_step(modes, shape, p, shift), still]),
-            lambda p: full_step(modes, shape, p, shift, prior),
-            parameters,
-        )
+        if pose_only:
+            delta = pose_step(modes, shape, parameters, shift)
+        else:
+            delta = full_step(modes, shape, parameters, shift, prior)
         after = clamp_local(pdm, update_parameters(parameters, delta))
-        after, landmarks, positions = select(
-            done, (parameters, previous, last), (after, landmarks, positions)
-        )
-        return (after, landmarks, positions, done), after
+        # One row in place of four arrays: each array that a loop carries costs it operations.
+        return select(done, (row, previous), (flatten_parameters(after), landmarks)) + (done,), None
 
-    steps = config.iterations
-    kinds = np.repeat(np.asarray(rigid), steps), np.tile(np.arange(steps) == 0, len(rigid))
-    start = (parameters, base, base, jnp.zeros((), bool))
-    carry, trail = lax.scan(step, start, kinds)
-    ends = range(steps - 1, steps * len(rigid), steps)
-    reached = [jax.tree.map(lambda leaf, end=end: leaf[end], trail) for end in ends]
-    return reached, mean_log_likelihood(frame, carry[2].T, config.sigma)
+    reached = []
+    carry = flatten_parameters(parameters), base, jnp.zeros((), bool)
+    for pose_only in rigid:
+        # A loop of its own each, in which nothing has to be chosen at run time.
+        run = functools.partial(step, pose_only=pose_only)
+        carry, _ = lax.scan(run, carry, np.arange(config.iterations) == 0)
+        reached.append(unflatten_parameters(carry[0]))
+    last = positions_of_rows(frame, carry[1] - base)
+    return reached, mean_log_likelihood(frame, last.T, config.sigma)

@@ -28,6 +28,10 @@ def csv_runs(data: Data, folder: Path) -> tuple[Path, Path, Path]:
     found = []
     for name, inputs in (("alone", clips[-1:]), ("again", clips[-1:]), ("batch", clips)):
         arguments = ["--out", str(folder / name), "--model", str(model), "--no-compile-cache"]
+        arguments += [
+            "--lanes",
+            "2",
+        ]  # on their number, and on nothing else of a batch, bits depend
         assert main(["analyze", *map(str, inputs), *arguments]) == 0
         found.append(folder / name / "whole.csv")
     return found[0], found[1], found[2]
