@@ -27,6 +27,7 @@ from ._programs import ahead_program, first_track_state, gray_program, track_chu
 
 _MOST = 4  # lanes of one program: more gain little on a CPU, and wait for one another
 _LANE_BYTES = 8 << 20  # of the frames of a chunk; some chunks of each lane are under way
+_PATIENCE = 0.1  # s that requests wait for others; a program of four lanes takes as long
 _CHUNK = 8  # frames that a lane is tracked through in one call
 
 
@@ -183,23 +184,26 @@ class LaneTracker:
     def _take(self) -> list[_Request] | None:
         """Requests that fill a program, or all that can be had. None at the end."""
         with self._changed:
+            patient = True
             while not self._closed:
-                if batch := self._choose():
+                if batch := self._choose(patient):
                     taken = {id(request) for request in batch}
                     self._pending = [r for r in self._pending if id(r) not in taken]
                     self._answering += len(batch)
                     return batch
-                self._changed.wait()
+                # A clip that is long in coming, from a slow disk, holds nobody up.
+                patient = self._changed.wait(_PATIENCE if self._pending else None)
             return None
 
-    def _choose(self) -> list[_Request]:
-        """Requests for frames of one size: enough for a program, or all that will come."""
+    def _choose(self, patient: bool) -> list[_Request]:
+        """Requests for frames of one size: enough for a program, or all that will come soon."""
         by_size: dict[tuple[int, ...], list[_Request]] = {}
         for request in self._pending:
             by_size.setdefault(request.gray.shape, []).append(request)
         fullest = max(by_size.values(), key=len, default=[])
         others = self._coming - self._answering - len(self._pending)
-        return fullest[: self.plan.width] if len(fullest) >= self.plan.width or not others else []
+        enough = len(fullest) >= self.plan.width or not patient or others <= 0
+        return fullest[: self.plan.width] if enough else []
 
     def _call(self, batch: list[_Request]) -> list[Any]:
         """Fits of each request, a row for each frame."""
