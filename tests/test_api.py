@@ -230,17 +230,19 @@ def test_command_line_on_good_and_bad_inputs(cache_dir, samples_dir, clip, tmp_p
         patch.setenv("JAXFACE_CACHE_DIR", str(cache_dir))
         assert main(["analyze", *inputs, "--out", str(out), "--no-compile-cache"]) == 1
     assert sorted(path.name for path in out.iterdir()) == [
-        *("pixel_of_details.txt", "sample1.csv", "sample1_of_details.txt"),
-        *("ten.csv", "ten_of_details.txt"),
+        *("pixel.run.json", "pixel_of_details.txt"),
+        *("sample1.csv", "sample1.run.json", "sample1_of_details.txt"),
+        *("ten.csv", "ten.run.json", "ten_of_details.txt"),
     ]
     printed = capsys.readouterr()
     errors = printed.err.splitlines()
     assert len(errors) == len(bad)  # one line each, and no traceback
     for name, error in zip(bad, errors, strict=True):
         assert error.startswith(f"jaxface: error: {name}: expected ")
-    first, second, third = printed.out.splitlines()
+    first, second, third, last = printed.out.splitlines()
     assert first == f"{image}: 1 face -> {out / 'sample1.csv'}"
     assert second == f"{tmp_path / 'pixel.png'}: no face found, no CSV written"
     assert third.startswith(f"{clip}: 10 frames, 10 of 10 rows with a face, ")
+    assert last == "3 of 7 inputs analysed: 3 now, 4 failed"
     assert len((out / "sample1.csv").read_text().splitlines()) == 1 + 1
     assert len((out / "ten.csv").read_text().splitlines()) == 1 + 10
