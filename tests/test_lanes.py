@@ -102,7 +102,8 @@ def test_a_lane_does_not_depend_on_its_neighbours(in_lanes):
 def test_clips_may_be_given_in_pieces(model):
     """Tracked and measured: the states carry all that is known."""
     frames = np.stack([draw_clip(list(shown)) for shown in _SHOWN])
-    cameras = Camera(*(jnp.full(_LANES, value, jnp.float32) for value in (150, 150, 80, 60)))
+    one_camera = Camera(*map(jnp.float32, (150, 150, 80, 60)))
+    cameras = jax.tree.map(lambda value: jnp.full(_LANES, value), one_camera)
     program = compile_alike(jaxface.analyze_lanes)
     states, whole = program(model, frames, cameras)
     first, head = program(model, frames[:, :5], cameras)
@@ -113,8 +114,7 @@ def test_clips_may_be_given_in_pieces(model):
     np.testing.assert_array_equal(states.person.accepted, last.person.accepted)
     one = compile_alike(jaxface.analyze_clip)
     for lane in range(_LANES):
-        camera = _rows(cameras, lane)
-        state, faces = one(model, frames[lane], Camera(*map(jnp.asarray, camera)))
+        state, faces = one(model, frames[lane], one_camera)
         mine = _rows(whole, lane)
         np.testing.assert_array_equal(mine.face.success, faces.face.success)
         np.testing.assert_allclose(mine.face.landmarks, faces.face.landmarks, atol=_NOISE)
