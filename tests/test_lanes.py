@@ -122,6 +122,7 @@ def test_clips_may_be_given_in_pieces(model):
         assert int(state.person.accepted) == int(states.person.accepted[lane])
 
 
+@pytest.mark.untyped  # as quick as it can be: two programs of derivatives are compiled
 def test_derivatives_are_those_of_a_clip(model):
     """By the light of the pictures: each lane's, and none across lanes."""
     frames = jnp.asarray(np.stack([draw_clip([1] * 2), draw_clip([1, 2])]), jnp.float32)
