@@ -29,7 +29,7 @@ class PaperStep(NamedTuple):
     lanes: int
     cost: Cost
     lowered: int  # operations in StableHLO as lowered for CUDA, loops' bodies once
-    library_calls: int  # among them
+    outside_calls: int  # among them
     state: int  # bytes of all lanes' fits
     frames: int  # bytes of all lanes' luma
 
@@ -88,7 +88,7 @@ def rows(steps: Any) -> Iterator[str]:
         low, high = estimate(step.cost)
         yield (
             f"| {step.lanes} | {step.cost.operations} | {step.cost.bytes / 1e6:.0f} "
-            f"| {step.cost.flops / 1e6:.0f} | {step.lowered} ({step.library_calls}) "
+            f"| {step.cost.flops / 1e6:.0f} | {step.lowered} ({step.outside_calls}) "
             f"| {step.state / 2**10:.0f} | {step.frames / 2**20:.1f} "
             f"| {low * 1e3:.1f} to {high * 1e3:.1f} "
             f"| {step.lanes / high:.0f} to {step.lanes / low:.0f} |"

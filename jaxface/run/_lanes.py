@@ -90,7 +90,7 @@ class LaneTracker:
         self._changed = threading.Condition()
         self._coming = 0  # lanes that are being answered, or will ask soon
         self._answering = 0
-        # The detector takes 100 MB while it runs, and more runs at a time than cores gain nothing.
+        # Each search takes memory while it runs, and more at a time than cores gain nothing.
         self._searching = threading.BoundedSemaphore(plan.workers)
         self._closed = False
 
