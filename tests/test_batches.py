@@ -140,6 +140,18 @@ def test_what_is_finished_is_skipped(tmp_path, analysed, capsys):
     assert main([*command, "--fps", "5"]) == 0 and len(analysed) == 9
 
 
+def test_lost_aligned_faces_and_overlays_are_made_again(tmp_path, analysed):
+    still, out = write_image(tmp_path / "a.png"), tmp_path / "out"
+    command = ["analyze", still, "--out", str(out), "--resume", "--aligned", "--overlay"]
+    for lost in (None, "a_overlay.png", "a_aligned/face_det_000001.bmp"):
+        if lost is not None:
+            (out / lost).unlink()
+        before = len(analysed)
+        assert main(command) == 0 and len(analysed) == before + 1
+        assert main(command) == 0 and len(analysed) == before + 1
+    assert (out / "a_overlay.png").is_file() and len(list((out / "a_aligned").iterdir())) == 2
+
+
 def test_rates_and_settings_files(tmp_path, analysed, capsys):
     clip = write_video(tmp_path / "a.avi", 3)
     out, settings = tmp_path / "out", tmp_path / "study.toml"

@@ -27,7 +27,7 @@ _SHOWN = (  # 1 where the face is shown
     [1] * 3 + [0] * 2 + [1] * 4,  # lost and found again
     [0] * 4 + [1] * 5,
 )
-_NOISE = 1e-3  # px; the toy's maps are smooth, so that only last bits differ, and few px long
+_NOISE = 1e-3  # px; the toy's maps are smooth, so that only last bits of places differ
 
 
 @pytest.fixture(scope="module")

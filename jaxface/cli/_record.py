@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -134,9 +135,14 @@ def is_finished(job: Job, options: Options, engine: Engine) -> bool:
 
 
 def _files(job: Job, options: Options) -> dict[str, Path]:
-    """The files of an input that are there, by their ending."""
+    """The files of an input that are there, by what follows its name; aligned faces and overlays
+    too, so that none that is lost goes unnoticed."""
     base = options.out / job.name
-    paths = {end: base.with_name(base.name + end) for end in (".csv", ".hog", "_of_details.txt")}
+    ends = (".csv", ".hog", "_of_details.txt")
+    paths = {end: base.with_name(base.name + end) for end in ends}
+    for pattern in ("_aligned/*", "_overlay*.png"):
+        for path in sorted(base.parent.glob(glob.escape(base.name) + pattern)):
+            paths[path.relative_to(base.parent).as_posix()[len(base.name) :]] = path
     return {end: path for end, path in paths.items() if path.is_file()}
 
 
