@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from ._jobs import Job
-from ._record import Engine as Described
-from ._record import hash_input, is_finished, read_record, write_record
+from ._record import Described, hash_input, is_finished, read_record, write_record
 from ._report import JobReport, Reporter
 from ._run import Options, Outcome, Process, run_job
 

@@ -24,7 +24,7 @@ from ..run import (
     unit_names,
 )
 from ._aligned import Redrawing
-from ._record import Engine as Described
+from ._record import Described
 from ._run import FaceRecord, Options, Results, Source
 
 

@@ -23,7 +23,7 @@ _PACKAGES = ("jax", "jaxlib", "numpy", "equinox", "opencv-python-headless", "ope
 _NOT_SETTINGS = ("out",)  # a folder that is moved stays finished
 
 
-class Engine(NamedTuple):
+class Described(NamedTuple):
     """What analysed, apart from what the user asked for."""
 
     model: Mapping[str, Any]  # name and sha256
@@ -52,7 +52,7 @@ def _hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def settings_of(job: Job, options: Options, engine: Engine) -> dict[str, Any]:
+def settings_of(job: Job, options: Options, engine: Described) -> dict[str, Any]:
     """All that decides what is written, besides the input and the model."""
     asked = {
         key: value
@@ -67,7 +67,7 @@ def settings_of(job: Job, options: Options, engine: Engine) -> dict[str, Any]:
 def write_record(
     job: Job,
     options: Options,
-    engine: Engine,
+    engine: Described,
     outcome: Outcome,
     *,
     started: float,
@@ -114,7 +114,7 @@ def read_record(job: Job, options: Options) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and record.get("format") == _FORMAT else None
 
 
-def is_finished(job: Job, options: Options, engine: Engine) -> bool:
+def is_finished(job: Job, options: Options, engine: Described) -> bool:
     """Whether an input was analysed before: the same contents, model and settings, and its files
     are as they were written."""
     record = read_record(job, options)
