@@ -61,7 +61,10 @@ if TYPE_CHECKING:
     from .run import analyze_video as analyze_video
     from .run import compiler_options as compiler_options
     from .run import read_csv as read_csv
+    from .run import read_results as read_results
     from .run import write_csv as write_csv
+    from .run import write_npz as write_npz
+    from .run import write_parquet as write_parquet
     from .track import start_track as start_track
     from .types import Camera as Camera
     from .types import Detections as Detections
@@ -124,7 +127,10 @@ _HOMES = {
         "analyze_video",
         "compiler_options",
         "read_csv",
+        "read_results",
         "write_csv",
+        "write_npz",
+        "write_parquet",
     ),
     "track": ("start_track",),
     "types": ("Camera", "Detections", "Fit", "LandmarkScheme", "PDMParameters"),

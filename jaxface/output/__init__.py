@@ -1,11 +1,16 @@
 """OpenFace's output files, pandas tables and overlays (host side, NumPy)."""
 
+from ._about import NO_RECORD as NO_RECORD
+from ._about import About as About
+from ._about import Record as Record
+from ._about import Stored as Stored
 from ._aligned import aligned_name as aligned_name
 from ._aligned import write_aligned as write_aligned
 from ._atomic import make_folder as make_folder
 from ._atomic import write_file as write_file
 from ._choice import ColumnChoice as ColumnChoice
 from ._choice import choose_columns as choose_columns
+from ._choice import columns_of as columns_of
 from ._columns import CsvKind as CsvKind
 from ._columns import Layout as Layout
 from ._columns import column_groups as column_groups
@@ -26,6 +31,10 @@ from ._draw import draw_note as draw_note
 from ._draw import draw_pose as draw_pose
 from ._hog import HogWriter as HogWriter
 from ._hog import read_hog as read_hog
+from ._load import read_file as read_file
+from ._npz import write_npz as write_npz
+from ._parquet import check_parquet as check_parquet
+from ._parquet import write_parquet as write_parquet
 from ._pictures import write_picture as write_picture
 from ._read import read_csv as read_csv
 from ._rows import FIELDS as FIELDS

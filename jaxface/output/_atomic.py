@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .._files import AtomicFile, replace_file
 from ..errors import OutputError
@@ -45,6 +46,11 @@ class OutputFile:
         make_folder(path.parent)
         with output_errors(path):
             self._file = AtomicFile(path)
+
+    @property
+    def stream(self) -> IO[bytes]:
+        """For what writes to files itself, within `output_errors`."""
+        return self._file.stream
 
     def write(self, data: bytes) -> None:
         """Appends bytes. Raises `OutputError`, for example when the disk is full."""

@@ -48,3 +48,19 @@ def choose_columns(table: Table, choice: ColumnChoice) -> Table:
             values = getattr(table, name)
             dropped[name] = np.full_like(values, np.nan) if values.ndim == 1 else values[:, :0]
     return dataclasses.replace(table, **dropped) if dropped else table
+
+
+def columns_of(table: Table) -> ColumnChoice:
+    """Which groups of columns a table has.
+
+    Args:
+        table: the rows.
+    Returns:
+        True for each group of which some field has a width.
+    """
+    return ColumnChoice(*(any(_is_there(table, name) for name in fields) for fields in _FIELDS))
+
+
+def _is_there(table: Table, name: str) -> bool:
+    values = getattr(table, name)
+    return values.ndim > 1 and values.shape[1] > 0  # `scale` is there when the rotation is

@@ -19,6 +19,7 @@ from ._rows import NO_UNITS, OPENFACE_UNITS, Table, UnitNames
 # FeatureExtraction, FaceLandmarkVidMulti and FaceLandmarkImg.
 CsvKind = Literal["video", "multi_face", "image"]
 _KINDS = ("video", "multi_face", "image")
+KEYS = ("frame", "face_id", "timestamp", "confidence", "success")  # what tells rows apart
 _TYPES = {"frame": np.int64, "face_id": np.int64, "timestamp": np.float64, "success": np.bool_}
 _TYPES |= {"au_intensity": np.float64, "au_presence": np.float64}  # OpenFace holds other floats
 # as float32, and prints those.
@@ -31,7 +32,10 @@ class Layout:
     A group that is false, or 0, is left out, as OpenFace does without its option.
     """
 
+    # Fields that tell the rows apart and have columns; None: those of OpenFace 2.2.0's CSV.
+    keys: tuple[str, ...] | None = None
     gaze: bool = True
+    gaze_angle: bool = True
     eye_landmarks: int = MULTI_PIE_68.eye_count
     eye_landmarks_3d: int = MULTI_PIE_68.eye_count
     head_pose: bool = True
@@ -68,6 +72,7 @@ def layout_of(table: Table, units: UnitNames = OPENFACE_UNITS) -> Layout:
         raise ValueError(f"units: expected {widths[0]} and {widths[1]} names, got {expected}")
     return Layout(
         gaze=table.gaze.shape[1] > 0,
+        gaze_angle=table.gaze_angle.shape[1] > 0,
         eye_landmarks=table.eye_landmarks.shape[1],
         eye_landmarks_3d=table.eye_landmarks_3d.shape[1],
         head_pose=table.head_pose.shape[1] > 0,
@@ -97,30 +102,31 @@ def column_groups(kind: CsvKind, layout: Layout = Layout()) -> tuple[Group, ...]
         ValueError: unknown kind.
     """
     check_kind(kind)
-    return (*_key(kind), *_body(layout), *unit_groups(kind, layout.units))
+    return (*_key(kind, layout.keys), *_body(layout), *unit_groups(kind, layout.units))
 
 
-def _key(kind: CsvKind) -> tuple[Group, ...]:
-    if kind == "image":
-        return (
-            _group("frame", (), "%d", fill=1.0),
-            _group("face_id", ("face",), "%d"),
-            _group("timestamp", (), "%.3f", fill=0.0),
-            _group("confidence", ("confidence",), "%.3f"),
-            _group("success", (), "%d", fill=1.0),
-        )
+def _key(kind: CsvKind, keys: tuple[str, ...] | None) -> tuple[Group, ...]:
+    image = kind == "image"
+    if keys is None:
+        keys = ("face_id", "confidence") if image else KEYS
+    names = {"face_id": "face"} if image else {}
+
+    def key(field: str, decimals: str, fill: float = np.nan) -> Group:
+        found = (names.get(field, field),) if field in keys else ()
+        return _group(field, found, decimals, fill=fill)
+
     return (
-        _group("frame", ("frame",), "%d"),
-        _group("face_id", ("face_id",), "%d"),
-        _group("timestamp", ("timestamp",), "%.3f"),
-        _group("confidence", ("confidence",), "%.2f"),
-        _group("success", ("success",), "%d"),
+        key("frame", "%d", 1.0),
+        key("face_id", "%d", 0.0),
+        key("timestamp", "%.3f", 0.0),
+        key("confidence", "%.3f" if image else "%.2f"),
+        key("success", "%d", 1.0),
     )
 
 
 def _body(layout: Layout) -> tuple[Group, ...]:
     gaze = tuple(f"gaze_{eye}_{axis}" for eye in "01" for axis in "xyz") if layout.gaze else ()
-    angle = ("gaze_angle_x", "gaze_angle_y") if layout.gaze else ()
+    angle = ("gaze_angle_x", "gaze_angle_y") if layout.gaze_angle else ()
     pose = tuple(f"pose_{kind}{axis}" for kind in "TR" for axis in "xyz")
     pose = pose if layout.head_pose else ()
     scale, rotation, move = (
@@ -255,9 +261,14 @@ def from_values(values: Float[np.ndarray, "n columns"], groups: tuple[Group, ...
             some = np.full((len(values), 1), group.fill)
         if group.planar:
             some = np.swapaxes(some.reshape(len(values), *group.shape[::-1]), 1, 2)
-        kind = _TYPES.get(group.field, np.float32)
+        kind = usual_type(group.field)
         columns[group.field] = some.reshape(len(values), *group.shape).astype(kind)
     return Table(**columns)
+
+
+def usual_type(field: str) -> np.dtype:
+    """What the values of a field are, unless a file says otherwise."""
+    return np.dtype(_TYPES.get(field, np.float32))
 
 
 def empty_table(layout: Layout) -> Table:

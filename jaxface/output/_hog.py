@@ -57,6 +57,11 @@ class HogWriter:
         return self._file.commit()
 
 
+def is_hog(start: bytes) -> bool:
+    """Whether a file that begins with at least 12 such bytes is a `.hog` file."""
+    return start[:12] == struct.pack("<iii", _COLUMNS, _ROWS, _CHANNELS)
+
+
 def read_hog(
     path: str | Path,
 ) -> tuple[Float[np.ndarray, "n 12 12 31"], Bool[np.ndarray, " n"]]:

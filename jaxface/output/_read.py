@@ -7,11 +7,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ..errors import InputError
-from ._columns import CsvKind, Group, Layout, column_groups, from_values, names_of
+from ._columns import KEYS, CsvKind, Group, Layout, column_groups, from_values, names_of
 from ._rows import Table, UnitNames
 
 _COPY = "write or copy the file again"
 _WHOLE = "write it again with whole groups of columns, in OpenFace's order"
+_WITHOUT_FACES = tuple(key for key in KEYS if key != "face_id")  # OpenFace up to 2.0
+_LARGEST = 2**53  # beyond it a float64 is no integer for sure
 _INTEGERS = ("frame", "face_id", "face", "success")
 
 
@@ -20,13 +22,15 @@ def read_csv(path: str | Path) -> tuple[Table, CsvKind, UnitNames]:
     coefficients and action units.
 
     Groups of columns that OpenFace leaves out on request (gaze with the eyes, pose, landmarks in
-    two or three dimensions, parameters of the shape, action units) may be missing.
+    two or three dimensions, parameters of the shape, action units) may be missing, and so may what
+    older versions did not write: `face_id`, the angles of gaze, the landmarks of the eyes.
 
     Args:
         path: the file.
     Returns:
-        The rows; whose CSV it is; its action units. `write_csv` writes from these the same bytes.
-        What has no columns has no width, see `Table`; in images `success` is true throughout.
+        The rows; whose CSV it is; its action units. `write_csv` writes from these the same bytes,
+        if OpenFace 2.2.0 or `write_csv` wrote the file. What has no columns has no width, see
+        `Table`; without a column `frame` is 1, `face_id` and `timestamp` are 0, `success` is true.
     Raises:
         InputError: the file is missing, damaged, or no such CSV; it names line and column.
     Reference:
@@ -34,11 +38,11 @@ def read_csv(path: str | Path) -> tuple[Table, CsvKind, UnitNames]:
     """
     path = Path(path)
     header, *lines = _lines(path)
-    names = [name.strip() for name in header.split(",")]
+    names = true_names(header.split(","))
     image = names[0] == "face"
-    layout = _layout(names)
+    layout = layout_from(names)
     groups = column_groups("image" if image else "video", layout)
-    _check_names(path, names, names_of(groups))
+    check_names(path, names, names_of(groups), "the header (line 1)")
     cells = [_cells(path, number, line, len(names)) for number, line in enumerate(lines, 2)]
     table = from_values(_numbers(path, cells, names), groups)
     kind: CsvKind = "image" if image else _sequence_kind(cells, table, groups)
@@ -64,8 +68,19 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _layout(names: list[str]) -> Layout:
-    """The columns that a header seems to have; `_check_names` says whether it has them."""
+def true_names(names: list[str]) -> list[str]:
+    """Names of columns without blanks around them.
+
+    OpenFace had a "gaze_2_z" for "gaze_1_z" until September 2016.
+    """
+    stripped = [name.strip() for name in names]
+    if "gaze_1_z" in stripped:
+        return stripped
+    return ["gaze_1_z" if name == "gaze_2_z" else name for name in stripped]
+
+
+def layout_from(names: list[str]) -> Layout:
+    """The columns that names seem to be of; `check_names` says whether they are."""
 
     def count(prefix: str, axes: str) -> int:
         numbered = re.compile(rf"{prefix}[{axes}]_(\d{{1,4}})")
@@ -83,7 +98,9 @@ def _layout(names: list[str]) -> Layout:
     modes = [int(match[1]) for name in names if (match := numbered.fullmatch(name))]
     eyes = max(count("eye_lmk_", "xy"), count("eye_lmk_", "XYZ"))  # OpenFace gives both or none
     return Layout(
+        keys=None if "face" in names or "face_id" in names else _WITHOUT_FACES,
         gaze=some("gaze_") or eyes > 0,
+        gaze_angle=some("gaze_angle"),
         eye_landmarks=eyes,
         eye_landmarks_3d=eyes,
         head_pose=some("pose_"),
@@ -95,15 +112,21 @@ def _layout(names: list[str]) -> Layout:
     )
 
 
-def _check_names(path: Path, names: list[str], expected: list[str]) -> None:
-    """Refuses a header that has not the columns it should have."""
+def check_names(path: Path, names: list[str], expected: list[str], head: str) -> None:
+    """Refuses columns that are not those that they should be.
+
+    Args:
+        path: the file.
+        names: that it has.
+        expected: that it should have.
+        head: where they stand in it, for the message.
+    """
     for number, name in enumerate(expected, 1):
-        got = names[number - 1] if number <= len(names) else "the end of the line"
-        if got != name:
-            where = f"{name!r} as column {number} of the header (line 1)"
-            raise InputError(path, where, repr(got) if number <= len(names) else got, _WHOLE)
+        got = repr(names[number - 1]) if number <= len(names) else "the end of the line"
+        if got != repr(name):
+            raise InputError(path, f"{name!r} as column {number} of {head}", got, _WHOLE)
     if len(names) > len(expected):
-        where = f"the header (line 1) to end after column {len(expected)}, {expected[-1]!r}"
+        where = f"{head} to end after column {len(expected)}, {expected[-1]!r}"
         raise InputError(path, where, repr(names[len(expected)]), "remove the columns behind it")
 
 
@@ -127,7 +150,8 @@ def _numbers(
             column = next(i for i, cell in enumerate(line) if not _is_number(cell))
             raise _wrong_cell(path, "a number", row, names[column], line[column]) from None
         for column in whole:
-            if not float.is_integer(float(values[row, column])):
+            value = float(values[row, column])
+            if not value.is_integer() or abs(value) > _LARGEST:
                 raise _wrong_cell(path, "an integer", row, names[column], line[column])
     if "success" in names:
         column = names.index("success")
@@ -155,6 +179,8 @@ def _sequence_kind(cells: list[list[str]], table: Table, groups: tuple[Group, ..
 
     FeatureExtraction, which follows one, prints the presence of action units with two decimals.
     """
+    if not any(group.names for group in groups if group.field == "face_id"):
+        return "video"
     if table.au_presence.shape[1] and len(cells):
         names = names_of(groups)
         start = len(names) - table.au_presence.shape[1]

@@ -26,7 +26,10 @@ from ._programs import first_track_state as first_track_state
 from ._programs import track_chunk as track_chunk
 from ._results import Analysis as Analysis
 from ._results import read_csv as read_csv
+from ._results import read_results as read_results
 from ._results import write_csv as write_csv
+from ._results import write_npz as write_npz
+from ._results import write_parquet as write_parquet
 from ._stages import SCOPES as SCOPES
 from ._stages import Stage as Stage
 from ._stages import StageInputs as StageInputs

@@ -8,9 +8,25 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ..output import FIELDS, OPENFACE_UNITS, CsvKind, Table, UnitNames, to_dataframe
+from ..output import (
+    FIELDS,
+    NO_RECORD,
+    OPENFACE_UNITS,
+    About,
+    ColumnChoice,
+    CsvKind,
+    Record,
+    Stored,
+    Table,
+    UnitNames,
+    columns_of,
+    read_file,
+    to_dataframe,
+)
 from ..output import read_csv as read_table
 from ..output import write_csv as write_table
+from ..output import write_npz as write_arrays
+from ..output import write_parquet as write_columns
 
 if TYPE_CHECKING:
     import pandas as pd  # loaded by `to_dataframe`: 40 MB that few clips need
@@ -34,6 +50,13 @@ class Analysis(Table):
     units: UnitNames = eqx.field(static=True, default=OPENFACE_UNITS, kw_only=True)
     # Clips followed at a time in the batch: on it, and on nothing else of the batch, bits depend.
     lanes: int = eqx.field(static=True, default=1, kw_only=True)
+    # What made it, where a file says so: model, settings, versions, as in `<name>.run.json`.
+    record: Record = eqx.field(static=True, default=NO_RECORD, kw_only=True)
+
+    @property
+    def columns(self) -> ColumnChoice:
+        """Which groups of columns there are: the arrays of the others have no width."""
+        return columns_of(self)
 
     def table(self) -> Table:
         """The columns that OpenFace's CSV holds."""
@@ -109,6 +132,71 @@ def write_csv(path: str | Path, analysis: Analysis) -> Path:
     return write_table(path, analysis, kind=analysis.kind, units=analysis.units)
 
 
+def write_parquet(path: str | Path, analysis: Analysis) -> Path:
+    """Writes a Parquet file: OpenFace's columns, each in the type of its array.
+
+    pandas, polars, R and others read it. `read_results` gives from it the same analysis to the
+    bit, with `lanes`, `record`, `fhog` and `aligned`; the last two are columns of lists. Of images
+    there are `frame`, `timestamp` and `success`, too, which OpenFace's CSV leaves out.
+
+    Args:
+        path: the file; a complete one appears under this name, or none.
+        analysis: result of `analyze_video` or `analyze_image`.
+    Returns:
+        The path.
+    Raises:
+        OutputError: it cannot be written.
+        ModuleNotFoundError: pyarrow is missing: `pip install 'jaxface[parquet]'`.
+    """
+    return write_columns(path, _to_stored(analysis))
+
+
+def write_npz(path: str | Path, analysis: Analysis) -> Path:
+    """Writes an NPZ file, which `numpy.load` reads: an array for each of `Analysis`, by its name.
+
+    Beside them are the names of the action units' columns, `intensity_names` and `presence_names`,
+    and `about`, a JSON text with all that is no array. `read_results` gives from it the same
+    analysis to the bit.
+
+    Args:
+        path: the file; a complete one appears under this name, or none.
+        analysis: result of `analyze_video` or `analyze_image`.
+    Returns:
+        The path.
+    Raises:
+        OutputError: it cannot be written.
+    """
+    return write_arrays(path, _to_stored(analysis))
+
+
+def read_results(path: str | Path) -> Analysis:
+    """Reads results: a CSV of OpenFace or jaxface, or a Parquet or NPZ file of jaxface.
+
+    What the file does not have has no width, as `landmarks` of shape (n, 0, 2); `scale` is NaN
+    then. `Analysis.columns` says which groups are there. Without a column `frame` is 1, `face_id`
+    and `timestamp` are 0, `success` is true: in CSVs of images, and `face_id` in old ones.
+
+    Args:
+        path: the file. Its contents tell the format, not its suffix.
+    Returns:
+        Its rows, from a CSV as precise as they are printed, else to the bit.
+    Raises:
+        InputError: the file is missing, damaged, or no results; it names what is wrong where.
+    """
+    return _to_analysis(read_file(path))
+
+
+def _to_stored(analysis: Analysis) -> Stored:
+    about = About(analysis.kind, analysis.units, analysis.lanes, analysis.record)
+    return Stored(analysis, about, analysis.fhog, analysis.aligned)
+
+
+def _to_analysis(stored: Stored) -> Analysis:
+    columns = {name: getattr(stored.table, name) for name in FIELDS}
+    extras = {"fhog": stored.fhog, "aligned": stored.aligned}
+    return Analysis(**columns, **extras, **stored.about._asdict())
+
+
 def read_csv(path: str | Path) -> Analysis:
     """Reads a CSV of `write_csv` or of OpenFace: `write_csv` writes the same bytes from it again.
 
@@ -120,12 +208,11 @@ def read_csv(path: str | Path) -> Analysis:
         path: the file.
     Returns:
         Its rows, as precise as they are printed. Where OpenFace prints no frame, time or
-        success, for images, these are 1, 0 and true.
+        success, for images, these are 1, 0 and true; so is `face_id` 0 in files of old versions.
     Raises:
         InputError: the file is missing, damaged, or no such CSV; it names line and column.
     Reference:
         Specification 03, E.4.
     """
     table, kind, units = read_table(path)
-    columns = {name: getattr(table, name) for name in FIELDS}
-    return Analysis(**columns, kind=kind, units=units)
+    return _to_analysis(Stored(table, About(kind, units)))
