@@ -7,7 +7,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from ._jobs import Job
-from ._record import Described, hash_input, is_finished, read_record, write_record
+from ._record import (
+    Described,
+    describe_run,
+    hash_input,
+    is_finished,
+    read_record,
+    write_record,
+)
 from ._report import JobReport, Reporter
 from ._run import Options, Outcome, Process, run_job
 
@@ -158,7 +165,9 @@ def _run(job: Job, command: _Command) -> None:
         if command.process is None or job.problem is not None:
             raise job.problem or RuntimeError("no analysis was loaded")
         digest = hash_input(job) if command.records else ""
-        outcome = run_job(job, command.process, command.options, report.frames, advance)
+        record = describe_run(job, command.options, command.described, digest)
+        calls = report.frames, advance
+        outcome = run_job(job, command.process, command.options, *calls, record)
         _keep(job, command, outcome, report, digest)
     except BrokenPipeError:
         raise
@@ -180,7 +189,8 @@ def _keep(job: Job, command: _Command, outcome: Outcome, report: JobReport, dige
         write_record(job, command.options, command.described, outcome, digest=digest, **times)
     report.finish(outcome)
     found = {
-        "csv": None if outcome.csv is None else str(outcome.csv),
+        "csv": next((str(path) for path in outcome.files if path.suffix == ".csv"), None),
+        "files": [str(path) for path in outcome.files],
         "frames": outcome.frames,
         "rows": outcome.rows,
         "faces": outcome.faces,

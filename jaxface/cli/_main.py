@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._formats import FORMATS
 from ._openface import command_of, run_openface
 from ._parser import build_parser, check_arguments, find_command
 from ._settings_file import expand_settings_files
@@ -196,6 +197,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         fy=arguments.fy,
         cx=arguments.cx,
         cy=arguments.cy,
+        formats=tuple(name for name in FORMATS if name in (arguments.format or ("csv",))),
         hog=arguments.hog,
         aligned=arguments.aligned,
         overlay=arguments.overlay,

@@ -1,9 +1,11 @@
 """Arguments of the command line. Imports nothing heavy, so that --help answers at once."""
 
 import argparse
+import importlib.util
 import math
 
 from .. import __version__
+from ._formats import FORMATS
 from ._openface_flags import COMMANDS, FLAGS
 
 _EPILOG = """\
@@ -50,6 +52,8 @@ def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespa
         parser.error("--fps and --clock cannot be given together: leave one out")
     if arguments.at_once and arguments.lanes is not None:
         parser.error("--at-once and --lanes cannot be given together: leave one out")
+    if "parquet" in (arguments.format or ()) and importlib.util.find_spec("pyarrow") is None:
+        parser.error("--format parquet needs pyarrow: run pip install 'jaxface[parquet]'")
     for first, second in (("fx", "fy"), ("cx", "cy")):
         if (getattr(arguments, first) is None) != (getattr(arguments, second) is None):
             parser.error(f"--{first} and --{second} must be given together")
@@ -71,7 +75,8 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     analyze = commands.add_parser(
         "analyze",
         help="analyse videos, images and folders of frames",
-        description="Writes OpenFace's CSV for every input: DIR/<name>.csv.",
+        description="Writes OpenFace's CSV for every input, DIR/<name>.csv, or the same table in "
+        "other formats.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -100,6 +105,23 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     for name, what in (("f", "focal length"), ("c", "optical centre")):
         for axis in "xy":
             add(f"--{name}{axis}", type=float, metavar="PX", help=f"{what} in {axis}, px")
+    _add_outputs(analyze)
+    add("--no-compile-cache", action="store_true", help="do not keep compiled programs on disk")
+    add("--profile", metavar="DIR", help="write a trace of JAX's profiler to DIR")
+    add("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_outputs(analyze: argparse.ArgumentParser) -> None:
+    """Which files are written."""
+    add = analyze.add_argument
+    add(
+        "--format",
+        action="extend",
+        type=_formats,
+        metavar="FORMATS",
+        help="of the results: csv, parquet, npz, or several of them as in csv,npz (default: csv); "
+        "the last two keep every digit, and what made them",
+    )
     add("--hog", action="store_true", help="also write DIR/<name>.hog")
     add("--aligned", action="store_true", help="also write aligned faces to DIR/<name>_aligned")
     add(
@@ -112,9 +134,6 @@ def _add_analyze(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "clips: of some frames, or of those numbered here, e.g. 1,50,100",
     )
     add("--no-details", action="store_true", help="leave out DIR/<name>_of_details.txt")
-    add("--no-compile-cache", action="store_true", help="do not keep compiled programs on disk")
-    add("--profile", metavar="DIR", help="write a trace of JAX's profiler to DIR")
-    add("--debug", action="store_true", help="show tracebacks")
 
 
 def _add_inputs(analyze: argparse.ArgumentParser) -> None:
@@ -261,6 +280,15 @@ def _rate(text: str) -> float:
     if not (value > 0 and math.isfinite(value)):
         raise argparse.ArgumentTypeError(f"must be positive, got {text}")
     return value
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    wanted = [name.strip() for name in text.lower().split(",")]
+    unknown = [name for name in wanted if name not in FORMATS]
+    if unknown:
+        known = ", ".join(FORMATS)
+        raise argparse.ArgumentTypeError(f"expected some of {known}, got {unknown[0]!r}")
+    return tuple(wanted)
 
 
 def _frame_numbers(text: str) -> tuple[int, ...]:

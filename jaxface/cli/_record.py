@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import glob
 import hashlib
 import importlib.metadata
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..io import InputKind, list_images
-from ..output import write_file
+from ..output import Record, write_file
 from ._jobs import Job
 from ._run import Options, Outcome
 
@@ -64,6 +65,25 @@ def settings_of(job: Job, options: Options, engine: Described) -> dict[str, Any]
     return _plain({**asked, "mode": job.mode, "lanes": lanes, "config": engine.config})
 
 
+def describe_run(job: Job, options: Options, engine: Described, digest: str) -> Record:
+    """What made a result, for the files of results that hold it: nothing that a second run with
+    the same input and settings would not say, too.
+
+    Args:
+        digest: of the input, see `hash_input`.
+    """
+    return Record(
+        {
+            "jaxface": __version__,
+            "input": {"name": job.path.name, "sha256": digest},
+            "model": dict(engine.model),
+            "settings": settings_of(job, options, engine),
+            "versions": _all_versions(),
+            "device": engine.device,
+        }
+    )
+
+
 def write_record(
     job: Job,
     options: Options,
@@ -90,7 +110,7 @@ def write_record(
         "input": {"given": job.given, "path": str(job.path.resolve()), "sha256": digest},
         "model": dict(engine.model),
         "settings": settings_of(job, options, engine),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": _all_versions(),
         "device": engine.device,
         "started": begun.isoformat(timespec="seconds"),
         "seconds": round(seconds, 3),
@@ -138,7 +158,8 @@ def _files(job: Job, options: Options) -> dict[str, Path]:
     """The files of an input that are there, by what follows its name; aligned faces and overlays
     too, so that none that is lost goes unnoticed."""
     base = options.out / job.name
-    ends = (".csv", ".hog", "_of_details.txt")
+    # Results of other formats are an older run's.
+    ends = (*(f".{name}" for name in options.formats), ".hog", "_of_details.txt")
     paths = {end: base.with_name(base.name + end) for end in ends}
     for pattern in ("_aligned/*", "_overlay*.png"):
         for path in sorted(base.parent.glob(glob.escape(base.name) + pattern)):
@@ -146,8 +167,9 @@ def _files(job: Job, options: Options) -> dict[str, Path]:
     return {end: path for end, path in paths.items() if path.is_file()}
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+@functools.cache
+def _all_versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from ..output import write_file
+from ._formats import NAMES
 from ._jobs import Job
 from ._run import Outcome
 
@@ -57,13 +58,15 @@ class JobReport:
         """Prints the input's line."""
         job, seconds = self.job, self.seconds
         self.close()
-        if outcome.csv is None:
-            result = "no face found, no CSV written"
+        files = ", ".join(map(str, outcome.files))
+        if not files:
+            wanted = " or ".join(NAMES[name] for name in outcome.formats)
+            result = f"no face found, no {wanted} written"
         elif job.mode == "image":
-            result = f"{_count(outcome.rows, 'face')} -> {outcome.csv}"
+            result = f"{_count(outcome.rows, 'face')} -> {files}"
         else:
             found = f"{_count(outcome.frames, 'frame')}, {outcome.faces} of {outcome.rows} rows "
-            result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {outcome.csv}"
+            result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {files}"
         if outcome.lost:
             result += f", {_count(outcome.lost, 'picture')} unreadable"
         notes = f" ({'; '.join(outcome.notes)})" if outcome.notes else ""

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -22,12 +22,13 @@ from ..io import (
     read_video,
 )
 from ..output import (
+    NO_RECORD,
     NO_UNITS,
     ColumnChoice,
     CsvKind,
-    CsvWriter,
     Details,
     HogWriter,
+    Record,
     Table,
     UnitNames,
     choose_columns,
@@ -37,8 +38,10 @@ from ..output import (
 )
 from ..types import Camera
 from ._aligned import AlignedFiles
+from ._formats import Format
 from ._jobs import Job, Mode
 from ._overlay import Overlays, spread_frames
+from ._results import ResultWriter
 
 Faces = Literal["one", "all"]
 Clock = Literal["container", "openface"]
@@ -64,7 +67,8 @@ class Options:
     hog: bool = False
     aligned: bool = False
     aligned_files: AlignedFiles = AlignedFiles()
-    columns: ColumnChoice = ColumnChoice()  # of the CSV
+    formats: tuple[Format, ...] = ("csv",)  # of the results
+    columns: ColumnChoice = ColumnChoice()  # of the results
     overlay: tuple[int, ...] | None = None  # frames from 1; empty: some; None: no pictures
     details: bool = True
     fps: float | None = None  # None: the file's
@@ -122,10 +126,11 @@ class Outcome(NamedTuple):
     frames: int
     rows: int
     faces: int  # rows whose face was found or tracked
-    csv: Path | None
+    files: tuple[Path, ...]  # of results, by their formats; none without rows
     overlays: tuple[Path, ...] = ()
     lost: int = 0  # frames that could not be read
     notes: tuple[str, ...] = ()  # what was done to the frames and times of the input
+    formats: tuple[Format, ...] = ("csv",)  # that were wanted
 
 
 def run_job(
@@ -134,6 +139,7 @@ def run_job(
     options: Options,
     started: Callable[[int | None], None],
     advanced: Callable[[], None],
+    record: Record = NO_RECORD,
 ) -> Outcome:
     """Analyses one input and writes its files.
 
@@ -143,11 +149,13 @@ def run_job(
         options: which files to write.
         started: called once with the expected number of frames, if known.
         advanced: called after each frame that `process` took.
+        record: what makes the results, for the files that hold it.
     Returns:
-        Counts, and the CSV if there was a face.
+        Counts, and the files of results if there was a face.
     Raises:
         InputError: the input cannot be read.
-        OutputError: a file cannot be written. The job's CSV and .hog are then as before.
+        OutputError: a file cannot be written. The job's .hog and, unless another format follows
+            it, its CSV are then as before.
     """
     reader = _open(job, options)
     started(reader.count)
@@ -160,29 +168,41 @@ def run_job(
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(frames))  # stops the decoder if all else fails
         results = process(source)
-        path, kind = options.out / f"{job.name}.csv", _csv_kind(source)
+        base, kind = options.out / job.name, _csv_kind(source)
         units = results.units if options.columns.action_units else NO_UNITS
-        writer = stack.enter_context(CsvWriter(path, kind=kind, units=units))
+        writer = stack.enter_context(ResultWriter(base, options.formats, kind, units))
         hog = options.out / f"{job.name}.hog"
         hogs = stack.enter_context(HogWriter(hog)) if options.hog else None
         faces = _write_records(job, options, results, writer, hogs, overlays)
-        csv = writer.finish(results.action_units() if options.columns.action_units else None)
+        last = results.action_units() if options.columns.action_units else None
+        files = writer.finish(last, Record({**record, **_timing(reader, options)}))
         if hogs is not None:
             hogs.finish()
     drawn = () if overlays is None else _finish_overlays(job, options, overlays, counted.count)
     if options.details:
-        details = _details(job, options, source.camera, csv)
+        details = _details(job, options, source.camera, files)
         details = details._replace(action_units=bool(units.presence), columns=options.columns)
         write_details(options.out / f"{job.name}_of_details.txt", details)
     lost = len(source.lost)
-    return Outcome(counted.count, writer.rows, faces, csv, drawn, lost, reader.notes)
+    counts = counted.count, writer.rows, faces
+    return Outcome(*counts, files, drawn, lost, reader.notes, options.formats)
+
+
+def _timing(reader: VideoReader | SequenceReader, options: Options) -> dict[str, object]:
+    """How the times of the rows came about, for the files that hold it."""
+    clock = reader.clock if isinstance(reader, VideoReader) and options.fps is None else None
+    return {
+        "frame_rate": options.fps or reader.fps or None,  # None: not known
+        "clock": "openface" if clock is None else clock.choice,
+        "notes": list(reader.notes),
+    }
 
 
 def _write_records(
     job: Job,
     options: Options,
     results: Results,
-    writer: CsvWriter,
+    writer: ResultWriter,
     hogs: HogWriter | None,
     overlays: Overlays | None,
 ) -> int:
@@ -298,7 +318,8 @@ def _csv_kind(source: Source) -> CsvKind:
     return "video" if source.faces == "one" else "multi_face"
 
 
-def _details(job: Job, options: Options, camera: Camera, csv: Path | None) -> Details:
+def _details(job: Job, options: Options, camera: Camera, files: Sequence[Path]) -> Details:
+    csv = next((path for path in files if path.suffix == ".csv"), None)
     return Details(
         source=job.given,
         full_path=str(job.path.resolve()),

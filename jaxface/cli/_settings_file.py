@@ -38,6 +38,9 @@ def expand_settings_files(
             parser.error(f"{_OPTION}: expected a TOML file")
         flags, more = _to_arguments(parser, analyze, Path(path))
         found, inputs = [*found, *flags], [*inputs, *more]
+    # Else an option that may be repeated would be both the file's and the command line's.
+    flags = {argument.partition("=")[0] for argument in rest}
+    found = [flag for flag in found if flag.partition("=")[0] not in flags]
     return ["analyze", *found, *rest], inputs
 
 

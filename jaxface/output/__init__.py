@@ -33,7 +33,6 @@ from ._hog import HogWriter as HogWriter
 from ._hog import read_hog as read_hog
 from ._load import read_file as read_file
 from ._npz import write_npz as write_npz
-from ._parquet import check_parquet as check_parquet
 from ._parquet import write_parquet as write_parquet
 from ._pictures import write_picture as write_picture
 from ._read import read_csv as read_csv
@@ -46,3 +45,4 @@ from ._rows import Index as Index
 from ._rows import Table as Table
 from ._rows import UnitNames as UnitNames
 from ._rows import join_tables as join_tables
+from ._spool import TableSpool as TableSpool

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._rows import Table
+from ._rows import Rows, Table
 
 
 class ColumnChoice(NamedTuple):
@@ -30,7 +30,7 @@ _FIELDS: tuple[tuple[str, ...], ...] = (
 )
 
 
-def choose_columns(table: Table, choice: ColumnChoice) -> Table:
+def choose_columns(table: Rows, choice: ColumnChoice) -> Rows:
     """The same rows with some groups of columns alone.
 
     Args:

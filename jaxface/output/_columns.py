@@ -262,7 +262,8 @@ def from_values(values: Float[np.ndarray, "n columns"], groups: tuple[Group, ...
         if group.planar:
             some = np.swapaxes(some.reshape(len(values), *group.shape[::-1]), 1, 2)
         kind = usual_type(group.field)
-        columns[group.field] = some.reshape(len(values), *group.shape).astype(kind)
+        with np.errstate(over="ignore"):  # beyond float32 is infinity, as in C
+            columns[group.field] = some.reshape(len(values), *group.shape).astype(kind)
     return Table(**columns)
 
 

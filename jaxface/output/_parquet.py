@@ -27,12 +27,8 @@ _INSTALL = "pip install 'jaxface[parquet]'"
 _AGAIN = "write or copy the file again"
 
 
-def check_parquet() -> None:
-    """Says how to install what Parquet files need.
-
-    Raises:
-        ModuleNotFoundError: pyarrow is missing.
-    """
+def _check_installed() -> None:
+    """Says how to install what Parquet files need."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError as error:
@@ -56,7 +52,7 @@ def write_parquet(path: str | Path, stored: Stored) -> Path:
         OutputError: it cannot be written; what was there before is untouched.
         ModuleNotFoundError: pyarrow is missing.
     """
-    check_parquet()
+    _check_installed()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -245,9 +241,9 @@ def _field(path: Path, found: "pa.Table", group: Group) -> np.ndarray:
         return np.full((rows, *group.shape), group.fill).astype(usual)
     columns = [found[name].to_numpy() for name in group.names]
     values = np.stack(columns, axis=1) if group.shape else columns[0]
-    exact = values.astype(usual)
     if values.dtype.kind in "iub" and values.dtype.kind != usual.kind:
         # As programs make them that do not know what the numbers are.
+        exact = values.astype(usual)
         if not np.array_equal(exact.astype(values.dtype), values):
             got = f"values of {values.dtype}"
             raise InputError(path, f"values of {usual} in {group.field!r}", got, _AGAIN)
