@@ -4,7 +4,6 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -131,7 +130,7 @@ def _array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.n
 
 
 def _header(
-    path: Path, stream: IO[bytes], entry: zipfile.ZipInfo
+    path: Path, stream: zipfile.ZipExtFile, entry: zipfile.ZipInfo
 ) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether the first axis runs fastest, and type of an entry's array."""
     try:

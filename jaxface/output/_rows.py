@@ -44,7 +44,7 @@ class Table(eqx.Module):
     confidence: Float[np.ndarray, " n"]  # 0 to 1
     success: Bool[np.ndarray, " n"]
     gaze: Float[np.ndarray, "n g 3"]  # 2 unit vectors, image-left eye first; 0 without success
-    gaze_angle: Float[np.ndarray, "n g"]  # 2 angles, rad, to the right and down
+    gaze_angle: Float[np.ndarray, "n ga"]  # 2 angles, rad, to the right and down
     eye_landmarks: Float[np.ndarray, "n e 2"]  # px, those of the image-left eye first
     eye_landmarks_3d: Float[np.ndarray, "n e3 3"]  # mm
     head_pose: Float[np.ndarray, "n pose"]  # Tx Ty Tz mm, Rx Ry Rz rad
