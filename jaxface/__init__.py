@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from .run import compiler_options as compiler_options
     from .run import read_csv as read_csv
     from .run import read_results as read_results
+    from .run import results_table as results_table
     from .run import write_csv as write_csv
     from .run import write_npz as write_npz
     from .run import write_parquet as write_parquet
@@ -128,6 +129,7 @@ _HOMES = {
         "compiler_options",
         "read_csv",
         "read_results",
+        "results_table",
         "write_csv",
         "write_npz",
         "write_parquet",

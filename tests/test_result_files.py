@@ -484,3 +484,40 @@ def test_rows_on_disk(tmp_path):
         spool.write(dataclasses.replace(whole[0], frame=np.array([1], np.int32)))
         with pytest.raises(ValueError, match="frame: expected int64, got int32"):
             spool.table()
+
+
+# Many files
+
+
+def test_results_of_a_folder(tmp_path):
+    few, more = _analysis("video", 2, **_SMALL), _analysis("video", 5, **_SMALL)
+    (tmp_path / "p2").mkdir()
+    jaxface.write_csv(tmp_path / "b.csv", few)
+    jaxface.write_npz(tmp_path / "b.npz", few)
+    jaxface.write_csv(tmp_path / "p2" / "a.csv", more)
+    jaxface.write_parquet(tmp_path / ".hidden.parquet", few)
+    (tmp_path / "b.run.json").write_text("{}")
+    table = jaxface.results_table(tmp_path)
+    assert list(table.columns) == ["file", *few.to_dataframe().columns]
+    assert table["file"].tolist() == ["b.npz"] * 2 + ["p2/a.csv"] * 5
+    assert table["p_0"][1] == few.local[1, 0] and table["frame"].dtype == np.int64
+    files = [tmp_path / "p2" / "a.csv", str(tmp_path / "b.csv")]
+    listed = jaxface.results_table(files)
+    assert listed["file"].unique().tolist() == [str(path) for path in files]
+    jaxface.write_csv(tmp_path / "c.csv", choose_columns(few, ColumnChoice(head_pose=False)))
+    message = "c.csv: expected the columns of b.npz, got 6 fewer, as 'pose_Tx'; read"
+    with pytest.raises(InputError, match=message):
+        jaxface.results_table(tmp_path)
+    jaxface.write_csv(tmp_path / "c.csv", _analysis("image", **_SMALL))
+    with pytest.raises(InputError, match="4 fewer, as 'frame', 1 more, as 'face'"):
+        jaxface.results_table(tmp_path)
+
+
+def test_folders_without_results(tmp_path):
+    with pytest.raises(InputError, match="expected files of results .*, got none"):
+        jaxface.results_table(tmp_path)
+    with pytest.raises(InputError, match="gone: expected a folder or a list of files, got nothing"):
+        jaxface.results_table(tmp_path / "gone")
+    path = jaxface.write_npz(tmp_path / "a", _analysis("video", **_SMALL))
+    with pytest.raises(InputError, match="got a file; call read_results for one"):
+        jaxface.results_table(path)

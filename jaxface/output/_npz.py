@@ -4,6 +4,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def _array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.n
 
 
 def _header(
-    path: Path, stream: zipfile.ZipExtFile, entry: zipfile.ZipInfo
+    path: Path, stream: IO[bytes] | zipfile.ZipExtFile, entry: zipfile.ZipInfo
 ) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, whether the first axis runs fastest, and type of an entry's array."""
     try:
