@@ -240,8 +240,8 @@ def _field(path: Path, found: "pa.Table", group: Group) -> np.ndarray:
     if not group.names:
         return np.full((rows, *group.shape), group.fill).astype(usual)
     columns = [found[name].to_numpy() for name in group.names]
-    values = np.stack(columns, axis=1) if group.shape else columns[0]
-    if values.dtype.kind in "iub" and values.dtype.kind != usual.kind:
+    values = np.stack(columns, axis=1) if group.shape else np.array(columns[0])
+    if usual.kind in "fb" and values.dtype.kind in "iub" and values.dtype.kind != usual.kind:
         # As programs make them that do not know what the numbers are.
         exact = values.astype(usual)
         if not np.array_equal(exact.astype(values.dtype), values):
@@ -259,4 +259,5 @@ def _extra(found: "pa.Table", name: str) -> np.ndarray | None:
     column = found[name].combine_chunks()
     if not found.num_rows:
         return np.zeros((0, column.type.list_size), column.type.value_type.to_pandas_dtype())
-    return column.flatten().to_numpy().reshape(found.num_rows, -1)
+    # A copy, as of the others: Arrow's own memory must not be changed.
+    return np.array(column.flatten().to_numpy()).reshape(found.num_rows, -1)
