@@ -34,7 +34,7 @@ def to_table(path: Path, arrays: dict[str, np.ndarray], kind: CsvKind, units: Un
         if group.field not in arrays:
             raise InputError(path, f"an array {group.field!r}", "none", _AGAIN)
         _check(path, group, arrays[group.field], len(arrays["frame"]))
-    table = Table(**{name: arrays[name] for name in FIELDS})
+    table = Table(**{name: _signed(arrays[name]) for name in FIELDS})
     try:
         layout = layout_of(table, units)
     except ValueError as error:
@@ -66,6 +66,11 @@ def check_size(path: Path, unpacked: int) -> None:
     if unpacked > most:
         got = f"one that unpacks to {unpacked / 2**30:.2g} GiB"
         raise InputError(path, f"a file of at most {most / 2**30:.2g} GiB", got, _AGAIN)
+
+
+def _signed(values: np.ndarray) -> np.ndarray:
+    """Counters as a table has them, whatever another program made of them."""
+    return values.astype(np.int64) if values.dtype.kind == "u" else values
 
 
 def _check(path: Path, group: Group, values: np.ndarray, rows: int) -> None:
