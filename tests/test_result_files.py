@@ -506,6 +506,8 @@ def test_results_of_a_folder(tmp_path):
     files = [tmp_path / "p2" / "a.csv", str(tmp_path / "b.csv")]
     listed = jaxface.results_table(files)
     assert listed["file"].unique().tolist() == [str(path) for path in files]
+    path = jaxface.write_npz(tmp_path / "wide", _analysis("video", 4))
+    assert jaxface.results_table([path]).shape == (4, 715)
     jaxface.write_csv(tmp_path / "c.csv", choose_columns(few, ColumnChoice(head_pose=False)))
     message = "c.csv: expected the columns of b.npz, got 6 fewer, as 'pose_Tx'; read"
     with pytest.raises(InputError, match=message):

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import InputError
 from ._results import read_results
 
@@ -37,13 +39,13 @@ def results_table(results: str | Path | Sequence[str | Path]) -> "pd.DataFrame":
         expected = "files of results (.csv, .parquet, .npz)"
         raise InputError(str(results), expected, "none", "check the path")
     tables: list[pd.DataFrame] = []
-    for name, path in files.items():
+    for path in files.values():
         table = read_results(path).to_dataframe()
-        if tables and list(table.columns) != list(tables[0].columns)[1:]:
-            _refuse(path, next(iter(files)), list(tables[0].columns)[1:], list(table.columns))
-        table.insert(0, "file", name)
+        if tables and list(table.columns) != list(tables[0].columns):
+            _refuse(path, next(iter(files)), list(tables[0].columns), list(table.columns))
         tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+    names = pd.DataFrame({"file": np.repeat([*files], [len(table) for table in tables])})
+    return pd.concat([names, pd.concat(tables, ignore_index=True)], axis=1)
 
 
 def _find(folder: Path) -> list[Path]:
