@@ -11,7 +11,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..ops import double, few_on_cuda, materialise, similarity_matrix, similarity_sums
+from ..ops import (
+    double,
+    few_on_cuda,
+    in_float64,
+    materialise,
+    narrow,
+    similarity_matrix,
+    similarity_sums,
+    widen,
+)
 
 Points = Float[Array, "n 2"]
 Matrix = Float[Array, "2 2"]
@@ -30,12 +39,7 @@ def similarity(points: Points, target: Points) -> tuple[Matrix, Matrix]:
     Reference:
         Specification 02, C.2.
     """
-    unit, radius = _unit(jnp.stack([points, target], axis=-1))
-    unit = _stored(unit)
-    products = double.exact_product(unit[:, :, None, 0], unit[:, None, :, 1])
-    turn = _nearest_rotation(double.total(products, 2.0**6)[0])
-    forward = double.rounded_product(radius[1] / radius[0], turn)
-    return forward, _inverse(forward)
+    return in_float64(_in_float64, _in_pairs, points, target)
 
 
 @similarity.defjvp
@@ -63,6 +67,74 @@ def closed_similarity(points: Points, target: Points) -> tuple[Matrix, Matrix]:
     ratio = jnp.sqrt(target_spread / jnp.where(spread > 0, spread, 1))
     turn = similarity_matrix(cosine / norm, sine / norm)
     return ratio * turn, turn.T / ratio
+
+
+def _in_float64(points: Points, target: Points) -> tuple[Matrix, Matrix]:
+    unit, radius = _wide_unit(jnp.stack([points, target], axis=-1))
+    turn = _wide_rotation(narrow(_wide_products(unit[:, :, None, 0], unit[:, None, :, 1])))
+    forward = narrow(widen(radius[1] / radius[0]) * widen(turn))
+    (a, b), (c, d) = forward
+    # As OpenFace's compiler fuses it.
+    determinant = narrow(widen(a) * widen(d) - widen(narrow(widen(b) * widen(c))))
+    adjugate = jnp.stack([d, -b, -c, a]).reshape(2, 2)
+    return forward, narrow(widen(adjugate) * widen(1 / determinant))
+
+
+def _wide_products(a: Float[Array, "n ..."], b: Float[Array, "n ..."]) -> Float[Array, "..."]:
+    return jnp.sum(widen(a) * widen(b), axis=0)
+
+
+def _wide_unit(points: Float[Array, "n 2 k"]) -> tuple[Float[Array, "n 2 k"], Float[Array, " k"]]:
+    """`_unit` in float64."""
+    count = points.shape[0]
+    centred = _stored(points - narrow(jnp.sum(widen(points), axis=0) / count)[None])
+    squares = _stored(narrow(widen(centred) * widen(centred)))
+    radius = narrow(jnp.sqrt(jnp.sum(widen(squares), axis=(0, 1)) / count))
+    return _stored(narrow(widen(centred) * widen(1 / radius)[None, None])), radius
+
+
+def _wide_rotation(covariance: Matrix) -> Matrix:
+    """`_nearest_rotation` in float64."""
+    rows = jnp.concatenate([covariance.T, jnp.eye(2, dtype=covariance.dtype)], axis=1)
+    for _ in range(_ROTATIONS):
+        rows = _wide_jacobi(rows)
+    left, right = rows[:, :2], rows[:, 2:]
+    square = _wide_products(left.T, left.T)
+    length = jnp.sqrt(jnp.where(square > 0, square, 1))
+    left = narrow(widen(left) * widen(narrow(1 / length))[:, None])
+    first, second = widen(right[:, :, None]) * widen(left[:, None, :])
+    turn, mirrored = narrow(first + second), narrow(first - second)
+    reflected = turn[0, 0] * turn[1, 1] < turn[0, 1] * turn[1, 0]
+    flip = jnp.where(square[1] <= square[0], 1, -1).astype(turn.dtype)
+    return jnp.where(reflected, flip * mirrored, turn)
+
+
+def _wide_jacobi(rows: Float[Array, "2 4"]) -> Float[Array, "2 4"]:
+    """`_jacobi_rotation` in float64; the larger of cosine and sine is rounded first."""
+    left = rows[:, :2]
+    cross, first, second = _wide_products(left[np.array([0, 0, 1])].T, left[np.array([1, 0, 1])].T)
+    difference = first - second
+    swapped, difference = difference < 0, jnp.abs(difference)
+    length = jnp.sqrt(4 * cross * cross + difference * difference)
+    some = length > 0
+    length = jnp.where(some, length, 1)
+    larger = narrow(jnp.sqrt((length + jnp.where(some, difference, 1)) / (2 * length)))
+    smaller = narrow(cross / (length * widen(larger)))
+    both = jnp.stack([larger, smaller])
+    # Rounded by hand: compilers see that float32 would do, and fuse it with the sum.
+    turned = double.rounded_product(jnp.where(swapped, both[::-1], both)[:, None, None], rows[None])
+    turned = jnp.stack([turned[0, 0] + turned[1, 1], turned[0, 1] - turned[1, 0]])
+    orthogonal = jnp.abs(cross) <= _NEGLIGIBLE * jnp.sqrt(first) * jnp.sqrt(second)
+    return jnp.where(orthogonal, rows, turned)
+
+
+def _in_pairs(points: Points, target: Points) -> tuple[Matrix, Matrix]:
+    unit, radius = _unit(jnp.stack([points, target], axis=-1))
+    unit = _stored(unit)
+    products = double.exact_product(unit[:, :, None, 0], unit[:, None, :, 1])
+    turn = _nearest_rotation(double.total(products, 2.0**6)[0])
+    forward = double.rounded_product(radius[1] / radius[0], turn)
+    return forward, _inverse(forward)
 
 
 def _stored(values: Float[Array, "n 2 k"]) -> Float[Array, "n 2 k"]:

@@ -5,6 +5,10 @@ from typing import Any
 
 from . import double as double
 from ._color import to_gray as to_gray
+from ._float64 import as_without_float64 as as_without_float64
+from ._float64 import in_float64 as in_float64
+from ._float64 import narrow as narrow
+from ._float64 import widen as widen
 from ._geometry import axis_angle_to_matrix as axis_angle_to_matrix
 from ._geometry import entries_to_euler as entries_to_euler
 from ._geometry import euler_to_matrix as euler_to_matrix

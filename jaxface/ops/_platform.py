@@ -56,15 +56,15 @@ def few_on_cuda(cuda: Callable, default: Callable, *arguments: Any) -> Any:
         cuda, default: equal up to rounding; they close over no traced array.
         arguments: pytrees of floating-point arrays.
     """
-    return _lanes_first(choose_by_platform(cuda, default, *arguments))
+    return lanes_first(choose_by_platform(cuda, default, *arguments))
 
 
 @few_on_cuda.defjvp
 def _few_on_cuda_jvp(cuda, default, primals, tangents):
-    return _lanes_first(jax.jvp(default, primals, tangents))
+    return lanes_first(jax.jvp(default, primals, tangents))
 
 
-def _lanes_first(tree: Any) -> Any:
+def lanes_first(tree: Any) -> Any:
     """The same; mapped axes are the first ones.
 
     JAX takes results and those of the derivative's rule for mapped over the same axes, also where
