@@ -29,10 +29,13 @@ from ._draw import draw_gaze as draw_gaze
 from ._draw import draw_landmarks as draw_landmarks
 from ._draw import draw_note as draw_note
 from ._draw import draw_pose as draw_pose
+from ._draw import enlarge as enlarge
+from ._film import FilmWriter as FilmWriter
 from ._hog import HogWriter as HogWriter
 from ._hog import read_hog as read_hog
 from ._load import read_file as read_file
 from ._npz import write_npz as write_npz
+from ._panel import draw_units as draw_units
 from ._parquet import write_parquet as write_parquet
 from ._pictures import write_picture as write_picture
 from ._read import read_csv as read_csv

@@ -4,6 +4,7 @@ Every function takes a picture and gives a copy with something drawn; what is dr
 numbers say to 1/16 px, and its lines grow with the picture.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import cv2
@@ -168,6 +169,28 @@ def draw_note(image: Picture, text: str) -> Picture:
     drawn = _copy(image)
     _label(drawn, text, np.array([0.0, np.inf]), _pen(drawn))
     return drawn
+
+
+def enlarge(
+    image: Picture, rows: Table, camera: Camera, factor: int
+) -> tuple[UInt8[np.ndarray, "taller wider 3"], Table, Camera]:
+    """A picture with what is drawn over it, so that small ones can be read.
+
+    Args:
+        image: RGB, 0 to 255; not changed.
+        rows: faces of this frame.
+        camera: intrinsics, px.
+        factor: how many times as large.
+    Returns:
+        The larger picture, and rows and intrinsics for `draw_face` in it.
+    """
+    height, width = image.shape[:2]
+    larger = cv2.resize(image, (factor * width, factor * height), interpolation=cv2.INTER_LINEAR)
+    shift = (factor - 1) / 2  # of the centre of the first pixel
+    landmarks = (factor * rows.landmarks + shift).astype(rows.landmarks.dtype)
+    fx, fy, cx, cy = (np.float32(factor * float(value)) for value in camera)
+    lens = Camera(*map(np.asarray, (fx, fy, cx + shift, cy + shift)))
+    return larger, dataclasses.replace(rows, landmarks=landmarks), lens
 
 
 def _copy(image: Picture) -> Picture:

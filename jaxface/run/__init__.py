@@ -11,6 +11,9 @@ from ._clip import collect_clip as collect_clip
 from ._clip import open_clip as open_clip
 from ._clip import second_pass as second_pass
 from ._clip_analysis import ClipAnalysis as ClipAnalysis
+from ._film import draw_frames as draw_frames
+from ._film import film_frames as film_frames
+from ._film import write_tracked as write_tracked
 from ._image import analyze_image as analyze_image
 from ._images import analyze_images as analyze_images
 from ._images import usable_cores as usable_cores
