@@ -201,6 +201,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         hog=arguments.hog,
         aligned=arguments.aligned,
         overlay=arguments.overlay,
+        tracked=arguments.tracked,
         fps=arguments.fps,
         clock=arguments.clock,
         details=not arguments.no_details,

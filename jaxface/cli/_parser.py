@@ -133,6 +133,12 @@ def _add_outputs(analyze: argparse.ArgumentParser) -> None:
         help="also write DIR/<name>_overlay.png of images and DIR/<name>_overlay_<frame>.png of "
         "clips: of some frames, or of those numbered here, e.g. 1,50,100",
     )
+    add(
+        "--tracked",
+        action="store_true",
+        help="also write DIR/<name>_tracked.mp4 of clips: the video with all that was found drawn "
+        "over it; of images DIR/<name>_overlay.png",
+    )
     add("--no-details", action="store_true", help="leave out DIR/<name>_of_details.txt")
 
 

@@ -159,7 +159,7 @@ def _files(job: Job, options: Options) -> dict[str, Path]:
     too, so that none that is lost goes unnoticed."""
     base = options.out / job.name
     # Results of other formats are an older run's.
-    ends = (*(f".{name}" for name in options.formats), ".hog", "_of_details.txt")
+    ends = (*(f".{name}" for name in options.formats), ".hog", "_tracked.mp4", "_of_details.txt")
     paths = {end: base.with_name(base.name + end) for end in ends}
     for pattern in ("_aligned/*", "_overlay*.png"):
         for path in sorted(base.parent.glob(glob.escape(base.name) + pattern)):

@@ -165,13 +165,14 @@ def _print(line: str, stream: TextIO | TextIOBase) -> None:
 
 
 def _overlays(job: Job, outcome: Outcome) -> str:
-    """The end of an input's line: where its pictures are."""
+    """The end of an input's line: where its video and its pictures are."""
+    film = "" if outcome.film is None else f", video {outcome.film}"
     if not outcome.overlays:
-        return ""
+        return film
     if job.mode == "image":
         return f", overlay {outcome.overlays[0]}"
     pattern = outcome.overlays[0].with_name(f"{job.name}_overlay_*.png")
-    return f", {_count(len(outcome.overlays), 'overlay')} {pattern}"
+    return f"{film}, {_count(len(outcome.overlays), 'overlay')} {pattern}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -42,6 +42,7 @@ from ._formats import Format
 from ._jobs import Job, Mode
 from ._overlay import Overlays, spread_frames
 from ._results import ResultWriter
+from ._tracked import TrackedVideo
 
 Faces = Literal["one", "all"]
 Clock = Literal["container", "openface"]
@@ -70,6 +71,7 @@ class Options:
     formats: tuple[Format, ...] = ("csv",)  # of the results
     columns: ColumnChoice = ColumnChoice()  # of the results
     overlay: tuple[int, ...] | None = None  # frames from 1; empty: some; None: no pictures
+    tracked: bool = False  # the annotated video of a clip, the overlay of an image
     details: bool = True
     fps: float | None = None  # None: the file's
     clock: Clock | None = None  # None: see `io.read_video`
@@ -128,6 +130,7 @@ class Outcome(NamedTuple):
     faces: int  # rows whose face was found or tracked
     files: tuple[Path, ...]  # of results, by their formats; none without rows
     overlays: tuple[Path, ...] = ()
+    film: Path | None = None  # the annotated video
     lost: int = 0  # frames that could not be read
     notes: tuple[str, ...] = ()  # what was done to the frames and times of the input
     formats: tuple[Format, ...] = ("csv",)  # that were wanted
@@ -169,15 +172,19 @@ def run_job(
         stack.enter_context(contextlib.closing(frames))  # stops the decoder if all else fails
         results = process(source)
         base, kind = options.out / job.name, _csv_kind(source)
+        film = _film(base) if options.tracked and job.mode == "video" else None
         units = results.units if options.columns.action_units else NO_UNITS
         writer = stack.enter_context(ResultWriter(base, options.formats, kind, units))
         hog = options.out / f"{job.name}.hog"
         hogs = stack.enter_context(HogWriter(hog)) if options.hog else None
-        faces = _write_records(job, options, results, writer, hogs, overlays)
+        sights = [sight for sight in (overlays, film) if sight is not None]
+        faces = _write_records(job, options, results, writer, hogs, sights)
         last = results.action_units() if options.columns.action_units else None
+        last = None if last is None else list(last)
         files = writer.finish(last, Record({**record, **_timing(reader, options)}))
         if hogs is not None:
             hogs.finish()
+    shot = None if film is None else _shoot(film, job, options, source, units, last)
     drawn = () if overlays is None else _finish_overlays(job, options, overlays, counted.count)
     if options.details:
         details = _details(job, options, source.camera, files)
@@ -185,7 +192,7 @@ def run_job(
         write_details(options.out / f"{job.name}_of_details.txt", details)
     lost = len(source.lost)
     counts = counted.count, writer.rows, faces
-    return Outcome(*counts, files, drawn, lost, reader.notes, options.formats)
+    return Outcome(*counts, files, drawn, shot, lost, reader.notes, options.formats)
 
 
 def _timing(reader: VideoReader | SequenceReader, options: Options) -> dict[str, object]:
@@ -204,7 +211,7 @@ def _write_records(
     results: Results,
     writer: ResultWriter,
     hogs: HogWriter | None,
-    overlays: Overlays | None,
+    sights: Sequence[Overlays | TrackedVideo],
 ) -> int:
     """Hands every record to the files that want it. Returns the rows whose face was found."""
     folder, faces = options.out / f"{job.name}_aligned", 0
@@ -216,8 +223,8 @@ def _write_records(
             hogs.write(record.hog, record.hog_valid)
         if options.aligned and record.aligned is not None:
             _write_aligned(folder, job, options.aligned_files, record)
-        if overlays is not None:
-            overlays.add(row)
+        for sight in sights:
+            sight.add(row)
     return faces
 
 
@@ -230,15 +237,37 @@ def _write_aligned(folder: Path, job: Job, files: AlignedFiles, record: FaceReco
     write_aligned(folder, record.aligned, face_id=face_id, frame=frame, gray=gray)
 
 
+def _film(base: Path) -> TrackedVideo:
+    return TrackedVideo(base.with_name(f"{base.name}_tracked.mp4"))
+
+
+def _shoot(
+    film: TrackedVideo,
+    job: Job,
+    options: Options,
+    source: Source,
+    units: UnitNames,
+    action_units: Sequence[tuple[np.ndarray, np.ndarray]] | None,
+) -> Path | None:
+    """Reads the clip again and writes its video."""
+    return film.write(
+        _open(job, options),
+        units=units,
+        action_units=action_units,
+        camera=source.camera,
+        timestamp=source.timestamp,
+    )
+
+
 def _overlays(
     job: Job, reader: VideoReader | SequenceReader, options: Options, camera: Camera
 ) -> Overlays | None:
     """What draws the frames that the user wants to see, if any."""
+    base = options.out / job.name
+    if job.mode == "image" and (options.tracked or options.overlay is not None):
+        return Overlays(base, None, camera)
     if options.overlay is None:
         return None
-    base = options.out / job.name
-    if job.mode == "image":
-        return Overlays(base, None, camera)
     if options.overlay:
         return Overlays(base, options.overlay, camera)
     # Few files name no count, and decoding takes little of the time of an analysis.
