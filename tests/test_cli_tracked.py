@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from jaxface.cli import main
+from jaxface.cli import main, run_openface
 
 from .stand_in import StandIn, write_image, write_video
 
@@ -23,6 +23,15 @@ def analysed(monkeypatch) -> list[str]:
     monkeypatch.setattr("jaxface.cli._engine.load_process", lambda options: process)
     monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
     return seen
+
+
+class _Model:
+    """The choice of a model that the stand-in does not need."""
+
+    note = ""
+
+    def __init__(self, wanted: str | None):
+        self.name = wanted or "openface"
 
 
 def _decode(path: Path) -> tuple[list[np.ndarray], list[float]]:
@@ -60,6 +69,35 @@ def test_an_image_gets_its_overlay(tmp_path, capsys):
     assert main(["analyze", write_image(tmp_path / "a.png"), "--out", str(out), "--tracked"]) == 0
     assert f", overlay {out / 'a_overlay.png'}" in capsys.readouterr().out
     assert not [*out.glob("*.mp4")]
+
+
+def test_the_video_of_openfaces_commands(tmp_path, monkeypatch):
+    clip, out = write_video(tmp_path / "a.avi"), tmp_path / "out"
+    command = ["-f", clip, "-out_dir", str(out), "-2Dfp", "-q"]
+    monkeypatch.setattr("jaxface.cli._openface.choose_model", _Model)
+    assert run_openface("FeatureExtraction", [*command, "-tracked"], load=lambda _: StandIn) == 0
+    pictures, times = _decode(out / "a.avi")
+    assert np.diff(times) == pytest.approx([0.1] * 5) and len(pictures) == 6
+    assert {picture.shape for picture in pictures} == {(48, 64, 3)}
+    assert "Output video:a.avi\n" in (out / "a_of_details.txt").read_text()
+    assert run_openface("FeatureExtraction", command, load=lambda _: StandIn) == 0
+    assert "Output video" not in (out / "a_of_details.txt").read_text()
+
+
+def test_the_picture_of_openfaces_commands(tmp_path, monkeypatch):
+    image, out = write_image(tmp_path / "a.png"), tmp_path / "out"
+    monkeypatch.setattr("jaxface.cli._openface.choose_model", _Model)
+    command = ["-f", image, "-out_dir", str(out), "-2Dfp", "-tracked", "-q"]
+    assert run_openface("FaceLandmarkImg", command, load=lambda _: StandIn) == 0
+    assert (out / "a.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
+    assert "Output image:a.jpg\n" in (out / "a_of_details.txt").read_text()
+
+
+def test_a_clip_without_faces_keeps_its_video(tmp_path):
+    clip, out = write_video(tmp_path / "a.avi", 1), tmp_path / "out"  # a black frame
+    command = ["analyze", clip, "--out", str(out), "--tracked", "--faces", "all"]
+    assert main(command) == 0
+    assert len(_decode(out / "a_tracked.mp4")[0]) == 1
 
 
 def test_a_lost_video_is_made_again(tmp_path, analysed):

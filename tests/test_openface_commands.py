@@ -77,8 +77,8 @@ def test_root_stands_before_inputs(flag, root, name):
 def test_all_groups_unless_some_are_named():
     everything = _parse("-f a.avi -nobadaligned")  # which names no group
     assert everything.columns() == (True,) * 6
-    assert everything.groups >= {"-hogalign", "-simalign"} and not everything.bad_aligned
-    assert any("-tracked" in note for note in everything.notes)
+    assert everything.groups >= {"-hogalign", "-simalign", "-tracked"}
+    assert everything.notes == () and not everything.bad_aligned
     some = _parse("-f a.avi -pose -2Dfp")
     assert some.groups == {"-pose", "-2Dfp"} and some.notes == ()
     assert some.columns() == (False, False, True, False, True, False)
@@ -150,16 +150,15 @@ def test_settings_are_the_models_own(openface_model, openface_ceclm, openface_cl
 @pytest.mark.parametrize(
     ("flags", "what"),
     [
-        ("-tracked", "annotated video comes later"),
         ("-verbose", "no window"),
         ("-vis-track", "no window"),
         ("-vis-align", "no window"),
         ("-vis-hog", "no window"),
         ("-vis-aus", "no window"),
         ("-fdloc cascade.xml", "MTCNN"),
-        ("-oc MJPG", "annotated video comes later"),
+        ("-oc MJPG", "videos are MPEG-4, pictures JPEG"),
         ("-format_aligned jpg", "BMP"),
-        ("-format_vis_image png", "annotated video comes later"),
+        ("-format_vis_image png", "videos are MPEG-4, pictures JPEG"),
         ("-device 0", "clip_frame"),
         ("-cam_width 640", "webcams"),
         ("-cam_height 480", "webcams"),
@@ -466,8 +465,7 @@ def test_quiet_and_notes(sequence: Path, samples_dir: Path, tmp_path, capsys):
     assert _replay(table, *common, "-verbose") == 0
     found = capsys.readouterr()
     assert found.err.splitlines() == [
-        "jaxface: warning: -verbose: no window is shown: `jaxface analyze --overlay` draws frames "
-        "as pictures",
+        "jaxface: warning: -verbose: no window is shown: -tracked writes what it would show",
         "jaxface: model openface",
     ]
     assert found.out.startswith(f"{folder}: 30 frames")

@@ -201,7 +201,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
         hog=arguments.hog,
         aligned=arguments.aligned,
         overlay=arguments.overlay,
-        tracked=arguments.tracked,
+        tracked="browser" if arguments.tracked else None,
         fps=arguments.fps,
         clock=arguments.clock,
         details=not arguments.no_details,

@@ -237,6 +237,7 @@ def _options(request: Request, model: str) -> "Options":
         aligned="-simalign" in request.groups,
         aligned_files=files,
         columns=ColumnChoice(*request.columns()),
+        tracked="openface" if "-tracked" in request.groups else None,
         fx=request.camera.get("fx"),
         fy=request.camera.get("fy"),
         cx=request.camera.get("cx"),

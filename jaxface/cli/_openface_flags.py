@@ -39,8 +39,12 @@ _COLUMNS = {
     "-pose": "head pose",
     "-pdmparams": "parameters of the shape model",
 }
-_FILES = {"-hogalign": "<name>.hog", "-simalign": "aligned faces, as <name>_aligned/*.bmp"}
-_GROUPS = (*_COLUMNS, *_FILES, "-tracked")
+_FILES = {
+    "-hogalign": "<name>.hog",
+    "-simalign": "aligned faces, as <name>_aligned/*.bmp",
+    "-tracked": "the input with what was found drawn over it: <name>.avi, or <name>.jpg of images",
+}
+_GROUPS = (*_COLUMNS, *_FILES)
 _SETTINGS = ("-wild", "-multi_view", "-validate_detections", "-sigma", "-reg", "-w_reg", "-n_iter")
 
 FLAGS = (
@@ -72,18 +76,17 @@ FLAGS = (
     Flag("-q", "", "say nothing of inputs that succeed"),
 )
 
-_NO_WINDOWS = "no window is shown: `jaxface analyze --overlay` draws frames as pictures"
+_NO_WINDOWS = "no window is shown: -tracked writes what it would show"
 _FORMATS = "aligned faces are BMP files"
-TRACKED = "the annotated video comes later: `jaxface analyze --overlay` draws frames as pictures"
+_DRAWN = "videos are MPEG-4, pictures JPEG: `jaxface analyze --tracked` writes H.264 and PNG"
 # What is not there: whether the flag has a value, and what to do instead.
 _LACKING = {
-    "-tracked": (False, TRACKED),
     **{name: (False, _NO_WINDOWS) for name in ("-verbose", "-vis-track", "-vis-align")},
     **{name: (False, _NO_WINDOWS) for name in ("-vis-hog", "-vis-aus")},
     "-fdloc": (True, "the Haar detector is not part of jaxface: faces are found by MTCNN"),
-    "-oc": (True, TRACKED),
+    "-oc": (True, _DRAWN),
     "-format_aligned": (True, _FORMATS),
-    "-format_vis_image": (True, TRACKED),
+    "-format_vis_image": (True, _DRAWN),
     "-device": (True, "webcams are not opened: record a video, or use jaxface.clip_frame"),
     **{f"-cam_{side}": (True, "webcams are not opened") for side in ("width", "height")},
 }
@@ -155,8 +158,6 @@ def parse_flags(command: Command, tokens: Sequence[str]) -> Request:
     size = int(last.get("-simsize", "112"))
     groups = frozenset(name for name, _ in (*pairs, *lacking) if name in _GROUPS)
     notes = [f"{name}: {what}" for name, what in dict(lacking).items()]
-    if not groups:
-        notes.append(f"-tracked, which is on by default: {TRACKED}")
     return Request(
         command=command,
         inputs=inputs,

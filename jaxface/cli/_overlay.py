@@ -31,17 +31,26 @@ class Overlays:
     writes rows: no more pictures than are chosen of the frames between wait here.
     """
 
-    def __init__(self, base: Path, chosen: Iterable[int] | None, camera: Camera):
+    def __init__(
+        self,
+        base: Path,
+        chosen: Iterable[int] | None,
+        camera: Camera,
+        *,
+        still: str = "_overlay.png",
+    ):
         """Prepares the pictures of one input; nothing is written before the first is complete.
 
         Args:
             base: path of the pictures without `_overlay` and the frame's number.
             chosen: numbers of the frames, from 1; None for a still image.
             camera: intrinsics, px, that the input is analysed with.
+            still: what follows `base` in the name of a still image's picture.
         """
         self.missing: set[int] = {1} if chosen is None else set(chosen)
         self.paths: list[Path] = []
-        self._base, self._still, self._camera = base, chosen is None, camera
+        self._base, self._camera = base, camera
+        self._still = still if chosen is None else None
         self._waiting: deque[tuple[int, _Picture]] = deque()
         self._drawn: _Picture | None = None  # the first of those that wait, once it has a face
 
@@ -75,6 +84,6 @@ class Overlays:
         number, frame = self._waiting.popleft()
         picture = draw_note(frame, "no face") if self._drawn is None else self._drawn
         self._drawn = None
-        suffix = "_overlay" if self._still else f"_overlay_{number:06d}"
-        path = self._base.with_name(f"{self._base.name}{suffix}.png")
+        end = f"_overlay_{number:06d}.png" if self._still is None else self._still
+        path = self._base.with_name(f"{self._base.name}{end}")
         self.paths.append(write_picture(path, picture))

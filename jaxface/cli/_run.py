@@ -46,6 +46,7 @@ from ._tracked import TrackedVideo
 
 Faces = Literal["one", "all"]
 Clock = Literal["container", "openface"]
+Tracked = Literal["browser", "openface"]  # as browsers play it, or OpenFace's AVI and JPEG
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class Options:
     formats: tuple[Format, ...] = ("csv",)  # of the results
     columns: ColumnChoice = ColumnChoice()  # of the results
     overlay: tuple[int, ...] | None = None  # frames from 1; empty: some; None: no pictures
-    tracked: bool = False  # the annotated video of a clip, the overlay of an image
+    tracked: Tracked | None = None  # the annotated video of a clip, the overlay of an image
     details: bool = True
     fps: float | None = None  # None: the file's
     clock: Clock | None = None  # None: see `io.read_video`
@@ -172,7 +173,7 @@ def run_job(
         stack.enter_context(contextlib.closing(frames))  # stops the decoder if all else fails
         results = process(source)
         base, kind = options.out / job.name, _csv_kind(source)
-        film = _film(base) if options.tracked and job.mode == "video" else None
+        film = _film(base, job, options)
         units = results.units if options.columns.action_units else NO_UNITS
         writer = stack.enter_context(ResultWriter(base, options.formats, kind, units))
         hog = options.out / f"{job.name}.hog"
@@ -188,6 +189,9 @@ def run_job(
     drawn = () if overlays is None else _finish_overlays(job, options, overlays, counted.count)
     if options.details:
         details = _details(job, options, source.camera, files)
+        if options.tracked == "openface":
+            image = drawn[0].name if drawn else None
+            details = details._replace(video=None if shot is None else shot.name, image=image)
         details = details._replace(action_units=bool(units.presence), columns=options.columns)
         write_details(options.out / f"{job.name}_of_details.txt", details)
     lost = len(source.lost)
@@ -237,8 +241,10 @@ def _write_aligned(folder: Path, job: Job, files: AlignedFiles, record: FaceReco
     write_aligned(folder, record.aligned, face_id=face_id, frame=frame, gray=gray)
 
 
-def _film(base: Path) -> TrackedVideo:
-    return TrackedVideo(base.with_name(f"{base.name}_tracked.mp4"))
+def _film(base: Path, job: Job, options: Options) -> TrackedVideo | None:
+    if options.tracked is None or job.mode != "video":
+        return None
+    return TrackedVideo(base, openface=options.tracked == "openface")
 
 
 def _shoot(
@@ -250,8 +256,10 @@ def _shoot(
     action_units: Sequence[tuple[np.ndarray, np.ndarray]] | None,
 ) -> Path | None:
     """Reads the clip again and writes its video."""
+    reader = _open(job, options)
     return film.write(
-        _open(job, options),
+        reader,
+        fps=options.fps or reader.fps or None,
         units=units,
         action_units=action_units,
         camera=source.camera,
@@ -265,7 +273,8 @@ def _overlays(
     """What draws the frames that the user wants to see, if any."""
     base = options.out / job.name
     if job.mode == "image" and (options.tracked or options.overlay is not None):
-        return Overlays(base, None, camera)
+        end = ".jpg" if options.tracked == "openface" else "_overlay.png"
+        return Overlays(base, None, camera, still=end)
     if options.overlay is None:
         return None
     if options.overlay:

@@ -21,13 +21,16 @@ class TrackedVideo:
     The bars so show what the result files hold; the action units of a clip are known at its end.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, base: Path, *, openface: bool):
         """Prepares the video of one clip; nothing is written before the clip ends.
 
         Args:
-            path: of the video.
+            base: path of the clip's results, without a suffix.
+            openface: as OpenFace's: an AVI of the source's size and rate, without bars.
         """
-        self.path = path
+        end = ".avi" if openface else "_tracked.mp4"
+        self.path = base.with_name(f"{base.name}{end}")
+        self._openface = openface
         self._pieces: list[Table] = []
         self._rows: list[Table] = []
 
@@ -47,6 +50,7 @@ class TrackedVideo:
         action_units: Iterable[_Units] | None,
         camera: Camera,
         timestamp: Callable[[int], float],
+        fps: float | None,
     ) -> Path | None:
         """Draws and writes the video.
 
@@ -56,8 +60,9 @@ class TrackedVideo:
             action_units: of all rows; None where the rows have them.
             camera: intrinsics, px.
             timestamp: of the frame with an index from 0, s.
+            fps: frames per second, if they are known; times count but for an AVI.
         Returns:
-            Its path; None where the clip has no row.
+            Its path; None where the clip has no frame.
         Raises:
             InputError: the clip cannot be read again.
             OutputError: the video cannot be written; what was there before is untouched.
@@ -65,14 +70,14 @@ class TrackedVideo:
         from ..run import draw_frames, film_frames
 
         pieces = [*self._pieces, *([join_tables(self._rows)] if self._rows else [])]
-        if not pieces:
-            return None
+        if not pieces:  # several faces are looked for, and none is found
+            return film_frames(self.path, frames, timestamp, fps=fps)
         rows = join_tables(pieces)
         if action_units is not None:
             values = zip(*action_units, strict=True)
             intensity, presence = (np.asarray(column, np.float32) for column in values)
             rows = dataclasses.replace(rows, au_intensity=intensity, au_presence=presence)
-        bars = units if units.intensity or units.presence else None
-        return film_frames(
-            self.path, draw_frames(frames, rows, units=bars, camera=camera), timestamp
-        )
+        bars = None if self._openface or not (units.intensity or units.presence) else units
+        lowest = {"lowest": 0} if self._openface else {}
+        drawn = draw_frames(frames, rows, units=bars, camera=camera, **lowest)
+        return film_frames(self.path, drawn, timestamp, fps=fps)

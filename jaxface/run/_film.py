@@ -59,7 +59,11 @@ def write_tracked(
 
 
 def film_frames(
-    path: str | Path, pictures: Iterable[Picture], timestamp: Callable[[int], float]
+    path: str | Path,
+    pictures: Iterable[Picture],
+    timestamp: Callable[[int], float],
+    *,
+    fps: float | None = None,
 ) -> Path | None:
     """Writes pictures as a video; nothing where there is none.
 
@@ -67,10 +71,11 @@ def film_frames(
         path: see `FilmWriter`.
         pictures: RGB.
         timestamp: time of the picture with an index from 0, s.
+        fps: of an AVI, see `FilmWriter`.
     Raises:
         OutputError: it cannot be written.
     """
-    with FilmWriter(path) as film:
+    with FilmWriter(path, fps=fps) as film:
         for index, picture in enumerate(pictures):
             film.write(picture, timestamp(index))
         return film.finish() if film.frames else None
@@ -82,6 +87,7 @@ def draw_frames(
     *,
     units: UnitNames | None,
     camera: Camera | None = None,
+    lowest: int = _LOWEST,
 ) -> Iterator[Picture]:
     """Draws the faces of each frame over it, and the action units of the first beside it.
 
@@ -90,6 +96,7 @@ def draw_frames(
         rows: faces in the order of their frames.
         units: columns of the rows' action units; None draws no bars.
         camera: intrinsics, px; by default OpenFace's guess.
+        lowest: px; pictures that are lower are enlarged.
     """
     bounds = np.searchsorted(rows.frame, np.arange(1, rows.frame.max(initial=0) + 2))
     for index, frame in enumerate(frames):
@@ -97,8 +104,8 @@ def draw_frames(
         faces = rows[slice(*map(int, here))]
         height, width = frame.shape[:2]
         lens = as_camera(camera, height=height, width=width)
-        if height < _LOWEST:
-            frame, faces, lens = enlarge(frame, faces, lens, -(-_LOWEST // height))
+        if height < lowest:
+            frame, faces, lens = enlarge(frame, faces, lens, -(-lowest // height))
         drawn = draw_face(frame, faces, lens)
         if units is not None:
             found = np.flatnonzero(faces.success)
