@@ -72,7 +72,25 @@ _MAPS = Path("/proc/self/maps")  # of Linux
 _MOST_MAPS = 30000
 
 
+# Files that compile for minutes: they come first, so that pytest-xdist's workers end together.
+_LONGEST = (
+    *("end_to_end", "cli_engine", "openface_commands", "base_model", "lanes", "whole_clips"),
+    *("derivatives_fit", "derivatives_looks", "float64", "uncertainty", "api", "solvers"),
+    *("frames", "training_action_units", "vmap", "flat", "segments", "tracker", "fit", "export"),
+    *("training_landmarks", "stages", "devices", "batches", "detect", "base_stages", "adapt"),
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):  # else it puts files with the most tests first
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}.py" for name in _LONGEST]
+    rank = {name: number - len(names) for number, name in enumerate(names)}
+    items.sort(key=lambda item: rank.get(item.path.name, 0))
     for item in items if TYPED else ():
         if item.get_closest_marker("untyped"):
             item.add_marker(pytest.mark.skip(reason="untyped: part of the plain run, -m untyped"))
