@@ -10,7 +10,6 @@ import atexit
 import os
 import runpy
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -42,16 +41,6 @@ if _PROGRAMS not in os.environ and (TYPED or not os.environ.get("JAX_COMPILATION
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
         "JAXFACE_COMPILE_CACHE": "0",  # what jaxface keeps beside it
     }
-    # Of the options with which the package compiles its own programs (`compiler_options`), for the
-    # functions that tests compile: XLA's newer code generator takes almost twice as long. The plain
-    # run has what JAX compiles with by itself.
-    _flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
-    _start = [sys.executable, "-c", "import jax; jax.devices()"]  # aborts at unknown flags
-    _known = TYPED and subprocess.run(
-        _start, env={**os.environ, "XLA_FLAGS": _flags}, capture_output=True
-    )
-    if _known and _known.returncode == 0:
-        os.environ["XLA_FLAGS"] = _flags
 
 # NumPy inverts thousands of small matrices; threads that wait for each other make that 40 times
 # slower on a busy machine. Read when NumPy is loaded.
