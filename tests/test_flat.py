@@ -272,9 +272,9 @@ def test_fits_in_pictures_of_all_sizes_share_a_program(model: jaxface.Model):
         size = jnp.array([height, width])
         expected.append(_fit(model.clnf, jnp.asarray(canvas), box, size=size))
         flat.append((to_gray(_flat(image)), box))
-    before = _fit._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+    before = _fit._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
     found = [_fit(model.clnf, gray, box) for gray, box in flat]
-    assert _fit._cache_size() == before + 1  # pyright: ignore[reportAttributeAccessIssue]
+    assert _fit._cache_size() == before + 1  # pyright: ignore[reportFunctionMemberAccess]
     _same(found, expected)
     assert all(fit.success for fit in found)
 
