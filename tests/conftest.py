@@ -2,12 +2,16 @@
 
 Where $JAXFACE_TYPED is set, jaxface's annotations are checked at each call, and JAX promotes
 neither types nor ranks. Both are checked while a function is traced: so nothing is taken from
-a compilation cache.
+what jaxface keeps of programs on disk, which are not traced again. JAX's own cache only spares
+their compilation, and each run has one.
 """
 
+import atexit
 import os
 import runpy
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +22,24 @@ if TYPED:
     _startup = Path(__file__).parent / "typed_startup"
     runpy.run_path(str(_startup / "sitecustomize.py"))
     # Read when JAX is loaded, also by the processes that tests start.
-    os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
     os.environ |= {
         "PYTHONPATH": os.pathsep.join(filter(None, [str(_startup), os.environ.get("PYTHONPATH")])),
         "JAX_NUMPY_DTYPE_PROMOTION": "strict",
         "JAX_NUMPY_RANK_PROMOTION": "raise",
-        "JAXFACE_COMPILE_CACHE": "0",
+    }
+
+# JAX's cache of this run, which is empty at first: most of the time of these tests is that of
+# compiling the same few large programs. The processes that tests start share it, as do
+# pytest-xdist's.
+_PROGRAMS = "JAXFACE_TESTS_PROGRAMS"
+if _PROGRAMS not in os.environ and (TYPED or not os.environ.get("JAX_COMPILATION_CACHE_DIR")):
+    _folder = tempfile.mkdtemp(prefix="jaxface-tests-")
+    atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+    os.environ |= {
+        _PROGRAMS: _folder,
+        "JAX_COMPILATION_CACHE_DIR": _folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+        "JAXFACE_COMPILE_CACHE": "0",  # what jaxface keeps beside it
     }
 
 # NumPy inverts thousands of small matrices; threads that wait for each other make that 40 times
@@ -45,10 +61,34 @@ _MAPS = Path("/proc/self/maps")  # of Linux
 _MOST_MAPS = 30000
 
 
+# Files that compile for minutes: they come first, so that pytest-xdist's workers end together.
+_LONGEST = (
+    *("end_to_end", "cli_engine", "openface_commands", "base_model", "lanes", "whole_clips"),
+    *("derivatives_fit", "derivatives_looks", "float64", "uncertainty", "api", "solvers"),
+    *("frames", "training_action_units", "vmap", "flat", "segments", "tracker", "fit", "export"),
+    *("training_landmarks", "stages", "devices", "batches", "detect", "base_stages", "adapt"),
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):  # else it puts files with the most tests first
+        config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}.py" for name in _LONGEST]
+    rank = {name: number - len(names) for number, name in enumerate(names)}
+    items.sort(key=lambda item: rank.get(item.path.name, 0))
     for item in items if TYPED else ():
         if item.get_closest_marker("untyped"):
             item.add_marker(pytest.mark.skip(reason="untyped: part of the plain run, -m untyped"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def open_cache() -> None:
+    """JAX opens its cache once, where its settings are at the first program that it compiles."""
+    jax.jit(lambda x: x)(0)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -13,11 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxface.run import StoredFunction
 from jaxface.types import Camera, PDMParameters
 
 _MODULE = "jaxface.counted"
+_LONG = 1000.0  # s
 _SOURCE = """
 import threading
 
@@ -49,13 +51,25 @@ def twice(x):
 
 @contextlib.contextmanager
 def cached_in(folder: Path | None) -> Iterator[None]:
-    """Turns JAX's compilation cache on, or off."""
-    before = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    jax.config.update("jax_compilation_cache_dir", None if folder is None else str(folder))
+    """Turns on what lies beside JAX's compilation cache, or both off.
+
+    JAX opens its own but once, and keeps none of these small programs, even if they take long.
+    """
+    settings = {
+        "jax_compilation_cache_dir": None if folder is None else str(folder),
+        "jax_persistent_cache_min_compile_time_secs": _LONG,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
     try:
-        yield
+        with pytest.MonkeyPatch.context() as patch:
+            if folder is not None:
+                patch.delenv("JAXFACE_COMPILE_CACHE", raising=False)
+            yield
     finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+        for name, value in before.items():
+            jax.config.update(name, value)
         sys.modules.pop(_MODULE, None)
 
 

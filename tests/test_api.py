@@ -229,7 +229,7 @@ def test_command_line_on_good_and_bad_inputs(cache_dir, samples_dir, clip, tmp_p
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXFACE_CACHE_DIR", str(cache_dir))
         # In lanes what fails may be said in another order.
-        flags = ["--out", str(out), "--no-compile-cache", "--lanes", "1"]
+        flags = ["--out", str(out), "--no-compile-cache", "--lanes", "1", "--model", "openface"]
         assert main(["analyze", *inputs, *flags]) == 1
     assert sorted(path.name for path in out.iterdir()) == [
         *("pixel.run.json", "pixel_of_details.txt"),

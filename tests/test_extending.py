@@ -27,6 +27,7 @@ from jaxface.fit import (
 )
 from jaxface.fit.search import AbstractSearch, SearchStart, SearchState
 
+from .counted import cached_in
 from .toy_face import SCHEME, draw_face, toy_model, true_points, with_solver
 
 _FRAMES = 6
@@ -136,10 +137,8 @@ def test_a_solver_of_ones_own_is_used(frames):
 @pytest.fixture
 def compile_cache(tmp_path: Path):
     """JAX's compilation cache, for one test."""
-    before = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-    yield tmp_path
-    jax.config.update("jax_compilation_cache_dir", before)
+    with cached_in(tmp_path):
+        yield tmp_path
 
 
 def define_solver(share: float) -> Callable:

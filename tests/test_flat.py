@@ -36,6 +36,7 @@ from jaxface.ops import fetch_flat, pad_border, sample_cells, sample_smooth, to_
 from jaxface.run import _programs
 from jaxface.types import FlatGray, FlatImage, PDMParameters
 
+from .head_clip import compile_alike
 from .toy_face import DOTS, draw_face, toy_model
 
 _LENGTH = 640 * 480  # px
@@ -151,7 +152,7 @@ def _assert_same_derivatives(
     places = tuple(jnp.asarray(place, jnp.float32) for place in places)
     weights = jax.random.normal(jax.random.key(1), jax.eval_shape(of, whole, *places).shape)
 
-    @jax.jit
+    @compile_alike
     def derivatives(image: Any, *places: jax.Array) -> Any:
         def value(image: Any, *places: jax.Array) -> jax.Array:
             return jnp.sum(of(image, *places) * weights)
@@ -258,7 +259,7 @@ def _pictures() -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-_fit, _fit_many = jax.jit(jaxface.fit_landmarks), jax.jit(jaxface.fit_many)
+_fit, _fit_many = compile_alike(jaxface.fit_landmarks), compile_alike(jaxface.fit_many)
 
 
 def test_fits_in_pictures_of_all_sizes_share_a_program(model: jaxface.Model):
@@ -271,9 +272,9 @@ def test_fits_in_pictures_of_all_sizes_share_a_program(model: jaxface.Model):
         size = jnp.array([height, width])
         expected.append(_fit(model.clnf, jnp.asarray(canvas), box, size=size))
         flat.append((to_gray(_flat(image)), box))
-    before = _fit._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
+    before = _fit._cache_size()  # pyright: ignore[reportFunctionMemberAccess]
     found = [_fit(model.clnf, gray, box) for gray, box in flat]
-    assert _fit._cache_size() == before + 1  # pyright: ignore[reportAttributeAccessIssue]
+    assert _fit._cache_size() == before + 1  # pyright: ignore[reportFunctionMemberAccess]
     _same(found, expected)
     assert all(fit.success for fit in found)
 

@@ -100,13 +100,14 @@ def test_a_lane_does_not_depend_on_its_neighbours(in_lanes):
 
 
 def test_clips_may_be_given_in_pieces(model):
-    """Tracked and measured: the states carry all that is known."""
-    frames = np.stack([draw_clip(list(shown)) for shown in _SHOWN])
+    """Tracked and measured: the states carry all that is known, and begin as `start_clip`'s."""
+    frames = np.stack([draw_clip([*shown, 1]) for shown in _SHOWN])
     one_camera = Camera(*map(jnp.float32, (150, 150, 80, 60)))
     cameras = jax.tree.map(lambda value: jnp.full(_LANES, value), one_camera)
     program = compile_alike(jaxface.analyze_lanes)
     states, whole = program(model, frames, cameras)
-    first, head = program(model, frames[:, :5], cameras)
+    start = jax.tree.map(lambda leaf: jnp.stack([leaf] * _LANES), jaxface.start_clip(model))
+    first, head = program(model, frames[:, :5], cameras, states=start)
     last, tail = program(model, frames[:, 5:], cameras, states=first)
     joined = jax.tree.map(lambda a, b: np.concatenate([a, b], axis=1), head, tail)
     np.testing.assert_array_equal(joined.face.success, whole.face.success)

@@ -131,6 +131,7 @@ def test_the_command_line_reads_its_programs_ahead(tmp_path: Path):
         **os.environ,
         "JAXFACE_CACHE_DIR": str(tmp_path / "cache"),
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"),
+        "JAXFACE_COMPILE_CACHE": "1",
         "JAX_PLATFORMS": "cpu",
     }
     out = str(tmp_path / "out")

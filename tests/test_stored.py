@@ -319,6 +319,7 @@ def run_python(program: str, package: Path, cache: Path, **more: str) -> str:
     added = {
         "PYTHONPATH": str(package),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAXFACE_COMPILE_CACHE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-c", program]

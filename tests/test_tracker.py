@@ -12,6 +12,8 @@ from jaxface.fit import CLNF, FitConfig, fit_config
 from jaxface.reference.comparison.fit_inputs import put_on_canvas, read_stage, to_parameters
 from jaxface.track import TrackState, start_track, track_box, track_landmarks
 
+from .head_clip import compile_alike
+
 # px; the algorithm is discontinuous: specification 02, H.
 _MEAN = 0.03
 _LARGEST = 0.3
@@ -42,7 +44,7 @@ class Machine:
         self.clnf, self.gray = clnf, gray
         self.state = start_track(clnf)
 
-        @jax.jit
+        @compile_alike
         def step(clnf, state, gray, box, found, size):
             return track_landmarks(
                 clnf, state, gray, lambda: (box, _POINTS, found), size=size, config=config
@@ -225,7 +227,7 @@ def step_box(openface_model):
         validation_boundary=0.0,
     )
     gray = jnp.zeros(_SIZE)
-    step = jax.jit(
+    step = compile_alike(
         lambda clnf, state, box, fresh, size: track_box(
             clnf, state, gray, box, fresh, size=size, config=config
         )
@@ -254,7 +256,7 @@ def test_a_given_box_starts_a_track(openface_model, step_box):
 def step_clip(openface_model):
     config: FitConfig = fit_config(openface_model)
 
-    @jax.jit
+    @compile_alike
     def step(clnf, state, gray, box, size):
         face = box, _POINTS, jnp.ones((), bool)
         return track_landmarks(clnf, state, gray, lambda: face, size=size, config=config)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import ROOT, TYPED
+from .counted import arguments, check, store
 
 _PLANTED = """
 import subprocess
@@ -79,11 +80,15 @@ def test_planted_errors_fail_in_the_typed_run_alone(planted: Path, typed: bool):
 
 
 @pytest.mark.skipif(not TYPED, reason="the plain run")
-def test_this_run_compiles_and_so_traces_everything():
-    import jax
-
-    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
-    assert jax.config.jax_compilation_cache_dir is None  # pyright: ignore[reportAttributeAccessIssue]
+def test_this_run_traces_everything():
+    """JAX's cache is asked for a program once it is traced; what jaxface keeps is not traced."""
+    folder = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    assert folder == Path(os.environ["JAXFACE_TESTS_PROGRAMS"])  # which this run made
+    for _ in range(2):  # two processes
+        function, traced = store()
+        check(function(*arguments(), "double"), 2)
+        assert traced.count == 1
+    assert not (folder / "jaxface-programs").exists()
 
 
 @pytest.mark.untyped

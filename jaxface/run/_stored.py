@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,6 +35,8 @@ from ._arguments import Argument, Arguments
 from ._keys import is_array, is_core, is_own, program_key, settings
 
 _FOLDER = "jaxface-programs"
+# Of the command line's cache; where it is 0, JAX's own cache, if it is on, is on by itself.
+_SWITCH = "JAXFACE_COMPILE_CACHE"
 _LENGTH = 8  # bytes that tell how long the description of the results is
 
 
@@ -235,7 +238,9 @@ def _is_at_home(arguments: Iterable[Argument]) -> bool:
 
 
 def _folder() -> str | None:
-    """Of JAX's compilation cache, where it is on and one of files."""
+    """Of JAX's compilation cache, where it is on and one of files, and ours is not turned off."""
+    if os.environ.get(_SWITCH) == "0":
+        return None
     folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     return folder if folder and "://" not in folder else None
 
