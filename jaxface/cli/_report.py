@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from .._files import damaged_files
 from ..output import write_file
 from ._jobs import Job
 from ._run import Outcome
@@ -127,6 +129,7 @@ class Reporter:
             jobs: all, in the order of the command.
             path: of a JSON file; - for standard output, None for none.
         """
+        self._tell_damage()
         rows = [
             self._became.get((j.given, j.name), {"input": j.given, "status": "failed"})
             for j in jobs
@@ -148,6 +151,13 @@ class Reporter:
         """Counts an input of which something was left out, and said to be."""
         with self._lock:
             self.failures += 1
+
+    def _tell_damage(self) -> None:
+        """Says that something in the cache was damaged, which by now is made again."""
+        found = damaged_files()
+        if found:
+            where = found[0] if len(found) == 1 else os.path.commonpath(found)
+            self.warn(f"{where}: {_count(len(found), 'damaged file')} of the cache, made again")
 
     def warn(self, message: str) -> None:
         """Prints a warning on standard error, past the bars."""

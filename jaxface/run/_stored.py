@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,9 +25,12 @@ from jax.extend.mlir.passmanager import PassManager
 
 from .._files import (
     EXECUTABLES,
+    check_entries,
+    discard_damaged,
     load_executable,
     machine,
     name_executable,
+    read_cached,
     replace_file,
     store_executable,
 )
@@ -34,6 +38,7 @@ from ._arguments import Argument, Arguments
 from ._keys import is_array, is_core, is_own, program_key, settings
 
 _FOLDER = "jaxface-programs"
+_ENTRIES = "jit_call-*-cache"  # in JAX's cache: all our programs are calls of exported functions
 _LENGTH = 8  # bytes that tell how long the description of the results is
 
 
@@ -127,6 +132,7 @@ class StoredFunction:
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
         path = Path(folder) / _FOLDER / name
         found = _read(path)
+        since = 0.0 if found is None else _time(path)
         if found is None:
             found = self._export(arrays, statics, shapes)
             _write(path, *found)
@@ -136,15 +142,30 @@ class StoredFunction:
         lowered = jitted.lower(*shapes)
         digest = _drop_names(lowered.compiler_ir("stablehlo"))
         if kind is None:
-            return _Program(lowered.compile(), functools.partial(_rebuild, results))
+            return _Program(
+                self._compile(lowered, path, since), functools.partial(_rebuild, results)
+            )
         # Other sources may have been traced to the same code.
         code = f"{digest}-{kind}"
         name_executable(file, code, results, len(leaves), len(exported.out_avals))
         ready = load_executable(file)
-        run = lowered.compile() if ready is None else ready.run
+        run = self._compile(lowered, path, since) if ready is None else ready.run
         if ready is None:
             store_executable(file.parent, code, run)
         return _Program(run, functools.partial(_rebuild, results))
+
+    def _compile(self, lowered: Any, path: Path, since: float) -> Any:
+        """Compiles, or takes a program from JAX's cache, whose damaged entries are replaced.
+
+        Args:
+            path: of the traced program, whose time tells when entries were checked last.
+            since: that time, s.
+        """
+        check_entries(path.parents[1], _ENTRIES, since)
+        run = lowered.compile()
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return run
 
     def _kind(self) -> str | None:
         """What compiled programs depend on besides their code.
@@ -278,16 +299,24 @@ def _rebuild(description: Any, arrays: list[Any]) -> Any:
 
 
 def _read(path: Path) -> tuple[Any, bytes] | None:
-    """Description and code; None where there is no such file, or a damaged one."""
-    try:
-        data = path.read_bytes()
-        digest, body = data[:32], data[32:]
-        if hashlib.sha256(body).digest() != digest:
-            return None
-        start = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
-        return json.loads(body[_LENGTH:start]), body[start:]
-    except (OSError, ValueError):
+    """Description and code; None where there is no such file, or a damaged one, which goes."""
+    data = read_cached(path)
+    if data is None:
         return None
+    digest, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != digest:
+        discard_damaged(path)
+        return None
+    start = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
+    return json.loads(body[_LENGTH:start]), body[start:]
+
+
+def _time(path: Path) -> float:
+    """When a file was changed, s; 0 where that cannot be told."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _write(path: Path, results: Any, code: bytes) -> None:
