@@ -34,6 +34,7 @@ from .._files import (
     replace_file,
     store_executable,
 )
+from ..errors import refuse_fork
 from ._arguments import Argument, Arguments
 from ._keys import is_array, is_core, is_own, program_key, settings
 
@@ -90,6 +91,7 @@ class StoredFunction:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
+        refuse_fork(self._function.__name__)
         key, leaves, folder = self._look(args)
         program = self._programs.get(key)
         if program is not None:
