@@ -65,8 +65,8 @@ def test_video_image_and_folder(tmp_path, fake, capsys):
     assert read_cells(out / "still.csv", "face") == ["0", "1"]
     assert read_cells(out / "still.csv", "AU28_c") == ["1.0", "1.0"]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{inputs[0]}: 6 frames, 5 of 6 rows with a face, ")
-    assert lines[0].endswith(f" frames/s -> {out / 'clip.csv'}")
+    assert lines[0].startswith(f"{inputs[0]}: 6 frames in ") and " frames/s), 5 of " in lines[0]
+    assert lines[0].endswith(f" 5 of 6 rows with a face -> {out / 'clip.csv'}")
     assert lines[1] == f"{inputs[1]}: 2 faces -> {out / 'still.csv'}"
     assert lines[3:] == ["3 of 3 inputs analysed"]
     text = (out / "clip_of_details.txt").read_text()

@@ -32,6 +32,14 @@ class Described(NamedTuple):
     lanes: int  # that clips of one face were followed in
 
 
+class Times(NamedTuple):
+    """When an input was analysed."""
+
+    started: float  # seconds since 1970
+    seconds: float  # that it took, without what was compiled
+    compiling: float  # s that it waited for what was compiled
+
+
 def record_path(job: Job, options: Options) -> Path:
     """Where the record of an input lies."""
     return options.out / f"{job.name}{SUFFIX}"
@@ -70,20 +78,18 @@ def write_record(
     engine: Described,
     outcome: Outcome,
     *,
-    started: float,
-    seconds: float,
+    times: Times,
     digest: str,
 ) -> Path:
     """Writes the record of an input that is finished, after all of its files.
 
     Args:
-        started: seconds since 1970.
-        seconds: that the analysis took.
+        times: of the analysis.
         digest: of the input, as it was before: see `hash_input`.
     Raises:
         OutputError: it cannot be written.
     """
-    begun = datetime.datetime.fromtimestamp(started, datetime.UTC)
+    begun = datetime.datetime.fromtimestamp(times.started, datetime.UTC)
     record = {
         "format": _FORMAT,
         "jaxface": __version__,
@@ -93,7 +99,8 @@ def write_record(
         "versions": {"python": platform.python_version(), **_versions()},
         "device": engine.device,
         "started": begun.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
+        "seconds": round(times.seconds, 3),
+        "compile_seconds": round(times.compiling, 3),
         "frames": outcome.frames,
         "rows": outcome.rows,
         "faces": outcome.faces,

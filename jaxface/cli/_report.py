@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from io import TextIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
@@ -28,6 +28,16 @@ _SUMMARY = (
 )
 
 
+_PAUSE = 0.5  # s; an input that stands still for less did not wait for a compiler
+
+
+class Took(NamedTuple):
+    """How long an input took, s."""
+
+    seconds: float  # without what was compiled
+    compiling: float  # that it waited for
+
+
 class JobReport:
     """One input on its way."""
 
@@ -36,7 +46,8 @@ class JobReport:
         self.job = job
         self.began = time.time()
         self._bar: tqdm | None = None
-        self._start = time.perf_counter()
+        self._start = self._moved = time.perf_counter()
+        self._pauses: list[tuple[float, float]] = []
 
     def frames(self, count: int | None) -> None:
         """Shows a bar for `count` frames, or an open-ended one."""
@@ -47,25 +58,36 @@ class JobReport:
 
     def advance(self) -> None:
         """Counts a frame."""
+        self._move()
         if self._bar is not None:
             self._bar.update()
 
-    @property
-    def seconds(self) -> float:
-        """Since the input was begun."""
-        return max(time.perf_counter() - self._start, 1e-9)
+    def _move(self) -> None:
+        """The input went on; it may have stood still before, which compiling makes it do."""
+        now = time.perf_counter()
+        if now - self._moved > _PAUSE:
+            self._pauses.append((self._moved, now))
+        self._moved = now
 
-    def finish(self, outcome: Outcome) -> None:
+    def stop(self) -> "Took":
+        """Stops the input's clock."""
+        self._move()
+        compiling = _compile_seconds(self._pauses)
+        return Took(max(self._moved - self._start - compiling, 1e-9), compiling)
+
+    def finish(self, outcome: Outcome, took: Took) -> None:
         """Prints the input's line."""
-        job, seconds = self.job, self.seconds
+        job, seconds = self.job, took.seconds
         self.close()
+        apart = f", {took.compiling:.0f} s of compiling apart" if took.compiling >= _PAUSE else ""
         if outcome.csv is None:
             result = "no face found, no CSV written"
         elif job.mode == "image":
-            result = f"{_count(outcome.rows, 'face')} -> {outcome.csv}"
+            result = f"{_count(outcome.rows, 'face')}{apart} -> {outcome.csv}"
         else:
-            found = f"{_count(outcome.frames, 'frame')}, {outcome.faces} of {outcome.rows} rows "
-            result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {outcome.csv}"
+            rate = f"{seconds:.1f} s ({outcome.frames / seconds:.1f} frames/s){apart}"
+            found = f"{outcome.faces} of {outcome.rows} rows with a face"
+            result = f"{_count(outcome.frames, 'frame')} in {rate}, {found} -> {outcome.csv}"
         if outcome.lost:
             result += f", {_count(outcome.lost, 'picture')} unreadable"
         notes = f" ({'; '.join(outcome.notes)})" if outcome.notes else ""
@@ -81,13 +103,15 @@ class JobReport:
 class Reporter:
     """Reports on all inputs; those that are under way at the same time each have a report."""
 
-    def __init__(self, *, debug: bool = False):
+    def __init__(self, *, debug: bool = False, quiet: bool = False):
         """Begins without failures.
 
         Args:
             debug: show tracebacks.
+            quiet: do not say what the user waits for.
         """
         self.failures = 0
+        self._quiet = quiet
         # By input and the name of the results.
         self._became: dict[tuple[str, str], dict[str, Any]] = {}
         self._debug = debug
@@ -163,6 +187,11 @@ class Reporter:
         """Prints a warning on standard error, past the bars."""
         _print(f"jaxface: warning: {message}", sys.stderr)
 
+    def say(self, message: object) -> None:
+        """Prints what the user waits for on standard error, past the bars."""
+        if not self._quiet:
+            _print(f"jaxface: {message}", sys.stderr)
+
 
 def _print(line: str, stream: TextIO | TextIOBase) -> None:
     """Prints a line, whatever file names it holds: they need not be valid in the encoding."""
@@ -179,6 +208,15 @@ def _overlays(job: Job, outcome: Outcome) -> str:
         return f", overlay {outcome.overlays[0]}"
     pattern = outcome.overlays[0].with_name(f"{job.name}_overlay_*.png")
     return f", {_count(len(outcome.overlays), 'overlay')} {pattern}"
+
+
+def _compile_seconds(pauses: Sequence[tuple[float, float]]) -> float:
+    """How long something was compiled while an input stood still, s."""
+    if not pauses or "jaxface.run" not in sys.modules:  # nothing was compiled
+        return 0.0
+    from ..run import compile_seconds
+
+    return compile_seconds(pauses)
 
 
 def _count(number: int, noun: str) -> str:

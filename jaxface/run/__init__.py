@@ -11,6 +11,9 @@ from ._clip import collect_clip as collect_clip
 from ._clip import open_clip as open_clip
 from ._clip import second_pass as second_pass
 from ._clip_analysis import ClipAnalysis as ClipAnalysis
+from ._compiling import Compiling as Compiling
+from ._compiling import compile_seconds as compile_seconds
+from ._compiling import watch_compiling as watch_compiling
 from ._image import analyze_image as analyze_image
 from ._images import analyze_images as analyze_images
 from ._images import usable_cores as usable_cores

@@ -36,6 +36,7 @@ from .._files import (
 )
 from ..errors import refuse_fork
 from ._arguments import Argument, Arguments
+from ._compiling import Notice
 from ._keys import is_array, is_core, is_own, program_key, settings
 
 _FOLDER = "jaxface-programs"
@@ -102,8 +103,12 @@ class StoredFunction:
             program = self._programs.get(key)
             if program is not None:
                 return program(leaves)
-            program = self._prepare(folder, args)
-            result = program(leaves)  # the first run of one that is not stored traces it
+            notice = Notice(self._function.__name__, leaves)
+            try:
+                program = self._prepare(folder, args, notice)
+                result = program(leaves)  # the first run of one that is not stored traces it
+            finally:
+                notice.stop()
             self._programs[key] = program
             return result
 
@@ -118,11 +123,12 @@ class StoredFunction:
         folder = _folder() if _is_at_home(looked) else None
         return (tuple(argument.key for argument in looked), folder, settings()), leaves, folder
 
-    def _prepare(self, folder: str | None, args: tuple) -> _Program:
+    def _prepare(self, folder: str | None, args: tuple, notice: Notice) -> _Program:
         """Reads the program or makes a new one, which is stored if it may be."""
         arrays, statics = eqx.partition(args, is_array)
         key = None if folder is None else program_key(self._function, args)
         if folder is None or key is None:
+            notice.start()
             return self._in_memory(arrays, statics, self._compile_as(arrays))
         name = f"{self._function.__name__}-{key}"
         kind = self._kind()
@@ -136,6 +142,7 @@ class StoredFunction:
         found = _read(path)
         since = 0.0 if found is None else _time(path)
         if found is None:
+            notice.start()
             found = self._export(arrays, statics, shapes)
             _write(path, *found)
         results, code = found
@@ -144,25 +151,26 @@ class StoredFunction:
         lowered = jitted.lower(*shapes)
         digest = _drop_names(lowered.compiler_ir("stablehlo"))
         if kind is None:
-            return _Program(
-                self._compile(lowered, path, since), functools.partial(_rebuild, results)
-            )
+            run = self._compile(lowered, path, since, notice)
+            return _Program(run, functools.partial(_rebuild, results))
         # Other sources may have been traced to the same code.
         code = f"{digest}-{kind}"
         name_executable(file, code, results, len(leaves), len(exported.out_avals))
         ready = load_executable(file)
-        run = self._compile(lowered, path, since) if ready is None else ready.run
+        run = self._compile(lowered, path, since, notice) if ready is None else ready.run
         if ready is None:
             store_executable(file.parent, code, run)
         return _Program(run, functools.partial(_rebuild, results))
 
-    def _compile(self, lowered: Any, path: Path, since: float) -> Any:
+    def _compile(self, lowered: Any, path: Path, since: float, notice: Notice) -> Any:
         """Compiles, or takes a program from JAX's cache, whose damaged entries are replaced.
 
         Args:
             path: of the traced program, whose time tells when entries were checked last.
             since: that time, s.
+            notice: tells that it is compiled.
         """
+        notice.start()
         check_entries(path.parents[1], _ENTRIES, since)
         run = lowered.compile()
         with contextlib.suppress(OSError):
