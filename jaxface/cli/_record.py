@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
+from ..errors import InputError
 from ..io import InputKind, list_images
 from ..output import write_file
 from ._jobs import Job
@@ -46,13 +47,21 @@ def record_path(job: Job, options: Options) -> Path:
 
 
 def hash_input(job: Job) -> str:
-    """sha256 of a file, or of the names and contents of a folder's pictures."""
-    if job.kind is not InputKind.FOLDER:
-        return _hash_file(job.path)
-    whole = hashlib.sha256()
-    for path in list_images(job.path):
-        whole.update(f"{path.name}\0{_hash_file(path)}\n".encode(errors="surrogateescape"))
-    return whole.hexdigest()
+    """sha256 of a file, or of the names and contents of a folder's pictures.
+
+    Raises:
+        InputError: it cannot be read, or is no longer there.
+    """
+    try:
+        if job.kind is not InputKind.FOLDER:
+            return _hash_file(job.path)
+        whole = hashlib.sha256()
+        for path in list_images(job.path):
+            whole.update(f"{path.name}\0{_hash_file(path)}\n".encode(errors="surrogateescape"))
+        return whole.hexdigest()
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise InputError(job.path, "an input that can be read", got, "check it") from error
 
 
 def _hash_file(path: Path) -> str:

@@ -28,6 +28,10 @@ _SUMMARY = (
 )
 
 
+_OUT_OF_MEMORY = (
+    "memory ran out: take fewer inputs at a time (--lanes 1 for clips, --jobs 1 for pictures), "
+    "leave out --at-once, or make the frames smaller"
+)
 _PAUSE = 0.5  # s; an input that stands still for less did not wait for a compiler
 
 
@@ -129,7 +133,11 @@ class Reporter:
         if self._debug:
             traceback.print_exception(error)
         message = str(error).strip() or type(error).__name__
-        if not isinstance(error, (ValueError, OSError)):
+        if type(error).__module__ == "builtins" and isinstance(error, OSError) and error.strerror:
+            message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        if _is_out_of_memory(error):
+            message = f"{_OUT_OF_MEMORY} ({message.splitlines()[0]})"
+        elif not isinstance(error, (ValueError, OSError)):
             message = f"{type(error).__name__}: {message}"
             message = message if self._debug else f"{message} (--debug shows the traceback)"
         if path is not None and path not in message:
@@ -168,8 +176,11 @@ class Reporter:
         text = json.dumps({"inputs": rows, **counts}, indent=1)
         if path == "-":
             _print(text, sys.stdout)
-        else:
+            return
+        try:
             write_file(Path(path), text.encode() + b"\n")
+        except OSError as error:
+            self.fail(error)
 
     def fall_short(self) -> None:
         """Counts an input of which something was left out, and said to be."""
@@ -208,6 +219,13 @@ def _overlays(job: Job, outcome: Outcome) -> str:
         return f", overlay {outcome.overlays[0]}"
     pattern = outcome.overlays[0].with_name(f"{job.name}_overlay_*.png")
     return f", {_count(len(outcome.overlays), 'overlay')} {pattern}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Of the device, whose errors are of no class of their own, or of the computer."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    )
 
 
 def _compile_seconds(pauses: Sequence[tuple[float, float]]) -> float:

@@ -10,12 +10,15 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # a JPEG's markers that sta
 
 
 def check_size(path: Path, data: bytes) -> None:
-    """Refuses a picture whose header states more pixels than any camera has.
+    """Refuses a picture whose header states no pixels, or more than any camera has.
 
     Raises:
-        InputError: it does; to decode it would take gigabytes.
+        InputError: it does; to decode so many would take gigabytes.
     """
     size = _stated_size(data)
+    if size is not None and 0 in size:  # libpng would complain on the terminal
+        got = f"one of {size[0]}x{size[1]} px"
+        raise InputError(path, "an image of one px or more", got, "copy or record it again")
     if size is not None and size[0] * size[1] > _MOST:
         got = f"one of {size[0]}x{size[1]} px"
         raise InputError(path, f"an image of at most {_MOST} px", got, "check it, or shrink it")

@@ -62,14 +62,16 @@ class _Watch:
         with self.lock:
             listens, self.listens = self.listens, True
         if not listens:
-            monitoring.register_event_duration_secs_listener(self._took)
-            monitoring.register_event_listener(self._happened)
+            monitoring.register_event_duration_secs_listener(
+                lambda event, duration_secs, **kwargs: self._took(event, duration_secs)
+            )
+            monitoring.register_event_listener(lambda event, **kwargs: self._happened(event))
 
-    def _happened(self, event: str, **kwargs: str | int) -> None:
+    def _happened(self, event: str) -> None:
         if event == _HIT:
             self.thread.hit = True
 
-    def _took(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+    def _took(self, event: str, duration_secs: float) -> None:
         if self.say is None or not event.startswith(_STAGES):
             return
         now = time.perf_counter()
