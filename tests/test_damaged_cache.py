@@ -215,3 +215,26 @@ def test_reading_what_is_not_ours(tmp_path: Path, monkeypatch, kind):
 
     monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read anything
     assert files.read_cached(path) is None and not path.exists()
+
+
+@pytest.mark.filterwarnings("default:Error reading")
+@pytest.mark.parametrize("damage", ["cut", "a folder", "whole, but no program"])
+def test_what_jax_compiles_besides_is_made_again(jaxs: Path, damage, capsys):
+    """By the command line, which hears JAX's warnings."""
+    warnings_to = importlib.import_module("jaxface.cli._warnings").warnings_to
+
+    def run() -> Path:
+        besides = jax.jit(lambda x: 3 * x)
+        with warnings_to(pytest.fail):
+            assert besides(np.float32(2)) == 6
+        (path,) = jaxs.glob("jit__lambda*-cache")
+        return path
+
+    path = run()
+    if damage in DAMAGE:
+        DAMAGE[damage](path)
+    else:
+        path.write_bytes(zlib.compress(b"no program at all"))
+    assert run() == path and files.damaged_files() == [path] and path.stat().st_size > 100
+    assert run() == path and files.damaged_files() == []
+    assert "Error reading" not in capsys.readouterr().err

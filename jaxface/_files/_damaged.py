@@ -56,7 +56,7 @@ def damaged_files() -> list[Path]:
     return found
 
 
-def check_entries(folder: Path, pattern: str, since: float) -> None:
+def check_entries(folder: Path, pattern: str, since: float) -> int:
     """Removes damaged entries of JAX's own cache, which would neither use nor replace them.
 
     JAX writes them in place: a process that is killed, or a full disk, leaves a part of one.
@@ -65,11 +65,16 @@ def check_entries(folder: Path, pattern: str, since: float) -> None:
         folder: of JAX's compilation cache.
         pattern: of their names.
         since: time of a file in seconds since 1970; older entries have been checked.
+    Returns:
+        How many were damaged.
     """
+    damaged = 0
     with contextlib.suppress(OSError):
         for path in folder.glob(pattern):
             if path.stat().st_mtime >= since and not _is_whole(path):
                 discard_damaged(path)
+                damaged += 1
+    return damaged
 
 
 def _is_whole(path: Path) -> bool:
