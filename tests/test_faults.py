@@ -88,6 +88,11 @@ def _bmp(width: int, height: int) -> bytes:
     )
 
 
+def _tiff(width: int, height: int) -> bytes:
+    tags = struct.pack("<HHII", 256, 4, 1, width) + struct.pack("<HHII", 257, 4, 1, height)
+    return b"II*\0" + struct.pack("<IH", 8, 2) + tags + bytes(300)
+
+
 def _folder(*names: str) -> Callable[[Path], Sequence[str]]:
     def make(folder: Path) -> Sequence[str]:
         top = folder / "top"
@@ -274,6 +279,13 @@ BAD: tuple[Row, ...] = (
         _write("a.ppm", b"P6\n1000000000 1000000000\n255\n"),
         "got one of 1000000000x1000000000 px",
     ),
+    Row("a PNG of 16,000 by 16,000", _write(STILL, _png(16_000, 16_000)), "that claim 16000x16000"),
+    Row(
+        "a GIF of 65,535 by 65,535",
+        _write("a.gif", b"GIF89a" + b"\xff" * 4 + bytes(300)),
+        "got one of 65535x65535 px",
+    ),
+    Row("a TIFF of 2**31 by 2**31", _write("a.tif", _tiff(2**31, 2**31)), "got one of 2147483648x"),
     Row("a PNG without pixels", _write(STILL, _png(0, 0)), "got one of 0x0 px"),
     Row("an empty folder", _folder(), "got 0 files, no picture among them"),
     Row("a folder of texts", _folder("a.txt", "b.csv"), "got 2 files, no picture among them"),
