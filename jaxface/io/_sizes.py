@@ -13,10 +13,14 @@ _TIFF = (b"II*\0", b"MM\0*")
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # a JPEG's markers that state its size
 
 
-def check_size(path: Path, data: bytes) -> None:
+def check_size(path: Path, data: bytes, length: int | None = None) -> None:
     """Refuses a picture whose header states no pixels, more than any camera has, or
     more than its bytes can hold.
 
+    Args:
+        path: of the picture.
+        data: its bytes, or the first of them.
+        length: number of all its bytes; by default those given.
     Raises:
         InputError: it does; to decode so many would take gigabytes.
     """
@@ -27,9 +31,10 @@ def check_size(path: Path, data: bytes) -> None:
     if size is not None and size[0] * size[1] > _MOST:
         got = f"one of {size[0]}x{size[1]} px"
         raise InputError(path, f"an image of at most {_MOST} px", got, "check it, or shrink it")
+    length = len(data) if length is None else length
     dense = data.startswith((b"RIFF", *_TIFF))  # one colour throughout, or a fax, takes no space
-    if size is not None and not dense and size[0] * size[1] > _LEAST_MOST + _DENSEST * len(data):
-        got = f"{len(data)} bytes that claim {size[0]}x{size[1]} px"
+    if size is not None and not dense and size[0] * size[1] > _LEAST_MOST + _DENSEST * length:
+        got = f"{length} bytes that claim {size[0]}x{size[1]} px"
         raise InputError(path, "an image", got, "copy or record it again")
 
 
