@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import lazy_loader
 
+from . import errors as errors  # notes it when a process forks
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:

@@ -65,8 +65,8 @@ def test_video_image_and_folder(tmp_path, fake, capsys):
     assert read_cells(out / "still.csv", "face") == ["0", "1"]
     assert read_cells(out / "still.csv", "AU28_c") == ["1.0", "1.0"]
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{inputs[0]}: 6 frames, 5 of 6 rows with a face, ")
-    assert lines[0].endswith(f" frames/s -> {out / 'clip.csv'}")
+    assert lines[0].startswith(f"{inputs[0]}: 6 frames in ") and " frames/s), 5 of " in lines[0]
+    assert lines[0].endswith(f" 5 of 6 rows with a face -> {out / 'clip.csv'}")
     assert lines[1] == f"{inputs[1]}: 2 faces -> {out / 'still.csv'}"
     assert lines[3:] == ["3 of 3 inputs analysed"]
     text = (out / "clip_of_details.txt").read_text()
@@ -223,30 +223,6 @@ def test_image_without_a_face_is_a_success(tmp_path, fake, capsys):
 # Failures
 
 
-def test_bad_inputs_are_named_and_the_others_finish(tmp_path, fake, capsys):
-    (tmp_path / "text.mp4").write_text("no video\n")
-    (tmp_path / "zero.mp4").write_bytes(b"")
-    (tmp_path / "words.png").write_text("no image\n")
-    (tmp_path / "empty").mkdir()
-    bad = [str(tmp_path / name) for name in ("gone.avi", "text.mp4", "zero.mp4", "words.png")]
-    bad.append(str(tmp_path / "empty"))
-    good = write_image(tmp_path / "good.png")
-    out = tmp_path / "out"
-    assert main(["analyze", *bad[:3], good, *bad[3:], "--out", str(out)]) == 1
-    assert _results(out) == ["good.csv", "good_of_details.txt"]
-    found = capsys.readouterr()
-    expected = f"{good}: 2 faces -> {out / 'good.csv'}\n1 of 6 inputs analysed: 1 now, 5 failed\n"
-    assert found.out == expected
-    errors = found.err.splitlines()
-    for given, message, error in zip(
-        bad,
-        ("nothing there", "9 bytes", "0 bytes", "9 bytes that cannot be decoded", "0 files"),
-        errors,
-        strict=True,
-    ):
-        assert error.startswith(f"jaxface: error: {given}: expected ") and message in error
-
-
 def test_odd_names(tmp_path, fake, capsys):
     """Bytes that are no text, letters that the terminal lacks, no name, and too long a one."""
     plain = write_image(tmp_path / "größe.png")
@@ -295,15 +271,6 @@ def test_an_unreadable_picture_of_a_folder_is_counted(tmp_path, fake, capsys):
     assert "2.png: expected an image, got an empty file" in found.err
 
 
-@pytest.mark.parametrize("given", ["rtsp://127.0.0.1/cam", "https://example.org/a.mp4", "-", "0"])
-def test_what_is_no_file_is_named_at_once(tmp_path, fake, capsys, monkeypatch, given):
-    monkeypatch.chdir(tmp_path)
-    assert main(["analyze", given, "--out", str(tmp_path / "out")]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(f"jaxface: error: {given}: expected a file or folder")
-    assert "are not read" in error and fake == []
-
-
 def test_truncated_video_is_processed_with_a_warning(tmp_path, fake, capsys):
     path = Path(write_video(tmp_path / "clip.avi", 40))
     data = path.read_bytes()
@@ -330,13 +297,6 @@ def test_file_in_place_of_the_output_folder(tmp_path, fake, capsys):
     error = capsys.readouterr().err
     assert error.startswith(f"jaxface: error: {tmp_path / 'out'}: cannot be written")
     assert fake == [] and (tmp_path / "out").read_text() == "a file"
-
-
-def test_read_only_output_folder(tmp_path, fake, capsys, monkeypatch):
-    image = write_image(tmp_path / "a.png")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    assert main(["analyze", image, "--out", str(tmp_path / "out")]) == 1
-    assert "out: cannot be written (no permission to write there)" in capsys.readouterr().err
 
 
 def test_unwritable_result_leaves_the_old_ones(tmp_path, fake, capsys, monkeypatch):

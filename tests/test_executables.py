@@ -122,19 +122,6 @@ def test_donated_arguments_are_given_up_by_a_read_program(cache: Path, lowered):
     assert not parameters.local.is_deleted()
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[:60] + b"x" + b[61:]]
-)
-def test_damaged_executables_are_compiled_again(cache: Path, damage, lowered):
-    store()[0](*arguments(), "double")
-    (path,) = executables(cache)
-    path.write_bytes(damage(path.read_bytes()))
-    for count in (2, 2):
-        function, traced = store()
-        check(function(*arguments(), "double"), 2)
-        assert traced.count == 0 and len(lowered) == count
-
-
 def test_another_machine_is_another_executable(cache: Path, tmp_path: Path, monkeypatch):
     """One with other instructions: the code of this one is never run there."""
     check(store()[0](*arguments(), "double"), 2)

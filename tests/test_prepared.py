@@ -101,22 +101,12 @@ def test_arrays_lie_in_the_file(cache: Path):
     assert not any(leaf.flags.writeable for leaf in raw)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda b: b[:-1],
-        lambda b: b[: len(b) // 2],
-        lambda b: b[:7],
-        lambda b: b"",
-        lambda b: b + b"\0",
-        lambda b: b[:20] + b"x" + b[21:],
-        lambda b: b[: len(b) // 2] + bytes([b[len(b) // 2] ^ 1]) + b[len(b) // 2 + 1 :],
-    ],
-    ids=["a byte short", "half", "seven bytes", "empty", "a byte long", "header", "one bit"],
-)
-def test_damaged_files_are_replaced(cache: Path, anew, damage, preparations):
+def test_damaged_files_are_replaced(cache: Path, anew, preparations):
+    """Other kinds of damage: tests/test_damaged_cache.py."""
     path = prepared(cache)
-    path.write_bytes(damage(path.read_bytes()))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
     check_equal(jaxface.load_model(_NAME), anew)
     assert len(preparations) == 1
     check_equal(jaxface.load_model(_NAME), anew)

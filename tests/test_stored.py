@@ -25,7 +25,7 @@ from jaxface.io import read_video
 from jaxface.ops import to_gray
 from jaxface.run import StoredFunction
 from jaxface.types import PDMParameters
-from tests.counted import arguments, cached_in, check, executables, load_counted, programs, store
+from tests.counted import arguments, cached_in, check, load_counted, programs, store
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIP = ROOT / "bench" / "data" / "talking_head.mp4"
@@ -67,21 +67,6 @@ def test_other_settings_and_shapes_are_other_programs(cache: Path):
     check(function(*arguments(), "triple"), 3)
     check(function(*arguments(7), "double"), 2, 7)
     assert traced.count == len(programs(cache)) == 3
-
-
-@pytest.mark.parametrize(
-    "damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[:60] + b"x" + b[61:]]
-)
-def test_damaged_programs_are_traced_again(cache: Path, damage):
-    store()[0](*arguments(), "double")
-    (path,) = programs(cache)
-    path.write_bytes(damage(path.read_bytes()))
-    for executable in executables(cache):
-        executable.unlink()
-    for count in (1, 0):
-        function, traced = store()
-        check(function(*arguments(), "double"), 2)
-        assert traced.count == count
 
 
 def test_runs_where_nothing_can_be_written(cache: Path):

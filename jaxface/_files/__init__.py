@@ -2,6 +2,10 @@
 
 from ._atomic import AtomicFile as AtomicFile
 from ._atomic import replace_file as replace_file
+from ._damaged import check_entries as check_entries
+from ._damaged import damaged_files as damaged_files
+from ._damaged import discard_damaged as discard_damaged
+from ._damaged import read_cached as read_cached
 from ._executables import EXECUTABLES as EXECUTABLES
 from ._executables import Executable as Executable
 from ._executables import ahead_of_use as ahead_of_use

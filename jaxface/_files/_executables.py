@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ._atomic import replace_file
+from ._damaged import DamagedError, discard_damaged, read_cached
 
 EXECUTABLES = "jaxface-executables"  # folder in that of JAX's compilation cache
 _OBJECTS = (b"\x7fELF", b"\xcf\xfa\xed\xfe")  # how machine code begins: of Linux, of macOS
@@ -79,7 +80,7 @@ def name_executable(path: Path, code: str, description: Any, inputs: int, output
     named = json.dumps([code, description, inputs, outputs]).encode()
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, named)
+        replace_file(path, hashlib.sha256(named).digest() + named)
     with _lock:
         _used[path] = None
 
@@ -143,8 +144,8 @@ def ahead_of_use(paths: Iterable[Path]) -> None:
 def executable_size(path: Path) -> int:
     """Bytes of the program of a name; 0 where there is none."""
     try:
-        return path.with_name(json.loads(path.read_bytes())[0]).stat().st_size
-    except (OSError, ValueError, LookupError, TypeError):
+        return path.with_name(_parse_name(path.read_bytes())[0]).stat().st_size
+    except (OSError, DamagedError):
         return 0
 
 
@@ -155,15 +156,43 @@ def executables_used() -> list[Path]:
 
 
 def _read(path: Path) -> Executable | None:
-    try:
-        code, description, inputs, outputs = json.loads(path.read_bytes())
-        data = path.with_name(code).read_bytes()
-        digest, body = data[:32], data[32:]
-        if hashlib.sha256(body).digest() != digest:
-            return None
-        return Executable(description, _revive(zlib.decompress(body), inputs, outputs))
-    except Exception:  # of files, of formats, of JAX: the program is then compiled
+    """What is damaged is removed: in its place would not be written, or it would be read again."""
+    named = read_cached(path)
+    if named is None:
         return None
+    try:
+        code, description, inputs, outputs = _parse_name(named)
+    except DamagedError:
+        discard_damaged(path)
+        return None
+    file = path.with_name(code)
+    data = read_cached(file)
+    if data is None:
+        return None
+    digest, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != digest:
+        discard_damaged(file)
+        return None
+    try:
+        return Executable(description, _revive(zlib.decompress(body), inputs, outputs))
+    except Exception:  # of JAX, which wrote the same bytes: the program is then compiled
+        return None
+
+
+def _parse_name(data: bytes) -> tuple[str, Any, int, int]:
+    """What `name_executable` wrote.
+
+    Raises:
+        DamagedError: it is something else.
+    """
+    try:
+        digest, named = data[:32], data[32:]
+        code, description, inputs, outputs = json.loads(named)
+    except (ValueError, TypeError) as error:
+        raise DamagedError("no name of a program") from error
+    if hashlib.sha256(named).digest() != digest:
+        raise DamagedError("a damaged name of a program")
+    return code, description, inputs, outputs
 
 
 def _revive(payload: bytes, inputs: int, outputs: int) -> Any:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ._jobs import Job
 from ._record import (
     Described,
+    Times,
     describe_run,
     hash_input,
     is_finished,
@@ -61,6 +62,22 @@ def run_jobs(
         reporter: prints what becomes of each.
         how: they are gone through.
     """
+    if process is None:
+        _run_all(jobs, process, options, reporter, how)
+        return
+    from ..run import watch_compiling  # loads JAX
+
+    with watch_compiling(reporter.say):
+        _run_all(jobs, process, options, reporter, how)
+
+
+def _run_all(
+    jobs: Sequence[Job],
+    process: Process | None,
+    options: Options,
+    reporter: Reporter,
+    how: How,
+) -> None:
     clips = [job for job in jobs if _is_one_face(job, options)]
     described = _describe(process, clips, options, how.resume)
     stopped = threading.Event()
@@ -183,18 +200,19 @@ def _run(job: Job, command: _Command) -> None:
 
 def _keep(job: Job, command: _Command, outcome: Outcome, report: JobReport, digest: str) -> None:
     """Writes the record of a finished input, if it is to have one, and reports it."""
-    seconds = report.seconds
-    times = {"started": report.began, "seconds": seconds}
+    took = report.stop()
     if command.records:
-        write_record(job, command.options, command.described, outcome, digest=digest, **times)
-    report.finish(outcome)
+        times = Times(report.began, took.seconds, took.compiling)
+        write_record(job, command.options, command.described, outcome, digest=digest, times=times)
+    report.finish(outcome, took)
     found = {
         "csv": next((str(path) for path in outcome.files if path.suffix == ".csv"), None),
         "files": [str(path) for path in outcome.files],
         "frames": outcome.frames,
         "rows": outcome.rows,
         "faces": outcome.faces,
-        "seconds": round(seconds, 3),
+        "seconds": round(took.seconds, 3),
+        "compile_seconds": round(took.compiling, 3),
         "notes": list(outcome.notes),
     }
     command.reporter.note(job, "incomplete" if outcome.lost else "analysed", found)

@@ -1,6 +1,7 @@
 """Entry point of the command line."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: usage errors (2), --help and --version (0).
     """
+    _open_streams()
     given = list(sys.argv[1:] if argv is None else argv)
     program = command_of(given)
     try:
@@ -57,6 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has left; Python would complain once more on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _open_streams() -> None:
+    """Opens what the caller has closed: else a result would become standard output, or error."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the least number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -144,8 +158,10 @@ def _start(arguments: argparse.Namespace, *, cache: bool) -> "Startup":
     """Reads the programs ahead that the last call of this kind used."""
     from ._startup import Startup
 
-    first = Path(arguments.inputs[0])
-    kind = first.suffix.lower() if first.is_file() else "folder" if first.is_dir() else None
+    kind = None
+    with contextlib.suppress(OSError):  # of a name that no file can have
+        first = Path(arguments.inputs[0])
+        kind = first.suffix.lower() if first.is_file() else "folder" if first.is_dir() else None
     names = (
         "model",
         "mode",

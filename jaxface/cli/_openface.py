@@ -50,7 +50,7 @@ def run_openface(
     startup = _start(request)
     from ._report import Reporter
 
-    reporter = Reporter()
+    reporter = Reporter(quiet=request.quiet)
     for note in request.notes:
         reporter.warn(note)
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
+from ..errors import InputError
 from ..io import InputKind, list_images
 from ..output import Record, write_file
 from ._jobs import Job
@@ -33,19 +34,35 @@ class Described(NamedTuple):
     lanes: int  # that clips of one face were followed in
 
 
+class Times(NamedTuple):
+    """When an input was analysed."""
+
+    started: float  # seconds since 1970
+    seconds: float  # that it took, without what was compiled
+    compiling: float  # s that it waited for what was compiled
+
+
 def record_path(job: Job, options: Options) -> Path:
     """Where the record of an input lies."""
     return options.out / f"{job.name}{SUFFIX}"
 
 
 def hash_input(job: Job) -> str:
-    """sha256 of a file, or of the names and contents of a folder's pictures."""
-    if job.kind is not InputKind.FOLDER:
-        return _hash_file(job.path)
-    whole = hashlib.sha256()
-    for path in list_images(job.path):
-        whole.update(f"{path.name}\0{_hash_file(path)}\n".encode(errors="surrogateescape"))
-    return whole.hexdigest()
+    """sha256 of a file, or of the names and contents of a folder's pictures.
+
+    Raises:
+        InputError: it cannot be read, or is no longer there.
+    """
+    try:
+        if job.kind is not InputKind.FOLDER:
+            return _hash_file(job.path)
+        whole = hashlib.sha256()
+        for path in list_images(job.path):
+            whole.update(f"{path.name}\0{_hash_file(path)}\n".encode(errors="surrogateescape"))
+        return whole.hexdigest()
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise InputError(job.path, "an input that can be read", got, "check it") from error
 
 
 def _hash_file(path: Path) -> str:
@@ -90,20 +107,18 @@ def write_record(
     engine: Described,
     outcome: Outcome,
     *,
-    started: float,
-    seconds: float,
+    times: Times,
     digest: str,
 ) -> Path:
     """Writes the record of an input that is finished, after all of its files.
 
     Args:
-        started: seconds since 1970.
-        seconds: that the analysis took.
+        times: of the analysis.
         digest: of the input, as it was before: see `hash_input`.
     Raises:
         OutputError: it cannot be written.
     """
-    begun = datetime.datetime.fromtimestamp(started, datetime.UTC)
+    begun = datetime.datetime.fromtimestamp(times.started, datetime.UTC)
     record = {
         "format": _FORMAT,
         "jaxface": __version__,
@@ -113,7 +128,8 @@ def write_record(
         "versions": _all_versions(),
         "device": engine.device,
         "started": begun.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
+        "seconds": round(times.seconds, 3),
+        "compile_seconds": round(times.compiling, 3),
         "frames": outcome.frames,
         "rows": outcome.rows,
         "faces": outcome.faces,

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import sys
 import threading
 import time
@@ -9,10 +10,11 @@ import traceback
 from collections.abc import Mapping, Sequence
 from io import TextIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from tqdm import tqdm
 
+from .._files import damaged_files
 from ..output import write_file
 from ._formats import NAMES
 from ._jobs import Job
@@ -27,6 +29,20 @@ _SUMMARY = (
 )
 
 
+_OUT_OF_MEMORY = (
+    "memory ran out: take fewer inputs at a time (--lanes 1 for clips, --jobs 1 for pictures), "
+    "leave out --at-once, or make the frames smaller"
+)
+_PAUSE = 0.5  # s; an input that stands still for less did not wait for a compiler
+
+
+class Took(NamedTuple):
+    """How long an input took, s."""
+
+    seconds: float  # without what was compiled
+    compiling: float  # that it waited for
+
+
 class JobReport:
     """One input on its way."""
 
@@ -35,7 +51,8 @@ class JobReport:
         self.job = job
         self.began = time.time()
         self._bar: tqdm | None = None
-        self._start = time.perf_counter()
+        self._start = self._moved = time.perf_counter()
+        self._pauses: list[tuple[float, float]] = []
 
     def frames(self, count: int | None) -> None:
         """Shows a bar for `count` frames, or an open-ended one."""
@@ -46,27 +63,38 @@ class JobReport:
 
     def advance(self) -> None:
         """Counts a frame."""
+        self._move()
         if self._bar is not None:
             self._bar.update()
 
-    @property
-    def seconds(self) -> float:
-        """Since the input was begun."""
-        return max(time.perf_counter() - self._start, 1e-9)
+    def _move(self) -> None:
+        """The input went on; it may have stood still before, which compiling makes it do."""
+        now = time.perf_counter()
+        if now - self._moved > _PAUSE:
+            self._pauses.append((self._moved, now))
+        self._moved = now
 
-    def finish(self, outcome: Outcome) -> None:
+    def stop(self) -> "Took":
+        """Stops the input's clock."""
+        self._move()
+        compiling = _compile_seconds(self._pauses)
+        return Took(max(self._moved - self._start - compiling, 1e-9), compiling)
+
+    def finish(self, outcome: Outcome, took: Took) -> None:
         """Prints the input's line."""
-        job, seconds = self.job, self.seconds
+        job, seconds = self.job, took.seconds
         self.close()
         files = ", ".join(map(str, outcome.files))
+        apart = f", {took.compiling:.0f} s of compiling apart" if took.compiling >= _PAUSE else ""
         if not files:
             wanted = " or ".join(NAMES[name] for name in outcome.formats)
             result = f"no face found, no {wanted} written"
         elif job.mode == "image":
-            result = f"{_count(outcome.rows, 'face')} -> {files}"
+            result = f"{_count(outcome.rows, 'face')}{apart} -> {files}"
         else:
-            found = f"{_count(outcome.frames, 'frame')}, {outcome.faces} of {outcome.rows} rows "
-            result = f"{found}with a face, {outcome.frames / seconds:.1f} frames/s -> {files}"
+            rate = f"{seconds:.1f} s ({outcome.frames / seconds:.1f} frames/s){apart}"
+            found = f"{outcome.faces} of {outcome.rows} rows with a face"
+            result = f"{_count(outcome.frames, 'frame')} in {rate}, {found} -> {files}"
         if outcome.lost:
             result += f", {_count(outcome.lost, 'picture')} unreadable"
         notes = f" ({'; '.join(outcome.notes)})" if outcome.notes else ""
@@ -82,13 +110,15 @@ class JobReport:
 class Reporter:
     """Reports on all inputs; those that are under way at the same time each have a report."""
 
-    def __init__(self, *, debug: bool = False):
+    def __init__(self, *, debug: bool = False, quiet: bool = False):
         """Begins without failures.
 
         Args:
             debug: show tracebacks.
+            quiet: do not say what the user waits for.
         """
         self.failures = 0
+        self._quiet = quiet
         # By input and the name of the results.
         self._became: dict[tuple[str, str], dict[str, Any]] = {}
         self._debug = debug
@@ -106,7 +136,11 @@ class Reporter:
         if self._debug:
             traceback.print_exception(error)
         message = str(error).strip() or type(error).__name__
-        if not isinstance(error, (ValueError, OSError)):
+        if type(error).__module__ == "builtins" and isinstance(error, OSError) and error.strerror:
+            message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        if _is_out_of_memory(error):
+            message = f"{_OUT_OF_MEMORY} ({message.splitlines()[0]})"
+        elif not isinstance(error, (ValueError, OSError)):
             message = f"{type(error).__name__}: {message}"
             message = message if self._debug else f"{message} (--debug shows the traceback)"
         if path is not None and path not in message:
@@ -130,6 +164,7 @@ class Reporter:
             jobs: all, in the order of the command.
             path: of a JSON file; - for standard output, None for none.
         """
+        self._tell_damage()
         rows = [
             self._became.get((j.given, j.name), {"input": j.given, "status": "failed"})
             for j in jobs
@@ -144,17 +179,32 @@ class Reporter:
         text = json.dumps({"inputs": rows, **counts}, indent=1)
         if path == "-":
             _print(text, sys.stdout)
-        else:
+            return
+        try:
             write_file(Path(path), text.encode() + b"\n")
+        except OSError as error:
+            self.fail(error)
 
     def fall_short(self) -> None:
         """Counts an input of which something was left out, and said to be."""
         with self._lock:
             self.failures += 1
 
+    def _tell_damage(self) -> None:
+        """Says that something in the cache was damaged, which by now is made again."""
+        found = damaged_files()
+        if found:
+            where = found[0] if len(found) == 1 else os.path.commonpath(found)
+            self.warn(f"{where}: {_count(len(found), 'damaged file')} of the cache, made again")
+
     def warn(self, message: str) -> None:
         """Prints a warning on standard error, past the bars."""
         _print(f"jaxface: warning: {message}", sys.stderr)
+
+    def say(self, message: object) -> None:
+        """Prints what the user waits for on standard error, past the bars."""
+        if not self._quiet:
+            _print(f"jaxface: {message}", sys.stderr)
 
 
 def _print(line: str, stream: TextIO | TextIOBase) -> None:
@@ -173,6 +223,22 @@ def _overlays(job: Job, outcome: Outcome) -> str:
         return f", overlay {outcome.overlays[0]}"
     pattern = outcome.overlays[0].with_name(f"{job.name}_overlay_*.png")
     return f"{film}, {_count(len(outcome.overlays), 'overlay')} {pattern}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Of the device, whose errors are of no class of their own, or of the computer."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error)
+    )
+
+
+def _compile_seconds(pauses: Sequence[tuple[float, float]]) -> float:
+    """How long something was compiled while an input stood still, s."""
+    if not pauses or "jaxface.run" not in sys.modules:  # nothing was compiled
+        return 0.0
+    from ..run import compile_seconds
+
+    return compile_seconds(pauses)
 
 
 def _count(number: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from ..errors import InputError
 from ._endings import boxes
 from ._signatures import HEAD, Content, sniff
+from ._sizes import check_size
 
 VIDEO = "a video that FFmpeg can decode"
 CONVERT = "check that it plays, or convert it (ffmpeg -i FILE out.mp4)"
@@ -41,9 +42,12 @@ def opened(path: Path) -> Iterator[InputContainer]:
         InputError: FFmpeg cannot make anything of it, or it is a list of other files.
     """
     with path.open("rb", buffering=0) as file:
-        signature = sniff(file.read(HEAD))
+        head = file.read(HEAD)
+        signature = sniff(head)
         if signature is not None and signature.content is Content.OTHER:
             raise InputError(path, VIDEO, signature.name, CONVERT)
+        if signature is not None and signature.content is Content.PICTURE:
+            check_size(path, head, path.stat().st_size)  # FFmpeg decodes one as it opens it
         file.seek(0)
         try:
             container = av.open(

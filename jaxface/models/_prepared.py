@@ -10,7 +10,7 @@ from pathlib import Path
 import jax.monitoring
 import numpy as np
 
-from .._files import SOURCE_DIGEST
+from .._files import SOURCE_DIGEST, discard_damaged
 from ._mapped import DamagedFileError, drop_oldest, mark_used, read_tree, write_tree
 from ._model import Model
 
@@ -31,10 +31,14 @@ def kept_model(folder: Path, name: str, contents: bytes, prepare: Callable[[], M
         prepare: makes the model.
     """
     path = folder / f"{name}-{_key(contents)}"
-    with contextlib.suppress(OSError, DamagedFileError):
+    try:
         model = read_tree(path)
         mark_used(path)
         return model
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, DamagedFileError):  # not even replaced, if it is a folder
+        discard_damaged(path)
     begin = time.monotonic()
     model = prepare()
     with contextlib.suppress(OSError, TypeError, DamagedFileError):

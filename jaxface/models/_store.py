@@ -21,6 +21,7 @@ import safetensors.numpy
 from .._files import cache_dir, replace_file
 from ..analyze import ActionUnits, AlignConfig, FaceAnalyser, LinearHeads
 from ..detect import MTCNN, Conv, Dense, DetectConfig, MaxPool, Net, PReLU
+from ..errors import refuse_fork
 from ..fit import (
     BFGS,
     CLNF,
@@ -191,7 +192,9 @@ def load_model(name_or_path: str | Path = "base", *, wild: bool = False) -> Mode
 
     Raises:
         ModelFileError: there is no such model, or its files are damaged.
+        ForkError: the process was forked after JAX had been used.
     """
+    refuse_fork("load_model")
     path = _resolve(name_or_path)
     manifest = _read_manifest(path)
     _check_digest(path, manifest)

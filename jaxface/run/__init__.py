@@ -11,6 +11,9 @@ from ._clip import collect_clip as collect_clip
 from ._clip import open_clip as open_clip
 from ._clip import second_pass as second_pass
 from ._clip_analysis import ClipAnalysis as ClipAnalysis
+from ._compiling import Compiling as Compiling
+from ._compiling import compile_seconds as compile_seconds
+from ._compiling import watch_compiling as watch_compiling
 from ._film import draw_frames as draw_frames
 from ._film import film_frames as film_frames
 from ._film import write_tracked as write_tracked

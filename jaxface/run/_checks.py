@@ -9,19 +9,23 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, UInt8
 
+from ..errors import refuse_fork
+
 Frame = UInt8[np.ndarray, "h w 3"]  # RGB, 0 to 255
 AnyImage = Array | np.ndarray  # whatever a user gives for a Frame: `as_image` says what is wrong
 
 
 def refuse_tracers(function: str, *inputs: Any) -> None:
-    """Refuses to be traced: the functions of this package work on the host.
+    """Refuses to be traced, or forked: the functions of this package work on the host.
 
     Args:
         function: that was called.
         inputs: its arguments.
     Raises:
         TypeError: one of them, or an array in it, is traced by jit, vmap, grad or scan.
+        ForkError: the process was forked after JAX had been used.
     """
+    refuse_fork(function)
     if any(map(_is_traced, inputs)):
         raise TypeError(
             f"{function} cannot be traced (by jax.jit, vmap, grad, ...): it reads frames on the "

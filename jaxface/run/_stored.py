@@ -25,18 +25,24 @@ from jax.extend.mlir.passmanager import PassManager
 
 from .._files import (
     EXECUTABLES,
+    check_entries,
+    discard_damaged,
     load_executable,
     machine,
     name_executable,
+    read_cached,
     replace_file,
     store_executable,
 )
+from ..errors import refuse_fork
 from ._arguments import Argument, Arguments
+from ._compiling import Notice
 from ._keys import is_array, is_core, is_own, program_key, settings
 
 _FOLDER = "jaxface-programs"
 # Of the command line's cache; where it is 0, JAX's own cache, if it is on, is on by itself.
 _SWITCH = "JAXFACE_COMPILE_CACHE"
+_ENTRIES = "jit_call-*-cache"  # in JAX's cache: all our programs are calls of exported functions
 _LENGTH = 8  # bytes that tell how long the description of the results is
 
 
@@ -88,6 +94,7 @@ class StoredFunction:
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any) -> Any:
+        refuse_fork(self._function.__name__)
         key, leaves, folder = self._look(args)
         program = self._programs.get(key)
         if program is not None:
@@ -98,8 +105,12 @@ class StoredFunction:
             program = self._programs.get(key)
             if program is not None:
                 return program(leaves)
-            program = self._prepare(folder, args)
-            result = program(leaves)  # the first run of one that is not stored traces it
+            notice = Notice(self._function.__name__, leaves)
+            try:
+                program = self._prepare(folder, args, notice)
+                result = program(leaves)  # the first run of one that is not stored traces it
+            finally:
+                notice.stop()
             self._programs[key] = program
             return result
 
@@ -114,11 +125,12 @@ class StoredFunction:
         folder = _folder() if _is_at_home(looked) else None
         return (tuple(argument.key for argument in looked), folder, settings()), leaves, folder
 
-    def _prepare(self, folder: str | None, args: tuple) -> _Program:
+    def _prepare(self, folder: str | None, args: tuple, notice: Notice) -> _Program:
         """Reads the program or makes a new one, which is stored if it may be."""
         arrays, statics = eqx.partition(args, is_array)
         key = None if folder is None else program_key(self._function, args)
         if folder is None or key is None:
+            notice.start()
             return self._in_memory(arrays, statics, self._compile_as(arrays))
         name = f"{self._function.__name__}-{key}"
         kind = self._kind()
@@ -130,7 +142,9 @@ class StoredFunction:
         shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
         path = Path(folder) / _FOLDER / name
         found = _read(path)
+        since = 0.0 if found is None else _time(path)
         if found is None:
+            notice.start()
             found = self._export(arrays, statics, shapes)
             _write(path, *found)
         results, code = found
@@ -139,15 +153,31 @@ class StoredFunction:
         lowered = jitted.lower(*shapes)
         digest = _drop_names(lowered.compiler_ir("stablehlo"))
         if kind is None:
-            return _Program(lowered.compile(), functools.partial(_rebuild, results))
+            run = self._compile(lowered, path, since, notice)
+            return _Program(run, functools.partial(_rebuild, results))
         # Other sources may have been traced to the same code.
         code = f"{digest}-{kind}"
         name_executable(file, code, results, len(leaves), len(exported.out_avals))
         ready = load_executable(file)
-        run = lowered.compile() if ready is None else ready.run
+        run = self._compile(lowered, path, since, notice) if ready is None else ready.run
         if ready is None:
             store_executable(file.parent, code, run)
         return _Program(run, functools.partial(_rebuild, results))
+
+    def _compile(self, lowered: Any, path: Path, since: float, notice: Notice) -> Any:
+        """Compiles, or takes a program from JAX's cache, whose damaged entries are replaced.
+
+        Args:
+            path: of the traced program, whose time tells when entries were checked last.
+            since: that time, s.
+            notice: tells that it is compiled.
+        """
+        notice.start()
+        check_entries(path.parents[1], _ENTRIES, since)
+        run = lowered.compile()
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return run
 
     def _kind(self) -> str | None:
         """What compiled programs depend on besides their code.
@@ -283,16 +313,24 @@ def _rebuild(description: Any, arrays: list[Any]) -> Any:
 
 
 def _read(path: Path) -> tuple[Any, bytes] | None:
-    """Description and code; None where there is no such file, or a damaged one."""
-    try:
-        data = path.read_bytes()
-        digest, body = data[:32], data[32:]
-        if hashlib.sha256(body).digest() != digest:
-            return None
-        start = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
-        return json.loads(body[_LENGTH:start]), body[start:]
-    except (OSError, ValueError):
+    """Description and code; None where there is no such file, or a damaged one, which goes."""
+    data = read_cached(path)
+    if data is None:
         return None
+    digest, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != digest:
+        discard_damaged(path)
+        return None
+    start = _LENGTH + int.from_bytes(body[:_LENGTH], "little")
+    return json.loads(body[_LENGTH:start]), body[start:]
+
+
+def _time(path: Path) -> float:
+    """When a file was changed, s; 0 where that cannot be told."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _write(path: Path, results: Any, code: bytes) -> None:

@@ -4,7 +4,6 @@ A matrix is rows, cols, an element type, then rows * cols elements in row-major 
 binary, or text with `#` comment lines (specification 02, A.3 and A.4).
 """
 
-import math
 import struct
 from pathlib import Path
 
@@ -19,6 +18,7 @@ _TYPES = {
     5: np.dtype("<f4"),
     6: np.dtype("<f8"),
 }
+_LARGEST = float(np.finfo(np.float32).max)  # models are float32, some of their files are not
 _ADVICE = "Fetch the file again from OpenFace 2.2.0, then repeat the import."
 
 Array = np.ndarray
@@ -30,8 +30,8 @@ def fail(path: Path, problem: str) -> ModelFileError:
 
 
 def check_finite(path: Path, values: Shaped[Array, "..."], what: str) -> Shaped[Array, "..."]:
-    """Returns `values`; raises ModelFileError when one of them is NaN or infinite."""
-    if not np.isfinite(values).all():
+    """Returns `values`; raises ModelFileError when one of them is NaN, or infinite in float32."""
+    if not (np.abs(values) <= _LARGEST).all():
         raise fail(path, f"{what} holds numbers that are not finite")
     return values
 
@@ -75,7 +75,7 @@ class BinaryReader:
     def number(self, what: str) -> float:
         """The next float64."""
         value = struct.unpack_from("<d", self._data, self._take(8, what))[0]
-        if not math.isfinite(value):
+        if not abs(value) <= _LARGEST:  # NaN neither
             raise fail(self.path, f"{what} is not finite")
         return value
 
@@ -163,7 +163,8 @@ class TextReader:
         _check_header(self.path, what, header, types, shape)
         rows, cols, kind = header
         values = self._take(rows * cols, what)
-        cast = values.astype(_TYPES[kind])
+        with np.errstate(invalid="ignore", over="ignore"):  # of what is no integer, see below
+            cast = values.astype(_TYPES[kind])
         if kind in (0, 4) and (cast != values).any():
             raise fail(self.path, f"{what}: expected integers")
         return cast.reshape(rows, cols)
