@@ -286,6 +286,11 @@ BAD: tuple[Row, ...] = (
         "got one of 65535x65535 px",
     ),
     Row("a TIFF of 2**31 by 2**31", _write("a.tif", _tiff(2**31, 2**31)), "got one of 2147483648x"),
+    Row(
+        "a PNG with a chunk of 4 GB",
+        _edited(lambda path: write_image(path), STILL, lambda d: d[:33] + b"\xff" * 3 + d[36:]),
+        "of a PNG picture that cannot be decoded",
+    ),
     Row("a PNG without pixels", _write(STILL, _png(0, 0)), "got one of 0x0 px"),
     Row("an empty folder", _folder(), "got 0 files, no picture among them"),
     Row("a folder of texts", _folder("a.txt", "b.csv"), "got 2 files, no picture among them"),

@@ -12,8 +12,8 @@ from ._checks import check_file, file_signature
 from ._endings import count_pictures, picture_end
 from ._heif import decode_heif
 from ._quiet import quiet_opencv, quiet_stderr
-from ._signatures import AVIF, GIF, HEIC, Content
-from ._sizes import check_size
+from ._signatures import AVIF, GIF, HEIC, PNG, Content
+from ._sizes import check_size, has_overlong_chunk
 
 _CONVERT = "convert it to PNG or JPEG"
 _JPEG_END = b"\xff\xd9"
@@ -52,7 +52,9 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     check_size(path, data)
     end = picture_end(data)
     # libjpeg completes a picture whose end it meets; without one, it gives up.
-    image = _decode(path, data[:end] if end is not None else data + _JPEG_END, end is not None)
+    image = None
+    if signature != PNG or not has_overlong_chunk(data):
+        image = _decode(path, data[:end] if end is not None else data + _JPEG_END, end is not None)
     if image is None and signature == GIF:
         image = _decode_gif(path)
     if image is None:

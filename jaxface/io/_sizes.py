@@ -38,6 +38,17 @@ def check_size(path: Path, data: bytes, length: int | None = None) -> None:
         raise InputError(path, "an image", got, "copy or record it again")
 
 
+def has_overlong_chunk(data: bytes) -> bool:
+    """Whether a chunk of a PNG claims more bytes than the file has: OpenCV would allocate them."""
+    at = 8
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if length > len(data):
+            return True
+        at += 12 + length
+    return False
+
+
 def _stated_size(data: bytes) -> tuple[int, int] | None:
     """Width and height of a JPEG, PNG, GIF, BMP, WebP, TIFF or PNM, px; None: none is stated."""
     if data.startswith(b"\x89PNG") and len(data) >= 24:
