@@ -154,6 +154,8 @@ def test_jaxs_entries_are_made_again(jaxs: Path, damage):
     _run_without_ours()
     (path,) = _entries(jaxs)
     whole = path.stat().st_size
+    if damage == "one bit" and path.read_bytes().startswith(b"\x28\xb5\x2f\xfd"):
+        pytest.skip("zstandard, where JAX finds it, keeps no sum: only the command line mends it")
     DAMAGE[damage](path)
     _run_without_ours()  # a warning would be an error
     assert files.damaged_files() == [path]
