@@ -4,12 +4,15 @@
 """
 
 import argparse
+import ast
 import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxface
 from jaxface.cli import build_parser
+from jaxface.output import FIELDS
 
 _ROOT = Path(__file__).resolve().parents[1]
 _OPTIONS = _ROOT / "jaxface" / "cli" / "README.md"
@@ -52,6 +55,33 @@ def _anchors(path: Path) -> set[str]:
             again += 1
         found.add(name)
     return found
+
+
+def _texts() -> str:
+    """All texts of the package's code, one to a line; a formatted one without its values."""
+    lines = []
+    for path in sorted((_ROOT / "jaxface").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                lines.append(node.value.replace("\n", " "))
+    return "\n".join(lines)
+
+
+def test_messages_of_the_troubleshooting_page_are_said():
+    page = (_ROOT / "jaxface" / "cli" / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^### `(.+)`$", page, re.MULTILINE)
+    assert len(messages) > 15
+    texts = _texts()
+    pieces = [piece for message in messages for piece in message.split("…") if len(piece) > 3]
+    assert [piece for piece in pieces if piece.strip() not in texts] == []
+
+
+def test_names_of_ours_exist():
+    """Those of the page for people who come from other tools."""
+    page = (_ROOT / "jaxface" / "run" / "COMING_FROM.md").read_text(encoding="utf-8")
+    fields = set(re.findall(r"`clip\.([a-z_0-9]+)", page))
+    assert fields > {"landmarks", "head_pose"} and not fields - {*dir(jaxface.Analysis), *FIELDS}
+    assert not set(re.findall(r"`jaxface\.([A-Za-z_]+)[`(]", page)) - {*dir(jaxface)}
 
 
 def test_links_resolve():
