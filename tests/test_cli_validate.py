@@ -36,16 +36,16 @@ def _clip(rows: int = 10, seed: int = 0) -> Analysis:
 
 def _changed(clip: Analysis) -> Analysis:
     """Landmarks 3 and 4 px away, units 0.5 higher, heads turned, and one face in ten lost."""
-    shift = np.float32([3, 4])
+    shift = np.array([3, 4], np.float32)
     pose = clip.head_pose.copy()
-    pose[:, 3] += np.float32(0.1)
+    pose[:, 3] += np.array(0.1, np.float32)
     return dataclasses.replace(
         clip,
         success=np.arange(len(clip)) % 10 != 3,
         landmarks=clip.landmarks + shift,
         head_pose=pose,
         gaze=clip.gaze[:, ::-1],
-        au_intensity=clip.au_intensity + np.float32([0.5, 0.5]),
+        au_intensity=clip.au_intensity + np.array([0.5, 0.5], np.float32),
     )
 
 
@@ -300,7 +300,7 @@ def test_ten_clips_in_two_cohorts(tmp_path, capsys, kind):
     """The cohort and the clip where a limit is missed are named, and pooled as by hand."""
     clips = {f"c{i}": _clip(6 + i, seed=i) for i in range(10)}
     a = _write(tmp_path / "a", clips)
-    shifts = {name: np.float32([i if i >= 5 else 0, 0]) for i, name in enumerate(clips)}
+    shifts = {name: np.array([i if i >= 5 else 0, 0], np.float32) for i, name in enumerate(clips)}
     b = _write(
         tmp_path / "b",
         {n: dataclasses.replace(c, landmarks=c.landmarks + shifts[n]) for n, c in clips.items()},

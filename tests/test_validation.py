@@ -18,7 +18,7 @@ from jaxface.output.validation import LIMITS, Spread, Summary, summarize
 from .test_results import _analysis
 
 # Sums in float64 of numbers up to 1000, in another order.
-_TOL = {"rtol": 1e-9, "atol": 1e-9}
+_TOL = 1e-9
 _REGIONS = {
     "all": range(68),
     "jaw": range(0, 17),
@@ -82,8 +82,13 @@ def _written_out(values: np.ndarray) -> Spread:
     return Spread(len(kept), 0, mean, sum(middle) / 2, sd, *tails, kept[0], kept[-1])
 
 
+def _assert_close(found: object, expected: object) -> None:
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    np.testing.assert_allclose(found, expected, rtol=_TOL, atol=_TOL)
+
+
 def _assert_spread(found: Spread, values: np.ndarray) -> None:
-    np.testing.assert_allclose(found, _written_out(values), **_TOL)
+    _assert_close(found, _written_out(values))
 
 
 def _leaves(summary: Summary) -> list[float]:
@@ -150,7 +155,7 @@ def test_action_units_are_those_written_out():
     names = UnitNames(("AU01", "AU02", "AU04", "AU05"), ("AU01", "AU28"))
     a = _clip(units=names, rows=60)
     b = _other(a)
-    still, faint = np.full(60, 1.5, np.float32), np.tile(np.float32([1, 1.09]), 30)
+    still, faint = np.full(60, 1.5, np.float32), np.tile(np.array([1, 1.09], np.float32), 30)
     levels_a = np.stack([a.au_intensity[:, 0], still, a.au_intensity[:, 2], faint], 1)
     levels_b = np.stack([b.au_intensity[:, 0], b.au_intensity[:, 1], still, faint], 1)
     a = dataclasses.replace(a, au_intensity=levels_a)
@@ -162,20 +167,20 @@ def test_action_units_are_those_written_out():
     for column, name in enumerate(names.intensity):
         x, y = levels_a[both, column].astype(float), levels_b[both, column].astype(float)
         expected = np.abs(x - y).sum() / both.sum()
-        np.testing.assert_allclose(units[name].mean_absolute, expected, **_TOL)
+        _assert_close(units[name].mean_absolute, expected)
     x, y = levels_a[both, 0].astype(float), levels_b[both, 0].astype(float)
-    np.testing.assert_allclose(units["AU01"].correlation, np.corrcoef(x, y)[0, 1], **_TOL)
+    _assert_close(units["AU01"].correlation, np.corrcoef(x, y)[0, 1])
     # A series that does not change, in A or in B, and one whose sd of 0.045 is below the least.
     assert all(np.isnan(units[name].correlation) for name in ("AU02", "AU04", "AU05"))
     for column, name in enumerate(names.presence):
         x, y = a.au_presence[both, column] == 1, b.au_presence[both, column] == 1
         hits, false, missed = (x & y).sum(), (~x & y).sum(), (x & ~y).sum()
         assert units[name].agreement == (x == y).sum() / both.sum()
-        np.testing.assert_allclose(units[name].f1, hits / (hits + (false + missed) / 2), **_TOL)
+        _assert_close(units[name].f1, hits / (hits + (false + missed) / 2))
     mean = found.unit_mean
     assert mean.correlation == units["AU01"].correlation
     errors = [units[name].mean_absolute for name in names.intensity]
-    np.testing.assert_allclose(mean.mean_absolute, np.mean(errors), **_TOL)
+    _assert_close(mean.mean_absolute, np.mean(errors))
     assert mean.f1 == (units["AU01"].f1 + units["AU28"].f1) / 2
     assert (units["AU28"].intensities, units["AU02"].presences) == (0, 0)
 
@@ -183,8 +188,8 @@ def test_action_units_are_those_written_out():
 def test_f1_is_undefined_where_neither_has_the_unit():
     names = UnitNames((), ("AU01", "AU02"))
     a = _clip(units=names)
-    a = dataclasses.replace(a, au_presence=np.float32([[0, 1]] * len(a)))
-    b = dataclasses.replace(a, au_presence=np.float32([[0, 0]] * len(a)))
+    a = dataclasses.replace(a, au_presence=np.array([[0, 1]] * len(a), np.float32))
+    b = dataclasses.replace(a, au_presence=np.array([[0, 0]] * len(a), np.float32))
     first, second = jaxface.compare_results(a, b).summary().units
     assert np.isnan(first.f1) and first.agreement == 1
     assert (second.f1, second.agreement) == (0, 0)
@@ -243,12 +248,12 @@ def test_a_result_equals_itself(seed, rows):
     assert set(found.box_shares.values()) == {1}
     assert found.rows.agreement == 1 and found.missing == ()
     assert found.unit_mean.mean_absolute == 0
-    np.testing.assert_allclose(found.unit_mean.correlation, 1, **_TOL)
+    _assert_close(found.unit_mean.correlation, 1)
     assert found.unit_mean.agreement == 1
     assert {unit.f1 for unit in found.units if not np.isnan(unit.f1)} <= {1}
     for name, limit in LIMITS.items():
         value = limit.of(found)
-        np.testing.assert_allclose(value, 0 if name.startswith("max") else 1, **_TOL)
+        _assert_close(value, 0 if name.startswith("max") else 1)
 
 
 @settings(max_examples=15, deadline=None)
@@ -264,7 +269,7 @@ def test_differences_are_the_same_from_both_sides(seed, rows):
         success_only_a=back.rows.success_only_b, success_only_b=back.rows.success_only_a
     )
     back = back._replace(landmarks_percent=there.landmarks_percent, rows=swapped)
-    np.testing.assert_allclose(_leaves(there), _leaves(back), **_TOL)
+    _assert_close(_leaves(there), _leaves(back))
 
 
 @settings(max_examples=15, deadline=None)
@@ -276,9 +281,9 @@ def test_a_shift_is_found_to_the_bit(seed, shift):
     """Landmarks of a tenth of a px, as CSVs have, moved by whole px: exact in float64."""
     clip = _clip(seed, 6)
     clip = dataclasses.replace(clip, landmarks=np.round(clip.landmarks))
-    moved = dataclasses.replace(clip, landmarks=clip.landmarks + np.float32(shift))
+    moved = dataclasses.replace(clip, landmarks=clip.landmarks + np.array(shift, np.float32))
     found = jaxface.compare_results(clip, moved).summary()
-    expected = float(np.linalg.norm(np.float64(shift)))
+    expected = float(np.linalg.norm(np.array(shift, np.float64)))
     assert {found.landmarks[name].max for name in _REGIONS} == {expected}
     assert {found.landmarks[name].min for name in _REGIONS} == {expected}
     assert found.box_position.min == found.box_position.max == expected
