@@ -292,6 +292,15 @@ def test_positions_take_as_many_frames_of_each_clip(tmp_path, capsys):
     assert "The frames at 20, 50, 80 % of each clip" in capsys.readouterr().out
 
 
+def test_an_end_that_is_missing_is_said(tmp_path, capsys):
+    """By the first lines, whatever the limits; one of agreement makes it a failure."""
+    a, b = (jaxface.write_npz(tmp_path / f"{n}.npz", _clip(10)[:n]) for n in (10, 4))
+    assert _validate(a, b, "--max-landmarks", 0) == 0
+    said = "1 clip compared, limits hold. 6 of 10 faces in frames stand in one of both alone.\n"
+    assert f"\nPASSED: {said}" in capsys.readouterr().out
+    assert _validate(a, b, "--min-agreement", 0.4) == 0 != _validate(a, b, "--min-agreement", 0.41)
+
+
 # Cohorts
 
 

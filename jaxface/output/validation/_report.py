@@ -61,15 +61,18 @@ def _outcome(study: Study, bounds: Mapping[str, float], misses: Sequence[Miss]) 
     words = [f"{len(misses)} missed" if misses else "limits hold" if bounds else "no limits set"]
     words += [f"{problems} not compared"] if problems else []
     line = f"{'FAILED' if failed else 'PASSED'}: {clips} compared, {', '.join(words)}."
+    rows = study.whole.summary.rows
+    if alone := rows.only_a + rows.only_b:
+        line += f" {alone} of {rows.paired + alone} faces in frames stand in one of both alone."
     if not bounds:
         return Section("Validation of B against A", (line,))
     missed = {(miss.name, miss.scope): miss for miss in misses}
-    rows = []
+    found = []
     for name, bound in bounds.items():
         for scope in (study.whole, *study.cohorts):
             limit, miss = LIMITS[name], missed.get((name, scope.label))
             worst = miss.worst if miss is not None else None
-            rows.append(
+            found.append(
                 (
                     f"{limit.what}{f', {limit.unit}' if limit.unit else ''}",
                     scope.label,
@@ -80,7 +83,7 @@ def _outcome(study: Study, bounds: Mapping[str, float], misses: Sequence[Miss]) 
                 )
             )
     head = ("limit", "of", "value", "bound", "outcome", "worst in")
-    return Section("Validation of B against A", (line,), (Table("Limits", head, tuple(rows)),))
+    return Section("Validation of B against A", (line,), (Table("Limits", head, tuple(found)),))
 
 
 def _said(title: str, lines: Sequence[str]) -> Iterator[Section]:
