@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .models import save_model as save_model
     from .models import strip_model as strip_model
     from .ops import to_gray as to_gray
+    from .output import Comparison as Comparison
     from .output import draw_face as draw_face
     from .output import draw_landmarks as draw_landmarks
     from .pipeline import ClipFace as ClipFace
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from .run import analyze_image as analyze_image
     from .run import analyze_images as analyze_images
     from .run import analyze_video as analyze_video
+    from .run import compare_results as compare_results
     from .run import compiler_options as compiler_options
     from .run import read_csv as read_csv
     from .run import read_results as read_results
@@ -100,7 +102,7 @@ _HOMES = {
         "strip_model",
     ),
     "ops": ("to_gray",),
-    "output": ("draw_face", "draw_landmarks"),
+    "output": ("Comparison", "draw_face", "draw_landmarks"),
     "pipeline": (
         "ClipFace",
         "ClipState",
@@ -129,6 +131,7 @@ _HOMES = {
         "analyze_image",
         "analyze_images",
         "analyze_video",
+        "compare_results",
         "compiler_options",
         "read_csv",
         "read_results",

@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _train(arguments)
         if arguments.command == "bench":
             return _bench(arguments)
+        if arguments.command == "validate":
+            return _validate(parser, arguments)
         arguments.inputs = [*listed, *arguments.inputs]
         check_arguments(parser, arguments)
         return _analyze(arguments)
@@ -119,6 +121,21 @@ def _bench(arguments: argparse.Namespace) -> int:
         except Exception as error:
             reporter.fail(error)
             return 1
+
+
+def _validate(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    from ._report import Reporter
+    from ._validate import UsageError, run_validate
+
+    try:
+        return run_validate(arguments)
+    except UsageError as error:
+        find_command(parser, "validate").error(str(error))
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        Reporter(debug=arguments.debug).fail(error)
+        return 1
 
 
 def _analyze(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import math
 from .. import __version__
 from ._formats import FORMATS
 from ._openface_flags import COMMANDS, FLAGS
+from ._validate_options import add_validate
 
 _EPILOG = """\
 exit status: 0 if every input was analysed, 1 if one was not, 2 for a usage error.
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_train(commands)
     _add_bench(commands)
+    add_validate(commands)
     _add_openface(commands)
     return parser
 

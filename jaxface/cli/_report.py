@@ -98,7 +98,7 @@ class JobReport:
         if outcome.lost:
             result += f", {_count(outcome.lost, 'picture')} unreadable"
         notes = f" ({'; '.join(outcome.notes)})" if outcome.notes else ""
-        _print(f"{job.given}: {result}{_overlays(job, outcome)}{notes}", sys.stdout)
+        print_line(f"{job.given}: {result}{_overlays(job, outcome)}{notes}", sys.stdout)
 
     def close(self) -> None:
         """Removes the bar."""
@@ -145,7 +145,7 @@ class Reporter:
             message = message if self._debug else f"{message} (--debug shows the traceback)"
         if path is not None and path not in message:
             message = f"{path}: {message}"
-        _print(f"jaxface: error: {message}", sys.stderr)
+        print_line(f"jaxface: error: {message}", sys.stderr)
 
     def note(self, job: Job, status: str, more: Mapping[str, Any]) -> None:
         """Keeps what became of an input, for the summary."""
@@ -155,7 +155,7 @@ class Reporter:
     def skip(self, job: Job) -> None:
         """Says that an input was finished before."""
         self.note(job, "skipped", {})
-        _print(f"{job.given}: finished before, skipped", sys.stdout)
+        print_line(f"{job.given}: finished before, skipped", sys.stdout)
 
     def sum_up(self, jobs: Sequence[Job], path: str | None) -> None:
         """Prints how many inputs were analysed, and writes the summary of all where it is wanted.
@@ -173,12 +173,12 @@ class Reporter:
         done = counts["analysed"] + counts["skipped"]
         parts = [f"{counts[kind]} {word}" for kind, word in _SUMMARY if counts[kind]]
         line = f"{done} of {_count(len(jobs), 'input')} analysed"
-        _print(f"{line}: {', '.join(parts)}" if len(parts) > 1 else line, sys.stdout)
+        print_line(f"{line}: {', '.join(parts)}" if len(parts) > 1 else line, sys.stdout)
         if path is None:
             return
         text = json.dumps({"inputs": rows, **counts}, indent=1)
         if path == "-":
-            _print(text, sys.stdout)
+            print_line(text, sys.stdout)
             return
         try:
             write_file(Path(path), text.encode() + b"\n")
@@ -199,15 +199,15 @@ class Reporter:
 
     def warn(self, message: str) -> None:
         """Prints a warning on standard error, past the bars."""
-        _print(f"jaxface: warning: {message}", sys.stderr)
+        print_line(f"jaxface: warning: {message}", sys.stderr)
 
     def say(self, message: object) -> None:
         """Prints what the user waits for on standard error, past the bars."""
         if not self._quiet:
-            _print(f"jaxface: {message}", sys.stderr)
+            print_line(f"jaxface: {message}", sys.stderr)
 
 
-def _print(line: str, stream: TextIO | TextIOBase) -> None:
+def print_line(line: str, stream: TextIO | TextIOBase) -> None:
     """Prints a line, whatever file names it holds: they need not be valid in the encoding."""
     encoding = stream.encoding or "utf-8"
     with tqdm.external_write_mode(file=stream):  # past the bars

@@ -33,6 +33,8 @@ from ._draw import enlarge as enlarge
 from ._film import FilmWriter as FilmWriter
 from ._hog import HogWriter as HogWriter
 from ._hog import read_hog as read_hog
+from ._load import SUFFIXES as SUFFIXES
+from ._load import find_results as find_results
 from ._load import read_file as read_file
 from ._npz import write_npz as write_npz
 from ._panel import draw_units as draw_units
@@ -49,3 +51,4 @@ from ._rows import Table as Table
 from ._rows import UnitNames as UnitNames
 from ._rows import join_tables as join_tables
 from ._spool import TableSpool as TableSpool
+from .validation import Comparison as Comparison

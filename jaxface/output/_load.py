@@ -11,6 +11,7 @@ from ._read import read_csv
 
 _PARQUET = b"PAR1"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # a ZIP archive, and an empty one
+SUFFIXES = (".parquet", ".npz", ".csv")  # the more precise first
 _SHORT = 12  # bytes that tell the formats apart
 
 
@@ -40,3 +41,21 @@ def read_file(path: str | Path) -> Stored:
         raise InputError(path, expected, "OpenFace's HOG descriptors", "call read_hog for them")
     table, kind, units = read_csv(path)
     return Stored(table, About(kind, units))
+
+
+def find_results(folder: Path) -> dict[str, Path]:
+    """The results in a folder and below it, one for each name.
+
+    Args:
+        folder: that is there.
+    Returns:
+        Files by their path below the folder without suffix, in the order of these: of a name the
+        Parquet or NPZ file where there is one beside the CSV. Hidden ones are left out.
+    """
+    best: dict[str, Path] = {}
+    for suffix in reversed(SUFFIXES):
+        for path in folder.rglob(f"*{suffix}"):
+            inside = path.relative_to(folder)
+            if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+                best[inside.with_suffix("").as_posix()] = path
+    return dict(sorted(best.items()))

@@ -11,6 +11,7 @@ from ._clip import collect_clip as collect_clip
 from ._clip import open_clip as open_clip
 from ._clip import second_pass as second_pass
 from ._clip_analysis import ClipAnalysis as ClipAnalysis
+from ._comparison import compare_results as compare_results
 from ._compiling import Compiling as Compiling
 from ._compiling import compile_seconds as compile_seconds
 from ._compiling import watch_compiling as watch_compiling

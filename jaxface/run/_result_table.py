@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
+from ..output import find_results
 from ._results import read_results
 
 if TYPE_CHECKING:
     import pandas as pd  # loaded by `to_dataframe`
-
-_SUFFIXES = (".parquet", ".npz", ".csv")  # the more precise first
 
 
 def results_table(results: str | Path | Sequence[str | Path]) -> "pd.DataFrame":
@@ -53,13 +52,7 @@ def _find(folder: Path) -> list[Path]:
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing there"
         raise InputError(folder, "a folder or a list of files", got, "call read_results for one")
-    best: dict[Path, Path] = {}
-    for suffix in reversed(_SUFFIXES):
-        for path in folder.rglob(f"*{suffix}"):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if path.is_file() and not hidden:
-                best[path.with_suffix("")] = path
-    return sorted(best.values(), key=os.fspath)
+    return sorted(find_results(folder).values(), key=os.fspath)
 
 
 def _refuse(path: Path, first: str, wanted: list[str], found: list[str]) -> None:
