@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import time
 from pathlib import Path
 
@@ -97,16 +98,22 @@ def test_the_last_line_tells_compiling_apart(tmp_path, compiles, capsys):
     inputs = [write_video(tmp_path / "a.avi", 6), write_image(tmp_path / "b.png")]
     summary = tmp_path / "all.json"
     out = ["--out", str(tmp_path / "out"), "--no-compile-cache", "--json", str(summary)]
+    begin = time.perf_counter()
     assert main(["analyze", *inputs, *out]) == 0
+    whole = time.perf_counter() - begin
     found = capsys.readouterr()
     clip, still, _ = found.out.splitlines()
-    assert "6 frames in 0." in clip and " frames/s), 1 s of compiling apart, 5 of 6 rows" in clip
-    assert still.startswith(f"{inputs[1]}: 2 faces, 1 s of compiling apart -> ")
+    apart = r"\d+ s of compiling apart"
+    assert re.search(rf": 6 frames in \d+\.\d s \(\d+\.\d frames/s\), {apart}, 5 of 6 rows", clip)
+    assert re.match(rf"{re.escape(inputs[1])}: 2 faces, {apart} -> ", still)
     assert found.err == "jaxface: compiling for 64x48 (_compile_slowly)\n"  # once for both
-    for row, name in zip(json.loads(summary.read_text())["inputs"], "ab", strict=True):
+    rows = json.loads(summary.read_text())["inputs"]
+    for row, name in zip(rows, "ab", strict=True):
         record = json.loads((tmp_path / "out" / f"{name}.run.json").read_text())
         for told in (row, record):
-            assert 1.0 < told["compile_seconds"] < 1.2 + 5 and told["seconds"] < 1.0
+            assert told["compile_seconds"] > _SLOW
+    # Neither counts in the other.
+    assert sum(row["seconds"] + row["compile_seconds"] for row in rows) < whole + 0.1
 
 
 def test_side_by_side_each_tells_what_it_waited_for(tmp_path, compiles, capsys):
@@ -114,7 +121,7 @@ def test_side_by_side_each_tells_what_it_waited_for(tmp_path, compiles, capsys):
     out = ["--out", str(tmp_path / "out"), "--no-compile-cache", "--jobs", "2"]
     assert main(["analyze", *inputs, *out]) == 0
     found = capsys.readouterr()
-    assert found.out.count("1 s of compiling apart") == 2
+    assert len(re.findall(r"\d+ s of compiling apart", found.out)) == 2
     assert found.err.count("compiling for 64x48") == 1
 
 
