@@ -692,9 +692,12 @@ def test_faults_are_named_and_cost_their_input_alone(tmp_path, monkeypatch, caps
 
 
 _SLOW = """
-import sys, time
+import signal, sys, time
 from jaxface.cli import _engine, main
 from tests.stand_in import StandIn
+
+# A shell that runs the tests in the background lets them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def process(source):
     def slowly(frames):
