@@ -54,6 +54,19 @@ class StandIn:
         return ((np.full(17, 0.5 * i), np.zeros(18)) for i in range(self.count))
 
 
+def put_behind_command_line(monkeypatch) -> list[str]:
+    """Lets `main` analyse with the stand-in. Returns a list of the modes that it was called for."""
+    seen: list[str] = []
+
+    def process(source: Source) -> StandIn:
+        seen.append(source.mode)
+        return StandIn(source)
+
+    monkeypatch.setattr("jaxface.cli._engine.load_process", lambda options: process)
+    monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
+    return seen
+
+
 def write_image(path: Path, level: int = 50) -> str:
     assert cv2.imwrite(str(path), np.full((48, 64, 3), level, np.uint8))
     return str(path)

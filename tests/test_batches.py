@@ -15,21 +15,12 @@ from jaxface.cli import NameClashError, main, plan_jobs
 from jaxface.io import InputKind
 from jaxface.reference.comparison.clips import ROOT
 
-from .stand_in import StandIn, read_cells, write_image, write_video
+from .stand_in import put_behind_command_line, read_cells, write_image, write_video
 
 
 @pytest.fixture
 def analysed(monkeypatch) -> list[str]:
-    """Puts the stand-in behind the command line; the list tells what it was given."""
-    seen: list[str] = []
-
-    def process(source):
-        seen.append(source.mode)
-        return StandIn(source)
-
-    monkeypatch.setattr("jaxface.cli._engine.load_process", lambda options: process)
-    monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
-    return seen
+    return put_behind_command_line(monkeypatch)
 
 
 def _names(inputs: list[str], **more) -> list[str]:

@@ -13,21 +13,12 @@ import jaxface
 from jaxface.cli import main
 from jaxface.output import FIELDS
 
-from .stand_in import StandIn, write_image, write_video
+from .stand_in import StandIn, put_behind_command_line, write_image, write_video
 
 
 @pytest.fixture
 def analysed(monkeypatch) -> list[str]:
-    """Puts the stand-in behind the command line; the list tells what it was given."""
-    seen: list[str] = []
-
-    def process(source):
-        seen.append(source.mode)
-        return StandIn(source)
-
-    monkeypatch.setattr("jaxface.cli._engine.load_process", lambda options: process)
-    monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
-    return seen
+    return put_behind_command_line(monkeypatch)
 
 
 def _files(out: Path) -> list[str]:

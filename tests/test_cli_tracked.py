@@ -8,21 +8,12 @@ import pytest
 
 from jaxface.cli import main, run_openface
 
-from .stand_in import StandIn, write_image, write_video
+from .stand_in import StandIn, put_behind_command_line, write_image, write_video
 
 
 @pytest.fixture(autouse=True)
 def analysed(monkeypatch) -> list[str]:
-    """Puts the stand-in behind the command line; the list tells what it was given."""
-    seen: list[str] = []
-
-    def process(source):
-        seen.append(source.mode)
-        return StandIn(source)
-
-    monkeypatch.setattr("jaxface.cli._engine.load_process", lambda options: process)
-    monkeypatch.setenv("JAXFACE_COMPILE_CACHE", "0")
-    return seen
+    return put_behind_command_line(monkeypatch)
 
 
 class _Model:
