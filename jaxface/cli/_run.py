@@ -181,7 +181,8 @@ def run_job(
         sights = [sight for sight in (overlays, film) if sight is not None]
         faces = _write_records(job, options, results, writer, hogs, sights)
         last = results.action_units() if options.columns.action_units else None
-        last = None if last is None else list(last)
+        if film is not None and last is not None:
+            last = list(last)  # the video shows them, too
         files = writer.finish(last, Record({**record, **_timing(reader, options)}))
         if hogs is not None:
             hogs.finish()
@@ -253,7 +254,7 @@ def _shoot(
     options: Options,
     source: Source,
     units: UnitNames,
-    action_units: Sequence[tuple[np.ndarray, np.ndarray]] | None,
+    action_units: Iterable[tuple[np.ndarray, np.ndarray]] | None,
 ) -> Path | None:
     """Reads the clip again and writes its video."""
     reader = _open(job, options)

@@ -41,7 +41,7 @@ def in_float64(exact: Callable, pairs: Callable, *arguments: Float[Array, "..."]
 
     Args:
         exact: computes in float64, between `widen` and `narrow`; it closes over no traced array.
-        pairs: the same in pairs of float32 (`ops.double`), in five times the operations.
+        pairs: the same in pairs of float32 (`ops.double`), in four times the operations.
         arguments: floating-point arrays; where they are float64 already, `pairs` takes them.
     """
     if not _has_float64 or any(a.dtype != np.float32 for a in arguments):

@@ -28,8 +28,12 @@ def write_tracked(
 ) -> Path:
     """Writes a clip with landmarks, box, head, gaze, confidence and action units drawn over it.
 
+    Action units are those of the first face that was found in a frame. Pictures of less than 240
+    rows are enlarged, so that what is written in them can be read.
+
     Args:
-        path: the file: H.264 in MP4, which browsers play.
+        path: the file: H.264 in MP4, which browsers play. One that ends in .avi becomes MPEG-4 at a
+            constant rate, `fps` or 30.
         video: what was analysed: a file, a folder of images, or RGB frames (h, w, 3), 0 to 255.
         analysis: of it; frame 1 is the first of `video`.
         camera: intrinsics, px, that it was analysed with; by default OpenFace's guess.
@@ -52,7 +56,7 @@ def write_tracked(
     drawn = draw_frames(
         check_frames(video), table, units=analysis.units, camera=check_camera(camera)
     )
-    film = film_frames(path, drawn, _times_of(table) if times is None else times)
+    film = film_frames(path, drawn, _times_of(table) if times is None else times, fps=fps)
     if film is None:
         raise ValueError("video: expected at least one frame, got none")
     return film
