@@ -41,17 +41,43 @@ class FlatImage(eqx.Module):
     pitch: Int[Array, ""]  # pixels from the start of one row to that of the next
 
 
+class FlatFrames(eqx.Module):
+    """Frames of one size, each laid out as a `FlatImage`."""
+
+    pixels: Float[Array, "t l 3"] | UInt8[Array, "t l 3"]  # RGB, 0 to 255
+    size: Int[Array, "2"]  # height and width of the pictures, px
+    pitch: Int[Array, ""]  # pixels from the start of one row to that of the next
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def _at_start() -> Int[Array, ""]:
+    return jnp.zeros((), jnp.int32)
+
+
 class FlatGray(eqx.Module):
     """Luma of a picture laid out as in a `FlatImage`, which `to_gray` makes it of."""
 
     pixels: Float[Array, " l"] | UInt8[Array, " l"]  # 0 to 255, integral values
     size: Int[Array, "2"]  # height and width of the picture, px
     pitch: Int[Array, ""]  # pixels from the start of one row to that of the next
+    start: Int[Array, ""] = eqx.field(default_factory=_at_start)  # place of the first pixel
+
+
+class FlatLanes(eqx.Module):
+    """Flat luma of several faces' pictures, all in one array."""
+
+    pixels: Float[Array, " l"] | UInt8[Array, " l"]
+    sizes: Int[Array, "b 2"]
+    pitches: Int[Array, " b"]
+    starts: Int[Array, " b"]
 
 
 # What areas are sampled from: luma with a border, see `ops.pad_border`, or flat luma.
 Bordered = Shaped[Array, "h2 w2"] | FlatGray
-BorderedLanes = Shaped[Array, "b h2 w2"] | FlatGray  # one of each face; a flat one is that of all
+# One of each face; a single flat one is that of all.
+BorderedLanes = Shaped[Array, "b h2 w2"] | FlatGray | FlatLanes
 
 
 class Detections(eqx.Module):

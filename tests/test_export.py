@@ -22,7 +22,7 @@ from jaxface.pipeline import start_person
 from jaxface.reference.comparison.clips import Data, load
 from jaxface.run import StoredFunction, _programs
 from jaxface.track import SegmentConfig
-from jaxface.types import FlatImage
+from jaxface.types import FlatFrames, FlatImage
 
 from .precision import double_precision
 
@@ -174,19 +174,20 @@ def _arguments(name: str, model: Model) -> tuple:
     config = jaxface.default_config(model)
     state = _result(_plain("first_track_state"), model)
     person = _result(start_person, model)
-    gray = _result(_plain("gray_program"), CLIP)
     rows = _shape(COUNT, LANES, dtype=jnp.int32)
 
     def several(tree: Any, count: int) -> Any:
         return jax.tree.map(lambda x: _shape(count, *x.shape, dtype=x.dtype), tree)
 
     def tracked() -> Any:
-        return _result(_plain("track_chunk"), model, state, CLIP, VALID, SIZE, config)[1]
+        return _result(_plain("track_chunk"), model, state, clip, VALID, SIZE, plan, config)[1]
 
     length = HEIGHT * WIDTH
     plan = model.detector.plan(HEIGHT, WIDTH, length, model.detector.config)
     plan = jax.tree.map(lambda x: _shape(*x.shape, dtype=x.dtype), plan)
     flat = jax.eval_shape(FlatImage, _shape(length, 3, dtype=jnp.uint8), SIZE, NUMBER)
+    clip = jax.eval_shape(FlatFrames, _shape(COUNT, length, 3, dtype=jnp.uint8), SIZE, NUMBER)
+    gray = _result(_plain("gray_program"), clip)
     return {
         "flat_detect_program": lambda: (model, flat, plan, config),
         "detect_program": lambda: (model, IMAGE, SIZE, config),
@@ -194,16 +195,17 @@ def _arguments(name: str, model: Model) -> tuple:
             *(model, flat, BOX, POINTS, CAMERA, SIZE),
             dataclasses.replace(config, static_action_units=True),
         ),
-        "track_chunk": lambda: (model, state, CLIP, VALID, SIZE, config),
-        "gray_program": lambda: (CLIP,),
+        "track_chunk": lambda: (model, state, clip, VALID, SIZE, plan, config),
+        "gray_program": lambda: (clip,),
         "ahead_program": lambda: (
             *(model, several(state.fit, LANES), (gray, gray), rows),
             *(_shape(COUNT, LANES, dtype=jnp.bool_), _shape(LANES, 2, dtype=jnp.int32), config),
         ),
-        "scout_program": lambda: (model, state.fit, gray, NUMBER, NUMBER, config, SEGMENTS),
-        "measure_chunk": lambda: (model, person, CLIP, VALID, tracked(), CAMERA, config, EXTRAS),
+        "scout_program": lambda: (model, state.fit, gray, NUMBER, NUMBER, SIZE, config, SEGMENTS),
+        "measure_chunk": lambda: (model, person, clip, VALID, tracked(), CAMERA, config, EXTRAS),
         "several_chunk": lambda: (
-            *(model, _result(_plain("first_several_state"), model), CLIP, VALID, SIZE, CAMERA),
+            *(model, _result(_plain("first_several_state"), model), clip, VALID, SIZE, plan),
+            CAMERA,
             *(dataclasses.replace(config, static_action_units=True), EXTRAS),
         ),
         "first_track_state": lambda: (model,),

@@ -230,7 +230,7 @@ def test_how_many_lanes():
         plan = plan_lanes(lanes)
         assert plan.lanes == lanes and 1 <= plan.width <= min(lanes, 4)
         assert 1 <= plan.workers and plan.workers * plan.width <= max(lanes, 1)
-    assert lane_chunk(480, 640) == 8 and lane_chunk(2160, 3840) == 1
+    assert lane_chunk(480 * 640) == 8 and lane_chunk(2160 * 3840) == 1
 
 
 # With OpenFace's model, whose fit is discontinuous

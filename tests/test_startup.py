@@ -163,7 +163,7 @@ def test_what_measures_gets_ready_for_what_is_measured(monkeypatch):
     clips._measure_nothing(clip, chunk)
     state = clips.first_track_state(clip.model)
     valid = np.ones(len(chunk.frames), bool)
-    inputs = (clip.model, state, chunk.frames, valid, chunk.size, clip.config)
+    inputs = (clip.model, state, chunk.frames, valid, chunk.size, chunk.plan, clip.config)
     shapes = eqx.filter_eval_shape(inspect.unwrap(track_chunk), *inputs)[1]
     tracked = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     person = clips.first_person(clip.model, np.dtype(np.uint16))

@@ -150,7 +150,7 @@ def _time_stages(model: Model, config: Config, clip: _Clip) -> tuple[float, list
             before, tracked = _placed(model, clip)
         else:
             valid = jnp.asarray(chunk.valid)
-            state, tracked = track_chunk(model, state, images, valid, shared[0], config)
+            state, tracked = track_chunk(model, state, images, valid, shared[0], None, config)
         inputs = stage_inputs(model, images, before, tracked, *shared)
         stages = stages or compile_stages(model, inputs, *shared)
         detected.append(float(jnp.mean(tracked.detected)))

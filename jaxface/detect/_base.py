@@ -60,9 +60,10 @@ class AbstractDetector(eqx.Module):
 @jax.named_scope("detect")
 def detect_faces(
     detector: AbstractDetector,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Image | UInt8[Array, "h w 3"] | FlatImage,
     *,
     size: Int[Array, "2"] | None = None,
+    plan: Any = None,
     config: Any = None,
 ) -> Detections:
     """Finds the faces in one picture.
@@ -72,8 +73,11 @@ def detect_faces(
 
     Args:
         detector: MTCNN, or any `AbstractDetector`.
-        image: RGB, 0 to 255; the picture is the top-left corner, the rest is ignored.
-        size: true height and width of the picture, px, at most the array's; None for all of it.
+        image: RGB, 0 to 255; the picture is the top-left corner, the rest is ignored. As a
+            `FlatImage` it makes one program serve pictures of all sizes.
+        size: true height and width of the picture, px, at most the array's; None for all of it. A
+            `FlatImage` has its own.
+        plan: of a `FlatImage`: what `detector.plan` gave for its size, on the host.
         config: settings; by default the detector's own.
     Returns:
         Boxes tight around the landmarks, by descending score. They may leave the picture.
@@ -81,10 +85,13 @@ def detect_faces(
         Their derivative is that of the boxes kept: which are kept is a choice without one.
         `jax.vmap` looks at one picture after the other, as a loop does.
     Raises:
-        ValueError: `image` has no colour axis or a batch axis.
+        ValueError: `image` has no colour axis or a batch axis, or a flat one has no plan.
     Reference:
         specification 01, A.
     """
+    config = detector.config if config is None else config
+    if isinstance(image, FlatImage):
+        return _detect_flat(detector, image, plan, config)
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(
             f"image: expected one RGB picture of shape (h, w, 3), got shape {image.shape}: "
@@ -93,12 +100,26 @@ def detect_faces(
     canvas = jnp.array(image.shape[:2], jnp.int32)
     size = canvas if size is None else jnp.clip(jnp.asarray(size, jnp.int32), 0, canvas)
     floats = image if jnp.issubdtype(image.dtype, jnp.floating) else image.astype(jnp.float32)
-    config = detector.config if config is None else config
 
     def detect(detector: AbstractDetector, image: Image, size: Int[Array, "2"]) -> Detections:
         return detector.detect(image, size, config)
 
     return call_in_turn(detect, detector, floats, size)
+
+
+def _detect_flat(
+    detector: AbstractDetector, image: FlatImage, plan: Any, config: Any
+) -> Detections:
+    if plan is None:
+        raise ValueError(
+            "plan: expected what detector.plan(height, width, length, config) gives for a flat "
+            "image, got None: where it gives none, give the image as an array"
+        )
+
+    def detect(detector: AbstractDetector, image: FlatImage, plan: Any) -> Detections:
+        return detector.detect_flat(image, plan, config)
+
+    return call_in_turn(detect, detector, image, plan)
 
 
 def detect_many(
@@ -141,10 +162,16 @@ def detect_many(
 
 
 def no_faces(
-    detector: AbstractDetector, image: Image | UInt8[Array, "h w 3"], *, config: Any = None
+    detector: AbstractDetector,
+    image: Image | UInt8[Array, "h w 3"] | FlatImage,
+    *,
+    plan: Any = None,
+    config: Any = None,
 ) -> Detections:
     """What `detect_faces` gives for such an image where there is no face, without looking."""
-    found = jax.eval_shape(lambda image: detect_faces(detector, image, config=config), image)
+    found = jax.eval_shape(
+        lambda image, plan: detect_faces(detector, image, plan=plan, config=config), image, plan
+    )
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
 
 

@@ -5,6 +5,7 @@ import warnings
 
 from ._areas import align_to_reference as align_to_reference
 from ._areas import areas_of_interest as areas_of_interest
+from ._areas import finite_luma as finite_luma
 from ._areas import nearest_view as nearest_view
 from ._clnf import border_luma as border_luma
 from ._clnf import cut_fits as cut_fits

@@ -1,8 +1,11 @@
 """Views, the similarity to the reference frame, and the image areas around landmarks."""
 
-from typing import overload
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
@@ -14,10 +17,20 @@ from ..ops import (
     sample_smooth,
     similarity_matrix,
 )
-from ..types import Bordered, BorderedLanes, FlatGray, Gray, Landmarks, PDMParameters
+from ..types import (
+    Bordered,
+    BorderedLanes,
+    FlatGray,
+    FlatLanes,
+    Gray,
+    Landmarks,
+    PDMParameters,
+)
 from ._pdm import PDM, shape_2d
 from ._similarity import closed_similarity, similarity, similarity_of_fit
 from .experts import SUPPORT, AbstractPatchExperts
+
+T = TypeVar("T")
 
 
 @overload
@@ -38,12 +51,26 @@ def as_lane(padded: Bordered) -> BorderedLanes:
     return padded if isinstance(padded, FlatGray) else padded[None]
 
 
-def lane_axis(padded: BorderedLanes) -> int | None:
-    """Along which axis of the images `jax.vmap` maps over faces.
+def map_lanes(function: Callable[..., T], padded: BorderedLanes, *lanes: Any) -> T:
+    """`jax.vmap` over faces, each with its own image.
 
-    A flat one has none: were each face to have its own, a sample would cost ten times as much.
+    Pixels of flat images stay in one array: were it mapped too, a sample would cost ten times as
+    much.
+
+    Args:
+        function: of the image of a face, with its border or flat, and of its rows of `lanes`.
+        padded: of the faces.
+        lanes: pytrees with one row per face.
     """
-    return None if isinstance(padded, FlatGray) else 0
+    if isinstance(padded, FlatGray):
+        return jax.vmap(functools.partial(function, padded))(*lanes)
+    if not isinstance(padded, FlatLanes):
+        return jax.vmap(function)(padded, *lanes)
+
+    def of_lane(place: tuple[Array, Array, Array], *lane: Any) -> T:
+        return function(FlatGray(padded.pixels, *place), *lane)
+
+    return jax.vmap(of_lane)((padded.sizes, padded.pitches, padded.starts), *lanes)
 
 
 def nearest_view(experts: AbstractPatchExperts, rotation: Float[Array, "3"]) -> Int[Array, ""]:

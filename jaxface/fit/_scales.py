@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..ops import materialise, pad_border, select
 from ..types import BorderedLanes, FlatGray, Gray, PDMParameters
-from ._areas import align_to_reference, as_lane, lane_axis, nearest_view, sample_areas
+from ._areas import align_to_reference, as_lane, map_lanes, nearest_view, sample_areas
 from ._config import FitConfig, Phase, scale_config
 from ._model import LandmarkModel
 from ._pdm import shape_2d
@@ -111,8 +111,7 @@ def lane_frames(
         return sample_areas(padded, landmarks, to_image, window, smooth=smooth)
 
     # Each pixel is used eleven times, and must not be sampled as often.
-    look_all = jax.vmap(look, in_axes=(lane_axis(padded), 0, 0))
-    areas = materialise(look_all(padded, aligned.landmarks, aligned.to_image))
+    areas = materialise(map_lanes(look, padded, aligned.landmarks, aligned.to_image))
     return jax.vmap(ResponseFrame)(
         responses=experts.responses(areas, aligned.views),
         landmarks=aligned.landmarks,

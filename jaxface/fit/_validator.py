@@ -9,9 +9,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..ops import blend_taps, cell_fraction, pad_border, sample_taps
+from ..ops import blend, cell_fraction, pad_border, sample_taps
 from ..types import Bordered, BorderedLanes, FlatGray, Gray, Landmarks, PDMParameters
-from ._areas import as_lane, lane_axis
+from ._areas import as_lane, map_lanes
 
 _HIGHEST = lax.Precision.HIGHEST
 _SIDE = 60  # px of the warped face
@@ -145,14 +145,16 @@ def _sample_region(
 ) -> Float[Array, "60 60"]:
     """Samples of the region [low, high) alone: taps outside it count as 0."""
     pixel = (cells >> 5) + low[None, None]
-    taps = sample_taps(padded, pixel[..., 0], pixel[..., 1])
-    pair = np.arange(2, dtype=np.int32)[None, None]
-    columns, rows = (pixel[..., axis, None] + pair for axis in range(2))
-    in_columns = (columns >= low[0]) & (columns < high[0])
-    in_rows = (rows >= low[1]) & (rows < high[1])
-    taps = jnp.where(in_rows[..., :, None] & in_columns[..., None, :], taps, 0)
-    fractions = cell_fraction(cells, taps.dtype)
-    return blend_taps(taps, fractions[..., 0], fractions[..., 1])
+    column, row = pixel[..., 0], pixel[..., 1]
+    (in_left, in_right), (in_upper, in_lower) = (
+        [(place + step >= low[axis]) & (place + step < high[axis]) for step in range(2)]
+        for axis, place in enumerate((column, row))
+    )
+    (a, b), (c, d) = sample_taps(padded, column, row)
+    top = jnp.where(in_upper & in_left, a, 0), jnp.where(in_upper & in_right, b, 0)
+    bottom = jnp.where(in_lower & in_left, c, 0), jnp.where(in_lower & in_right, d, 0)
+    fractions = cell_fraction(cells, a.dtype)
+    return blend(top, bottom, fractions[..., 0], fractions[..., 1])
 
 
 def normalise_face(
@@ -322,8 +324,7 @@ def cut_faces(
         warped, inside = warp_to_mean_shape(validator.warp, padded, landmarks, view, size=size)
         return normalise_face(validator.warp, warped, view), inside
 
-    prepare_all = jax.vmap(prepare, in_axes=(lane_axis(padded), 0, 0, 0))
-    faces, inside = prepare_all(padded, landmarks, views, sizes)
+    faces, inside = map_lanes(prepare, padded, landmarks, views, sizes)
     return CutFaces(faces, inside, views)
 
 

@@ -11,6 +11,7 @@ from ._checks import classify_input as classify_input
 from ._chunks import Chunk as Chunk
 from ._chunks import canvas_size as canvas_size
 from ._chunks import chunks as chunks
+from ._chunks import clip_length as clip_length
 from ._chunks import face_length as face_length
 from ._chunks import flat_lengths as flat_lengths
 from ._chunks import lay_in as lay_in

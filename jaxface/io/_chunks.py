@@ -13,6 +13,8 @@ _LADDER = (120, 160, 240, 320, 360, 480, 640, 720, 960, 1080, 1280, 1440, 1920, 
 _STEP = 640  # px between sizes above the ladder
 # Pixels that arrays of flat pictures have room for: VGA, full HD, 16 megapixels. Each is a program.
 _LENGTHS = (640 * 480, 1920 * 1080, 4096 * 4096)
+# The same of clips, of which each frame's array is read as a whole: VGA, 720p, full HD.
+_CLIP_LENGTHS = (640 * 480, 1280 * 720, 1920 * 1080)
 _ALIGNMENT = 64  # bytes
 
 
@@ -79,12 +81,21 @@ def flat_lengths(height: int, width: int) -> list[int]:
 
     None for pictures of more than 16 megapixels, or that are more than 5 times as long as wide.
     """
-    longest = max(height, width)
-    return [
-        length
-        for length in _LENGTHS
-        if height * width <= length and longest**2 <= FLAT_STRETCH**2 * length
-    ]
+    return [length for length in _LENGTHS if _fits(height, width, length)]
+
+
+def clip_length(height: int, width: int) -> int | None:
+    """The length of the flat arrays in which frames of that size are tracked, px.
+
+    Returns:
+        The shortest; None for frames of more pixels than full HD, or that are more than 5 times as
+        long as wide: they are put on a canvas.
+    """
+    return next((n for n in _CLIP_LENGTHS if _fits(height, width, n)), None)
+
+
+def _fits(height: int, width: int, length: int) -> bool:
+    return height * width <= length and max(height, width) ** 2 <= FLAT_STRETCH**2 * length
 
 
 def face_length(height: int, width: int) -> int | None:
@@ -99,13 +110,21 @@ def face_length(height: int, width: int) -> int | None:
     return next((n for n in flat_lengths(height, width) if n > _LENGTHS[0]), None)
 
 
-def lay_in(image: UInt8[np.ndarray, "h w 3"], length: int) -> UInt8[np.ndarray, "l 3"]:
-    """A picture's pixels row after row in a longer array, zeros behind."""
-    room = np.zeros(3 * length + _ALIGNMENT, np.uint8)  # what is not written takes no memory
+def lay_in(image: UInt8[np.ndarray, "*n h w 3"], length: int) -> UInt8[np.ndarray, "*n l 3"]:
+    """Pixels of a picture, or of several, row after row in longer arrays, zeros behind.
+
+    What JAX can take over as it is, since pictures fill their arrays, is not copied.
+    """
+    lead, size = image.shape[:-3], 3 * image.shape[-3] * image.shape[-2]
+    aligned = image.flags.c_contiguous and image.ctypes.data % _ALIGNMENT == 0
+    if size == 3 * length and aligned:
+        return image.reshape(*lead, length, 3)
+    count = int(np.prod(lead))
+    room = np.zeros(3 * length * count + _ALIGNMENT, np.uint8)  # what is not written takes no room
     offset = -room.ctypes.data % _ALIGNMENT
-    flat = room[offset : offset + 3 * length]
-    flat[: image.size] = image.reshape(-1)
-    return flat.reshape(length, 3)
+    flat = room[offset : offset + 3 * length * count].reshape(count, 3 * length)
+    flat[:, :size] = image.reshape(count, size)
+    return flat.reshape(*lead, length, 3)
 
 
 def _round_up(side: int) -> int:

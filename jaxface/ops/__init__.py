@@ -33,7 +33,6 @@ from ._turns import call_in_turn as call_in_turn
 from ._warp import affine_cells as affine_cells
 from ._warp import affine_position as affine_position
 from ._warp import blend as blend
-from ._warp import blend_taps as blend_taps
 from ._warp import cell_fraction as cell_fraction
 from ._warp import fetch_flat as fetch_flat
 from ._warp import pad_border as pad_border

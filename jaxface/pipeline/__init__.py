@@ -32,5 +32,6 @@ from ._uncertainty import FaceUncertainty as FaceUncertainty
 from ._uncertainty import face_uncertainty as face_uncertainty
 from ._whole import analyze_clip as analyze_clip
 from ._whole import finish_clip as finish_clip
+from ._whole import luma_of as luma_of
 from ._whole import measure_clip as measure_clip
 from ._whole import track_clip as track_clip

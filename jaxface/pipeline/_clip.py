@@ -1,11 +1,13 @@
 """A clip with one face, frame by frame: tracking, then what is learnt about the person."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
 from ..analyze import (
     STORED,
@@ -27,8 +29,8 @@ from ..fit import border_luma
 from ..models import Config, Model, complete_config
 from ..ops import call_in_turn, select, to_gray
 from ..track import Tracked, TrackState, start_track, track_bordered
-from ..types import Box, Camera, FivePoints, Image
-from ._frame import ClipFace, Face, analyze_frame, check_image
+from ..types import Bordered, Box, Camera, FivePoints, FlatImage
+from ._frame import ClipFace, Face, Picture, analyze_frame, check_image
 
 
 class Person(eqx.Module):
@@ -49,9 +51,10 @@ class ClipState(eqx.Module):
 def track_frame(
     model: Model,
     state: TrackState,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     *,
     size: Int[Array, "2"] | None = None,
+    plan: Any = None,
     config: Config | None = None,
 ) -> tuple[TrackState, Tracked]:
     """Follows one face into the next frame of a video; detects it first, and after a loss.
@@ -59,45 +62,59 @@ def track_frame(
     Args:
         model: detector and landmark model.
         state: history; `start_track(model.clnf)` before the first frame.
-        image: RGB, 0 to 255; may be padded with zeros beyond `size`. Bytes are faster.
+        image: RGB, 0 to 255; may be padded with zeros beyond `size`, or flat. Bytes are faster.
         size: height and width of the picture, px; by default all of `image`.
+        plan: of a flat image, for the detector: see `detect_faces`.
         config: settings; by default the model's own.
     Returns:
         The state for the next frame, and this frame's outcome.
     Raises:
-        ValueError: `image` is not one RGB image.
+        ValueError: `image` is not one RGB image, or a flat one has no plan.
     Reference:
         Specification 01, B.5.
     """
     check_image(image)
     config = complete_config(model, config)
-    size = jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
-    return track_bordered_frame(model, state, image, border_luma(to_gray(image)), size, config)
+    size = size_of(image, size)
+    padded = border_luma(to_gray(image))
+    return track_bordered_frame(model, state, image, padded, size, plan, config)
+
+
+def size_of(image: Picture, size: Int[Array, "2"] | None) -> Int[Array, "2"]:
+    """Height and width of a picture, px: the given ones, or all of it; a flat one has its own."""
+    if isinstance(image, FlatImage):
+        return image.size
+    return jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
 
 
 def track_bordered_frame(
     model: Model,
     state: TrackState,
-    image: Image | UInt8[Array, "h w 3"],
-    padded: Shaped[Array, "h2 w2"],
+    image: Picture,
+    padded: Bordered,
     size: Int[Array, "2"],
+    plan: Any,
     config: Config,
 ) -> tuple[TrackState, Tracked]:
     """`track_frame`, whose luma with its border is there already: see `fit.border_luma`."""
-    return call_in_turn(_track_frame, model, state, image, padded, size, config)
+    return call_in_turn(_track_frame, model, state, image, padded, size, plan, config)
 
 
 def _track_frame(
     model: Model,
     state: TrackState,
-    image: Image | UInt8[Array, "h w 3"],
-    padded: Shaped[Array, "h2 w2"],
+    image: Picture,
+    padded: Bordered,
     size: Int[Array, "2"],
+    plan: Any,
     config: Config,
 ) -> tuple[TrackState, Tracked]:
     def find_face() -> tuple[Box, FivePoints, Bool[Array, ""]]:
-        floats = image.astype(model.clnf.main.pdm.mean_shape.dtype)
-        return largest_face(detect_faces(model.detector, floats, size=size, config=config.detect))
+        picture = image
+        if not isinstance(picture, FlatImage):
+            picture = picture.astype(model.clnf.main.pdm.mean_shape.dtype)
+        settings = {"size": size, "plan": plan, "config": config.detect}
+        return largest_face(detect_faces(model.detector, picture, **settings))
 
     with jax.named_scope("track"):
         return track_bordered(model.clnf, state, padded, find_face, size=size, config=config.fit)
@@ -152,10 +169,11 @@ def choose_person(live: Bool[Array, ""], person: Person, before: Person) -> Pers
 def clip_frame(
     model: Model,
     state: ClipState,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     camera: Camera,
     *,
     size: Int[Array, "2"] | None = None,
+    plan: Any = None,
     config: Config | None = None,
 ) -> tuple[ClipState, ClipFace]:
     """Tracks and analyses the next frame of a clip with one face.
@@ -165,29 +183,31 @@ def clip_frame(
 
     Args:
         state: history; `start_clip(model)` before the first frame.
-        image: RGB, 0 to 255; may be padded with zeros beyond `size`. Bytes are faster.
+        image: RGB, 0 to 255; may be padded with zeros beyond `size`, or flat. Bytes are faster.
         camera: intrinsics.
         size: height and width of the picture, px; by default all of `image`.
+        plan: of a flat image, for the detector: see `detect_faces`.
         config: settings; by default the model's own.
     Reference:
         Specification 01, B.5; specification 03, C.2.
     """
     config = complete_config(model, config)
     check_image(image)
-    size = jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
-    return call_in_turn(_clip_frame, model, state, image, camera, size, config)
+    size = size_of(image, size)
+    return call_in_turn(_clip_frame, model, state, image, camera, size, plan, config)
 
 
 def _clip_frame(
     model: Model,
     state: ClipState,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     camera: Camera,
     size: Int[Array, "2"],
+    plan: Any,
     config: Config,
 ) -> tuple[ClipState, ClipFace]:
     padded = border_luma(to_gray(image))
-    track, tracked = _track_frame(model, state.track, image, padded, size, config)
+    track, tracked = _track_frame(model, state.track, image, padded, size, plan, config)
     person, face = measure_tracked(model, state.person, image, tracked, camera, config=config)
     return ClipState(track=track, person=person), face
 
@@ -195,7 +215,7 @@ def _clip_frame(
 def measure_tracked(
     model: Model,
     person: Person,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     tracked: Tracked,
     camera: Camera,
     *,

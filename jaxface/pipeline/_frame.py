@@ -33,6 +33,8 @@ from ..models import Config, Model, complete_config
 from ..ops import call_in_turn
 from ..types import Camera, Fit, FlatImage, Image, Landmarks, PDMParameters
 
+Picture = Image | UInt8[Array, "h w 3"] | FlatImage  # RGB, 0 to 255
+
 
 class Face(eqx.Module):
     """Everything measured on one face in one frame."""
@@ -59,7 +61,7 @@ class ClipFace(eqx.Module):
     presence: Bool[Array, " c"]
 
 
-def check_image(image: Image | UInt8[Array, "h w 3"] | FlatImage) -> None:
+def check_image(image: Picture) -> None:
     """Raises a ValueError unless `image` has the shape of one RGB image."""
     if isinstance(image, FlatImage):
         return
@@ -72,7 +74,7 @@ def check_image(image: Image | UInt8[Array, "h w 3"] | FlatImage) -> None:
 
 def analyze_frame(
     model: Model,
-    image: Image | UInt8[Array, "h w 3"] | FlatImage,
+    image: Picture,
     fit: Fit,
     camera: Camera,
     *,
@@ -109,7 +111,7 @@ def analyze_frame(
 
 def _analyze(
     model: Model,
-    image: Image | UInt8[Array, "h w 3"] | FlatImage,
+    image: Picture,
     fit: Fit,
     camera: Camera,
     success: Bool[Array, ""],
@@ -179,7 +181,7 @@ def _gaze(
 
 def _appearance(
     model: Model,
-    image: Image | UInt8[Array, "h w 3"] | FlatImage,
+    image: Picture,
     fit: Fit,
     skip_rejected: bool,
     config: AlignConfig | None,

@@ -1,18 +1,21 @@
 """Tracking several faces through a video, each in a slot that gives its `face_id`."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
 from ..detect import detect_faces, no_faces
 from ..fit import bounding_box
 from ..models import Config, Model, complete_config
 from ..ops import call_in_turn, select, to_gray
 from ..track import TrackState, start_track, track_box
-from ..types import Box, Camera, Detections, FivePoints, Image
-from ._frame import ClipFace, analyze_frame, check_image, single_image
+from ..types import Box, Camera, Detections, FivePoints, FlatGray, Gray
+from ._clip import size_of
+from ._frame import ClipFace, Picture, analyze_frame, check_image, single_image
 
 SLOTS = 4
 _EVERY = 8  # frames between detections while a slot is free
@@ -71,8 +74,9 @@ def overlap_measure(boxes: Float[Array, "f 4"], others: Float[Array, "s 4"]) -> 
 def _new_faces(
     model: Model,
     state: SeveralState,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     size: Int[Array, "2"],
+    plan: Any,
     config: Config,
 ) -> tuple[Float[Array, "f 6"], Float[Array, "f 5 2"], Bool[Array, " f"]]:
     """Boxes and points of detected faces, and which of them no slot follows yet.
@@ -83,10 +87,10 @@ def _new_faces(
     boxes = jnp.where(state.active[:, None], boxes, 0)
 
     def detect() -> Detections:
-        return detect_faces(model.detector, image, size=size, config=config.detect)
+        return detect_faces(model.detector, image, size=size, plan=plan, config=config.detect)
 
     def nothing() -> Detections:
-        return no_faces(model.detector, image, config=config.detect)
+        return no_faces(model.detector, image, plan=plan, config=config.detect)
 
     wanted = (state.frame % _EVERY == 0) & ~jnp.all(state.active)
     found = lax.cond(wanted, detect, nothing)
@@ -97,39 +101,42 @@ def _new_faces(
 def several_frame(
     model: Model,
     state: SeveralState,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     camera: Camera,
     *,
     size: Int[Array, "2"] | None = None,
+    plan: Any = None,
     config: Config | None = None,
 ) -> tuple[SeveralState, SeveralFaces]:
     """Tracks and analyses up to four faces in the next frame of a video.
 
     Args:
         state: history; `start_several(model)` before the first frame.
-        image: RGB, 0 to 255; may be padded with zeros beyond `size`.
+        image: RGB, 0 to 255; may be padded with zeros beyond `size`, or flat.
         camera: intrinsics.
         size: height and width of the picture, px; by default all of `image`.
+        plan: of a flat image, for the detector: see `detect_faces`.
         config: settings; by default the model's own, with the action units of the image model.
     Reference:
         Specification 01, B.5 (there `FaceLandmarkVidMulti`); specification 03, E.5.
     """
     check_image(image)
     config = complete_config(model, config, static_action_units=True)
-    size = jnp.asarray(image.shape[:2] if size is None else size, jnp.int32)
-    return call_in_turn(_several_frame, model, state, image, camera, size, config)
+    size = size_of(image, size)
+    return call_in_turn(_several_frame, model, state, image, camera, size, plan, config)
 
 
 def _several_frame(
     model: Model,
     state: SeveralState,
-    image: Image | UInt8[Array, "h w 3"],
+    image: Picture,
     camera: Camera,
     size: Int[Array, "2"],
+    plan: Any,
     config: Config,
 ) -> tuple[SeveralState, SeveralFaces]:
     gray = to_gray(image)
-    boxes, points, unused = _new_faces(model, state, image, size, config)
+    boxes, points, unused = _new_faces(model, state, image, size, plan, config)
 
     def slot(unused, inputs):
         track, active = inputs
@@ -160,7 +167,7 @@ def _several_frame(
 def _follow(
     model: Model,
     track: TrackState,
-    gray: Array,
+    gray: Gray | FlatGray,
     face: tuple[Box, FivePoints],
     fresh: Bool[Array, ""],
     size: Int[Array, "2"],

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
 from ..analyze import postprocess_clip, repredict_clip, widen_baseline
 from ..io import (
@@ -26,6 +26,8 @@ from ..io import (
     canvas_size,
     check_camera,
     chunks,
+    clip_length,
+    lay_in,
     open_frames,
     pad_to_canvas,
 )
@@ -33,9 +35,9 @@ from ..models import Model
 from ..output import CsvKind, UnitNames
 from ..pipeline import SLOTS, Config, Person, default_config, prepare_model
 from ..track import Tracked
-from ..types import Camera
+from ..types import Camera, FlatFrames
 from ._checks import AnyImage, check_frames, check_rate, refuse_tracers
-from ._chunks import HostTracked, Tally, TrackedChunk, UploadedChunk
+from ._chunks import DeviceFrames, HostTracked, Tally, TrackedChunk, UploadedChunk
 from ._follow import segments_for, track_at_once, track_in_turn
 from ._lanes import LaneTracker, lane_chunk
 from ._programs import (
@@ -257,19 +259,20 @@ def read_chunks(clip: Clip) -> Iterator[Chunk]:
     """Chunks as long as memory allows; of one length for frames of one size."""
     frames = check_frames(clip.frames)
     for first in frames:
-        length = _CHUNK
+        height, width = first.shape[:2]
+        pixels, length = clip_length(height, width) or height * width, _CHUNK
         if clip.kind == "video" and clip.lanes is not None:
-            length = lane_chunk(*first.shape[:2])
+            length = lane_chunk(pixels)
         elif clip.kind == "video" and clip.at_once:
-            length = segments_for(*first.shape[:2]).frames
+            length = segments_for(pixels).frames
         yield from chunks(itertools.chain([first], frames), length)
 
 
 def upload_chunks(clip: Clip, pieces: Iterable[Chunk]) -> Iterator[UploadedChunk]:
     """Puts the frames of each chunk on the device."""
     for chunk in pieces:
-        frames, size = _on_canvas(chunk)
-        yield UploadedChunk(frames, size, lens_of(clip, chunk), chunk.indices[chunk.valid])
+        frames, size, plan = _upload(clip, chunk)
+        yield UploadedChunk(frames, size, plan, lens_of(clip, chunk), chunk.indices[chunk.valid])
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -295,7 +298,7 @@ def _get_ready_to_measure(clip: Clip, uploaded: Iterator[UploadedChunk]) -> Iter
 
 def _measure_nothing(clip: Clip, chunk: UploadedChunk) -> None:
     """Measures a chunk as if no face had been tracked, unless its program is there already."""
-    room = chunk.frames.shape[0]
+    room = len(chunk.frames)
     fit = first_track_state(clip.model).fit
     missing = Tracked(fit=fit, success=fit.success, detected=fit.success)
     tracked: HostTracked = jax.tree.map(
@@ -350,7 +353,7 @@ def measure_chunks(clip: Clip, tracked: Iterator[TrackedChunk]) -> Iterator[Meas
 def _measure(clip: Clip, person: Person, chunk: TrackedChunk) -> tuple[Person, MeasuredChunk]:
     """Everything after the landmarks, and what is known about the person after these frames."""
     count = len(chunk.indices)
-    person = with_room(person, chunk.frames.shape[0])
+    person = with_room(person, len(chunk.frames))
     person, faces = measure_chunk(*_to_measure(clip, person, chunk, chunk.tracked, count))
     faces = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], faces)
     return person, MeasuredChunk(faces, chunk.indices, chunk.tally)
@@ -372,7 +375,7 @@ def _to_measure(
     count: int,
 ) -> tuple[Any, ...]:
     """Arguments of `measure_chunk` for the first `count` frames of a chunk."""
-    room = chunk.frames.shape[0]
+    room = len(chunk.frames)
     # What fills the chunk up is a failed frame: others would enter the person's medians.
     padded: HostTracked = jax.tree.map(
         lambda x: np.concatenate([x[:count], np.zeros((room - count, *x.shape[1:]), x.dtype)]),
@@ -452,10 +455,10 @@ def follow_several(clip: Clip, pieces: Iterable[Chunk]) -> Iterator[FaceBatch]:
     """Tracks and measures up to four faces. Their rows have their action units."""
     state = first_several_state(clip.model)
     for chunk in pieces:
-        frames, size = _on_canvas(chunk)
+        frames, size, plan = _upload(clip, chunk)
         state, found = several_chunk(
-            *(clip.model, state, frames, jnp.asarray(chunk.valid), size, lens_of(clip, chunk)),
-            *(clip.config, clip.extras),
+            *(clip.model, state, frames, jnp.asarray(chunk.valid), size, plan),
+            *(lens_of(clip, chunk), clip.config, clip.extras),
         )
         rows: Bool[np.ndarray, "c slots"] = np.asarray(found.active) & chunk.valid[:, None]
         rows &= ~np.isin(chunk.indices, [*clip.lost])[:, None]
@@ -476,7 +479,19 @@ def _times(clip: Clip, indices: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"
     return np.array([clip.timestamp(int(index)) for index in indices], np.float64)
 
 
-def _on_canvas(chunk: Chunk) -> tuple[UInt8[Array, "c h w 3"], Int[Array, "2"]]:
-    """The frames on the device, on a canvas so that few sizes compile, and their own size."""
-    canvas, size = pad_to_canvas(chunk.frames)
-    return jax.device_put(canvas), jax.device_put(np.asarray(size, np.int32))
+def _upload(clip: Clip, chunk: Chunk) -> tuple[DeviceFrames, Int[Array, "2"], Any]:
+    """The frames on the device, their size, and the detector's plan for it.
+
+    They are flat, so that clips of all sizes share few programs; where they are too large or the
+    detector has no plan, they lie on a canvas.
+    """
+    height, width = chunk.frames.shape[1:3]
+    length, detector = clip_length(height, width), clip.model.detector
+    settings = detector.config if clip.config.detect is None else clip.config.detect
+    plan = None if length is None else detector.plan(height, width, length, settings)
+    if length is None or plan is None:
+        canvas, size = pad_to_canvas(chunk.frames)
+        return jax.device_put(canvas), jax.device_put(np.asarray(size, np.int32)), None
+    placed = lay_in(chunk.frames, length), np.array([height, width], np.int32), np.int32(width)
+    frames = FlatFrames(*jax.device_put(placed))
+    return frames, frames.size, plan

@@ -14,6 +14,7 @@ import numpy as np
 from jax import monitoring
 
 _PATIENCE = 1.0  # s; what is made within it is not worth a line, nor is reading from a cache
+_LONGEST = 65_535  # px; longer rows are whole pictures, laid flat
 _STAGES = "/jax/core/compile/"  # durations of tracing, lowering and compiling
 _LAST = "/jax/core/compile/backend_compile_duration"
 _HIT = "/jax/compilation_cache/cache_hits"
@@ -164,6 +165,7 @@ class Notice:
 def _picture_size(arrays: Sequence[Any]) -> tuple[int, int] | None:
     """Height and width of the pictures among the arguments of a program."""
     shapes = [a.shape for a in arrays if a.dtype == np.uint8 and a.ndim >= 3]
+    shapes = [shape for shape in shapes if max(shape) <= _LONGEST]
     pictures = [shape[-3:-1] for shape in shapes if shape[-1] == 3]
     grays = [(shape[-2] - 2, shape[-1] - 2) for shape in shapes]  # with a border
     return max(pictures or grays, key=lambda size: size[0] * size[1], default=None)

@@ -360,7 +360,7 @@ def track_on_each(
                 model, chosen, valid=valid, states=states, sizes=sizes, config=config
             )
         alone = jax.tree.map(lambda leaf: leaf[0], (states, chosen, valid, sizes))
-        result = inspect.unwrap(track_chunk)(model, *alone, config)
+        result = inspect.unwrap(track_chunk)(model, *alone, None, config)
         return jax.tree.map(lambda leaf: leaf[None], result)
 
     return _on_each(mesh, track, model, states, frames, lanes, valid, sizes)

@@ -12,13 +12,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Bool
 
 from ..models import Model
 from ..pipeline import Config
 from ..track import SegmentConfig, Tracked, TrackState, in_order, mean_distance
 from ..types import Fit
-from ._chunks import HostTracked, Tally, TrackedChunk, UploadedChunk
+from ._chunks import HostTracked, Tally, TrackedChunk, UploadedChunk, room_of, some_of
 from ._programs import (
     ahead_program,
     first_track_state,
@@ -48,17 +48,16 @@ class _Run(NamedTuple):
         return at + int(broken[0]) if len(broken) else self.start + len(self.linked)
 
 
-def segments_for(height: int, width: int) -> SegmentConfig:
+def segments_for(pixels: int) -> SegmentConfig:
     """Segments for this machine, as long as memory allows.
 
     Args:
-        height: of the frames, px.
-        width: px.
+        pixels: of a frame's array.
     """
     on_cpu = jax.default_backend() == "cpu"
     count, most = (_PER_THREAD * _threads(), 20) if on_cpu else (32, 8)
     burn_in = SegmentConfig(count=count, longest=most).burn_in
-    longest = (_CHUNK_BYTES // (3 * height * width) - burn_in) // count
+    longest = (_CHUNK_BYTES // (3 * pixels) - burn_in) // count
     return SegmentConfig(count=count, longest=int(np.clip(longest, 1, most)))
 
 
@@ -75,10 +74,10 @@ def track_in_turn(
     Each chunk is one program.
     """
     state = first_track_state(model)
-    for frames, size, camera, indices in chunks:
+    for frames, size, plan, camera, indices in chunks:
         count = len(indices)
-        valid = np.arange(frames.shape[0]) < count
-        state, tracked = track_chunk(model, state, frames, valid, size, config)
+        valid = np.arange(len(frames)) < count
+        state, tracked = track_chunk(model, state, frames, valid, size, plan, config)
         tracked = jax.tree.map(lambda leaf, n=count: np.asarray(leaf)[:n], tracked)
         tally = Tally(frames=count, one_by_one=count)
         yield TrackedChunk(frames, camera, indices, tracked, tally)
@@ -93,12 +92,12 @@ def track_at_once(
     and within the noise of the fit elsewhere.
     """
     tracker: _RunTracker | None = None
-    for frames, size, camera, indices in chunks:
+    for chunk in chunks:
         if tracker is None:
-            segments = segments_for(*(int(side) for side in np.asarray(size)))
+            segments = segments_for(room_of(chunk.frames))
             tracker = _RunTracker(model, config, segments)
-        tracked, tally = tracker.track(frames, len(indices), size)
-        yield TrackedChunk(frames, camera, indices, tracked, tally)
+        tracked, tally = tracker.track(chunk)
+        yield TrackedChunk(chunk.frames, chunk.camera, chunk.indices, tracked, tally)
 
 
 def as_tracked(first: TrackState, fits: Any) -> HostTracked:
@@ -133,21 +132,20 @@ class _RunTracker:
         self._first = first_track_state(model)
         self._state: Any = jax.tree.map(np.asarray, self._first)
 
-    def track(
-        self, frames: UInt8[Array, "c h w 3"], count: int, size: Int[Array, "2"]
-    ) -> tuple[HostTracked, Tally]:
-        """Tracks the first `count` frames of a chunk. Returns one row for each."""
+    def track(self, chunk: UploadedChunk) -> tuple[HostTracked, Tally]:
+        """Tracks the frames of a chunk. Returns one row for each."""
+        count = len(chunk.indices)
         tally = Tally(frames=count)
-        gray = gray_program(frames)
+        gray = gray_program(chunk.frames)
         pieces: list[HostTracked] = []
         run, at = None, 0
         while at < count:
             if run is None and self._may_run(count - at):
-                run = self._run(gray, at, count, size)
+                run = self._run(gray, at, count, chunk.size)
                 tally = tally.plus(run.tally)
                 at = self._take(run, at, pieces)
                 continue
-            stop = self._track_some(frames, at, count, size, run, pieces)
+            stop = self._track_some(chunk, at, run, pieces)
             tally = tally.plus(Tally(one_by_one=stop - at))
             at = stop
             if run is not None and at >= run.start + len(run.linked):
@@ -161,12 +159,11 @@ class _RunTracker:
         tracking = self._state.initialised & self._state.fit.success
         return several and left >= _FEWEST and bool(tracking)
 
-    def _run(self, gray: UInt8[Array, "c h2 w2"], at: int, count: int, size: Array) -> _Run:
+    def _run(self, gray: Array, at: int, count: int, size: Array) -> _Run:
         length = min(self._segments.length(count - at), self._segments.longest)
         fit, run = self._state.fit, self._segments
-        starts = scout_program(
-            self._model, fit, gray, jnp.int32(at), jnp.int32(length), self._config, run
-        )
+        places = jnp.int32(at), jnp.int32(length), size
+        starts = scout_program(self._model, fit, gray, *places, self._config, run)
         fits = jax.tree.map(lambda leaf: np.stack([leaf] * run.count), fit)
         fits = eqx.tree_at(lambda f: f.parameters, fits, jax.tree.map(np.asarray, starts))
         steps = np.arange(run.longest + run.burn_in, dtype=np.int32)
@@ -203,10 +200,8 @@ class _RunTracker:
 
     def _track_some(
         self,
-        frames: UInt8[Array, "c h w 3"],
+        chunk: UploadedChunk,
         at: int,
-        count: int,
-        size: Array,
         run: _Run | None,
         pieces: list[HostTracked],
     ) -> int:
@@ -214,16 +209,17 @@ class _RunTracker:
 
         It is one frame where that may be enough to go on with a run, or to begin one.
         """
-        room = min(_ONE_BY_ONE, frames.shape[0])
+        frames, count = chunk.frames, len(chunk.indices)
+        room = min(_ONE_BY_ONE, len(frames))
         lost = not (self._state.initialised and self._state.fit.success)
         stop = min(at + room, count) if lost and run is None else at + 1
-        start = min(at, frames.shape[0] - room)
+        start = min(at, len(frames) - room)
         place = np.arange(start, start + room)
         self._state, tracked = jax.tree.map(
             np.asarray,
             track_chunk(
-                *(self._model, self._state, frames[start : start + room]),
-                *((place >= at) & (place < stop), size, self._config),
+                *(self._model, self._state, some_of(frames, start, start + room)),
+                *((place >= at) & (place < stop), chunk.size, chunk.plan, self._config),
             ),
         )
         pieces.append(jax.tree.map(lambda leaf: leaf[at - start : stop - start], tracked))

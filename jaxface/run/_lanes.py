@@ -57,21 +57,20 @@ def choose_lanes(clips: int, cores: int) -> int:
     return 1 << (max(min(clips, most), 1).bit_length() - 1)
 
 
-def lane_chunk(height: int, width: int) -> int:
+def lane_chunk(pixels: int) -> int:
     """Frames in a chunk of a lane, as memory allows.
 
     Args:
-        height: of the frames, px.
-        width: px.
+        pixels: of a frame's array.
     """
-    return int(np.clip(_LANE_BYTES // (3 * height * width), 1, _CHUNK))
+    return int(np.clip(_LANE_BYTES // (3 * pixels), 1, _CHUNK))
 
 
 class _Request(NamedTuple):
     """One lane's next frames."""
 
     fit: Any  # Fit of NumPy arrays
-    gray: UInt8[Array, "t h2 w2"]
+    gray: UInt8[Array, "t h2 w2"] | UInt8[Array, "t l"]
     frames: int
     size: Int[np.ndarray, "2"]
     reply: Future
@@ -154,13 +153,14 @@ class LaneTracker:
     ) -> tuple[Any, HostTracked]:
         """Goes on with the state machine; the other lanes do not wait for that."""
         count = len(chunk.indices)
-        place = np.arange(chunk.frames.shape[0])
+        place = np.arange(len(chunk.frames))
         valid: Bool[np.ndarray, " c"] = (place >= end) & (place < count)
         self._come(-1)
         try:
             with self._searching:
                 after, tracked = track_chunk(
-                    self._model, state, chunk.frames, valid, chunk.size, self._config
+                    *(self._model, state, chunk.frames, valid, chunk.size, chunk.plan),
+                    self._config,
                 )
                 state, tracked = jax.tree.map(np.asarray, (after, tracked))
         finally:
@@ -196,7 +196,7 @@ class LaneTracker:
             return None
 
     def _choose(self, patient: bool) -> list[_Request]:
-        """Requests for frames of one size: enough for a program, or all that will come soon."""
+        """Requests for arrays of one size: enough for a program, or all that will come soon."""
         by_size: dict[tuple[int, ...], list[_Request]] = {}
         for request in self._pending:
             by_size.setdefault(request.gray.shape, []).append(request)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from ..analyze import baseline_medians
 from ..detect import Pyramid, detect_faces
-from ..fit import border_luma, fit_landmarks
+from ..fit import fit_landmarks
 from ..models import Model
 from ..ops import select, to_gray
 from ..pipeline import (
@@ -23,6 +23,7 @@ from ..pipeline import (
     SeveralFaces,
     SeveralState,
     analyze_frame,
+    luma_of,
     measure_clip,
     pause_several,
     several_frame,
@@ -32,8 +33,21 @@ from ..pipeline import (
     track_clip,
 )
 from ..track import SegmentConfig, Tracked, TrackState, run_ahead, scout_segments, start_track
-from ..types import Box, Camera, Detections, Fit, FivePoints, FlatImage, Image, PDMParameters
+from ..types import (
+    Box,
+    Camera,
+    Detections,
+    Fit,
+    FivePoints,
+    FlatFrames,
+    FlatImage,
+    Image,
+    PDMParameters,
+)
+from ._chunks import DeviceFrames
 from ._stored import StoredFunction
+
+Grays = UInt8[Array, "c h2 w2"] | UInt8[Array, "c l"]  # luma, see `pipeline.luma_of`
 
 
 class Extras(NamedTuple):
@@ -81,8 +95,7 @@ def detect_program(
 def flat_detect_program(
     model: Model, image: FlatImage, plan: Pyramid, config: Config
 ) -> Detections:
-    settings = model.detector.config if config.detect is None else config.detect
-    return model.detector.detect_flat(image, plan, settings)
+    return detect_faces(model.detector, image, plan=plan, config=config.detect)
 
 
 @compiled
@@ -117,25 +130,27 @@ def slim(face: ClipFace, extras: Extras) -> ClipFace:
 def track_chunk(
     model: Model,
     state: TrackState,
-    frames: UInt8[Array, "c h w 3"],
+    frames: DeviceFrames,
     valid: Bool[Array, " c"],
     size: Int[Array, "2"],
+    plan: Any,
     config: Config,
 ) -> tuple[TrackState, Tracked]:
-    return track_clip(model, frames, valid=valid, state=state, size=size, config=config)
+    settings = {"size": size, "plan": plan, "config": config}
+    return track_clip(model, frames, valid=valid, state=state, **settings)
 
 
 @compiled
-def gray_program(frames: UInt8[Array, "c h w 3"]) -> UInt8[Array, "c h2 w2"]:
-    """Luma of each frame with a border of one pixel, as `run_ahead` takes it."""
-    return border_luma(to_gray(frames))
+def gray_program(frames: DeviceFrames) -> Grays:
+    """Luma of each frame, as `run_ahead` takes it."""
+    return luma_of(frames)
 
 
 @compiled
 def ahead_program(
     model: Model,
     fits: Fit,
-    grays: tuple[UInt8[Array, "_ h2 w2"], ...],
+    grays: tuple[Grays, ...],
     rows: Int[Array, "t b"],
     valid: Bool[Array, "t b"],
     sizes: Int[Array, "b 2"],
@@ -150,22 +165,22 @@ def ahead_program(
 def scout_program(
     model: Model,
     fit: Fit,
-    gray: UInt8[Array, "c h2 w2"],
+    gray: Grays,
     start: Int[Array, ""],
     length: Int[Array, ""],
+    size: Int[Array, "2"],
     config: Config,
     segments: SegmentConfig,
 ) -> PDMParameters:
-    return scout_segments(
-        *(model.clnf, fit.parameters, gray, start, length), config=config.fit, segments=segments
-    )
+    settings = {"size": size, "config": config.fit, "segments": segments}
+    return scout_segments(model.clnf, fit.parameters, gray, start, length, **settings)
 
 
 @functools.partial(compiled, donated=(1,))
 def measure_chunk(
     model: Model,
     person: Person,
-    frames: UInt8[Array, "c h w 3"],
+    frames: DeviceFrames,
     valid: Bool[Array, " c"],
     tracked: Tracked,
     camera: Camera,
@@ -184,22 +199,28 @@ def measure_chunk(
 def several_chunk(
     model: Model,
     state: SeveralState,
-    frames: UInt8[Array, "c h w 3"],
+    frames: DeviceFrames,
     valid: Bool[Array, " c"],
     size: Int[Array, "2"],
+    plan: Any,
     camera: Camera,
     config: Config,
     extras: Extras,
 ) -> tuple[SeveralState, SeveralFaces]:
+    flat = isinstance(frames, FlatFrames)
+
     def step(state, inputs):
         frame, live = inputs
-        image = frame.astype(jnp.float32)
+        # The detector converts flat bytes one by one, as it reads them.
+        image = FlatImage(frame, *place) if flat else frame.astype(jnp.float32)
         start = select(live, state, pause_several(model, state))
-        after, faces = several_frame(model, start, image, camera, size=size, config=config)
+        settings = {"size": size, "plan": plan, "config": config}
+        after, faces = several_frame(model, start, image, camera, **settings)
         faces = eqx.tree_at(lambda f: f.faces, faces, slim(faces.faces, extras))
         return select(live, after, state), faces
 
-    return lax.scan(step, state, (frames, valid))
+    pixels, *place = (frames.pixels, frames.size, frames.pitch) if flat else (frames,)
+    return lax.scan(step, state, (pixels, valid))
 
 
 @compiled

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from ..fit import (
     AnyCLNF,
@@ -28,7 +28,7 @@ from ..fit import (
 )
 from ..fit.solvers import run_passes
 from ..types import Fit, PDMParameters
-from ._ahead import take_frames
+from ._ahead import Pool, take_lanes
 
 Tree = TypeVar("Tree")
 
@@ -67,10 +67,11 @@ def _put(table: Tree, row: Tree, index: Int[Array, ""]) -> Tree:
 def scout_segments(
     clnf: AnyCLNF,
     parameters: PDMParameters,
-    padded: Shaped[Array, "f h2 w2"],
+    pool: Pool,
     start: Int[Array, ""],
     length: Int[Array, ""],
     *,
+    size: Int[Array, "2"],
     config: FitConfig | None,
     segments: SegmentConfig,
 ) -> PDMParameters:
@@ -80,9 +81,10 @@ def scout_segments(
 
     Args:
         parameters: of the frame before the first.
-        padded: luma of the frames, each with a border of one pixel.
+        pool: luma of the frames, see `run_ahead`.
         start: first frame of the run.
         length: of the segments.
+        size: height and width of the pictures, px.
     Returns:
         One row per segment; the first is `parameters`.
     """
@@ -98,7 +100,7 @@ def scout_segments(
         ahead = parameters.translation + (parameters.translation - before)
         guess = eqx.tree_at(lambda p: p.translation, parameters, ahead)
         lane = jax.tree.map(lambda leaf: leaf[None], guess)
-        image = take_frames(padded, (start + frame)[None])
+        image = take_lanes(pool, (start + frame)[None], size[None])
         aligned = align_lanes(clnf.main, lane, scale)
         frames = lane_frames(clnf.main, image, aligned, scale=scale, window=coarse.window)
         single = jax.tree.map(lambda leaf: leaf[0], frames)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int, Shaped
+from jaxtyping import Array, Bool, Int
 
 from ..fit import (
     AnyCLNF,
@@ -21,7 +21,7 @@ from ..fit import (
 )
 from ..fit.search import SearchStart, SearchState, no_search, start_search
 from ..ops import select
-from ..types import Box, Fit, FivePoints, Gray
+from ..types import Bordered, Box, Fit, FivePoints, FlatGray, Gray
 
 _RETRY_TRACKED = 2  # frames between detections after a loss
 _RETRY_NEW = 12  # frames between detections until a first face
@@ -56,7 +56,7 @@ def start_track(clnf: AnyCLNF) -> TrackState:
 def track_landmarks(
     clnf: AnyCLNF,
     state: TrackState,
-    gray: Gray,
+    gray: Gray | FlatGray,
     find_face: Callable[[], tuple[Box, FivePoints, Bool[Array, ""]]],
     *,
     size: Int[Array, "2"],
@@ -78,7 +78,7 @@ def track_landmarks(
 def track_bordered(
     clnf: AnyCLNF,
     state: TrackState,
-    padded: Shaped[Array, "h2 w2"],
+    padded: Bordered,
     find_face: Callable[[], tuple[Box, FivePoints, Bool[Array, ""]]],
     *,
     size: Int[Array, "2"],
@@ -88,7 +88,7 @@ def track_bordered(
 
     def detect(progress: Progress) -> Progress:
         box, points, found = find_face()
-        gray = padded[1:-1, 1:-1]
+        gray = padded if isinstance(padded, FlatGray) else padded[1:-1, 1:-1]
         return open_search(clnf, progress, gray, box, points, found, size=size, config=config)
 
     start = start_frame(clnf, state, config)
@@ -107,7 +107,7 @@ class Progress(eqx.Module):
 def _run_attempts(
     clnf: AnyCLNF,
     progress: Progress,
-    padded: Shaped[Array, "h2 w2"],
+    padded: Bordered,
     detect: Callable[[Progress], Progress],
     *,
     size: Int[Array, "2"],
@@ -194,7 +194,7 @@ def end_attempt(
 def open_search(
     clnf: AnyCLNF,
     progress: Progress,
-    gray: Gray,
+    gray: Gray | FlatGray,
     box: Box,
     points: FivePoints,
     found: Bool[Array, ""],
@@ -205,7 +205,7 @@ def open_search(
     """Starts a search in a detected box, px; it makes no attempt where none was `found`.
 
     Args:
-        gray: luma, 0 to 255; may be padded beyond `size`.
+        gray: luma, 0 to 255; may be padded beyond `size`, or flat.
         size: height and width of the picture, px.
     """
     start = SearchStart(gray=gray, box=box, points=points, size=size)
@@ -274,7 +274,7 @@ def _accept(
 def track_box(
     clnf: AnyCLNF,
     state: TrackState,
-    gray: Gray,
+    gray: Gray | FlatGray,
     box: Box,
     fresh: Bool[Array, ""],
     *,
@@ -314,7 +314,7 @@ def track_box(
 def _follow_box(
     clnf: AnyCLNF,
     state: TrackState,
-    gray: Gray,
+    gray: Gray | FlatGray,
     box: Box,
     fresh: Bool[Array, ""],
     *,
@@ -341,7 +341,7 @@ def _follow_box(
 def _follow_or_search(
     clnf: AnyCLNF,
     state: TrackState,
-    gray: Gray,
+    gray: Gray | FlatGray,
     search: SearchState,
     *,
     size: Int[Array, "2"],
