@@ -14,6 +14,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 TYPED = os.environ.get("JAXFACE_TYPED", "0") != "0"
 if TYPED:
@@ -97,6 +101,26 @@ def forget_programs() -> Iterator[None]:
     yield
     if _MAPS.is_file() and _MAPS.read_bytes().count(b"\n") > _MOST_MAPS:
         jax.clear_caches()
+
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium: `browser.new_page()` gives a page; skips where there is none.
+
+    Of a module only: while it runs, asyncio takes its thread for one of a running loop.
+    """
+    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    if path is None:
+        pytest.skip("no Chromium on the PATH: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with playwright.sync_playwright() as driver:
+        # Chromium keeps no sandbox as root, and little shared memory is in a container.
+        flags = ["--no-sandbox", "--disable-dev-shm-usage"]
+        with driver.chromium.launch(executable_path=path, args=flags) as launched:
+            yield launched
 
 
 def shared_dir() -> Path:
