@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from .run import write_csv as write_csv
     from .run import write_npz as write_npz
     from .run import write_parquet as write_parquet
+    from .run import write_report as write_report
     from .run import write_tracked as write_tracked
     from .track import start_track as start_track
     from .types import Camera as Camera
@@ -139,6 +140,7 @@ _HOMES = {
         "write_csv",
         "write_npz",
         "write_parquet",
+        "write_report",
         "write_tracked",
     ),
     "track": ("start_track",),

@@ -17,6 +17,9 @@ _TICKS = 90000  # a second: those of MPEG
 _GUESS = 1 / 30  # s between frames whose times say nothing
 # Lines and letters keep their edges; slower presets would save bytes.
 _H264 = {"crf": "20", "preset": "superfast"}
+# For pages: a third of the bytes, at most 1.2 Mbit/s, and no frame is far from one to start from.
+_SMALL = {"crf": "27", "preset": "veryfast", "g": "15", "maxrate": "1200k", "bufsize": "2400k"}
+_SMALL_SIDES = 640, 480  # px, the longer and the shorter side at most
 
 
 class FilmWriter:
@@ -25,19 +28,21 @@ class FilmWriter:
     As a context manager it discards the file unless `finish` was called.
     """
 
-    def __init__(self, path: str | Path, *, fps: float | None = None):
+    def __init__(self, path: str | Path, *, fps: float | None = None, small: bool = False):
         """Creates a temporary file.
 
         Args:
             path: final name. One that ends in .avi becomes MPEG-4 at a constant rate, in the
                 manner of OpenFace's, any other H.264 in an MP4 file.
             fps: frames per second of an AVI; by default 30.
+            small: an MP4 of at most 640 x 480 px and few bytes, in which one can jump at once.
         Raises:
             OutputError: it cannot be created.
         """
         self.path = Path(path)
         self.frames = 0
         self._avi = self.path.suffix.lower() == ".avi"
+        self._small = small
         self._rate = Fraction(fps or 30).limit_denominator(1001)
         self._file = OutputFile(self.path)
         self._container: Any = None
@@ -99,6 +104,10 @@ class FilmWriter:
         self._container = av.open(self._file.stream, mode="w", format=kind)
         rate = self._rate if self._avi else Fraction(30)
         codec, options = ("mpeg4", {"qscale": "3"}) if self._avi else ("libx264", _H264)
+        if self._small and not self._avi:
+            options = _SMALL
+            ratio = max(max(height, width) / _SMALL_SIDES[0], min(height, width) / _SMALL_SIDES[1])
+            height, width = (max(round(side / max(ratio, 1)), 2) for side in (height, width))
         self._stream = self._container.add_stream(codec, rate=rate, options=options)
         # Chroma has half the resolution: sides are even.
         self._stream.height, self._stream.width = height + height % 2, width + width % 2

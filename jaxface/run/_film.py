@@ -56,7 +56,7 @@ def write_tracked(
     drawn = draw_frames(
         check_frames(video), table, units=analysis.units, camera=check_camera(camera)
     )
-    film = film_frames(path, drawn, _times_of(table) if times is None else times, fps=fps)
+    film = film_frames(path, drawn, row_times(table) if times is None else times, fps=fps)
     if film is None:
         raise ValueError("video: expected at least one frame, got none")
     return film
@@ -121,7 +121,7 @@ def _at_rate(fps: float) -> Callable[[int], float]:
     return lambda index: index / fps
 
 
-def _times_of(rows: Table) -> Callable[[int], float]:
+def row_times(rows: Table) -> Callable[[int], float]:
     """The times of frames as their rows have them; frames without a row go on at the usual pace."""
     known = dict(zip(rows.frame.tolist(), rows.timestamp.tolist(), strict=True))
     steps = np.diff(rows.timestamp) / np.maximum(np.diff(rows.frame), 1)
