@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _bench(arguments)
         if arguments.command == "validate":
             return _validate(parser, arguments)
+        if arguments.command == "report":
+            return _report(parser, arguments)
         arguments.inputs = [*listed, *arguments.inputs]
         check_arguments(parser, arguments)
         return _analyze(arguments)
@@ -136,6 +138,25 @@ def _validate(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     except Exception as error:
         Reporter(debug=arguments.debug).fail(error)
         return 1
+
+
+def _report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    from ._report import Reporter
+
+    if arguments.clip is not None and len(arguments.results) > 1:
+        command = find_command(parser, "report")
+        command.error("--clip goes with a single RESULT: make a report of each")
+    reporter = Reporter(debug=arguments.debug)
+    with warnings_to(reporter.warn):
+        try:
+            from ._report_page import run_report
+
+            return run_report(arguments)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            reporter.fail(error)
+            return 1
 
 
 def _analyze(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import math
 from .. import __version__
 from ._formats import FORMATS
 from ._openface_flags import COMMANDS, FLAGS
+from ._report_options import add_report
 from ._validate_options import add_validate
 
 _EPILOG = """\
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_bench(commands)
     add_validate(commands)
+    add_report(commands)
     _add_openface(commands)
     return parser
 

@@ -95,9 +95,11 @@ def write_report(
         source = sources[0]
         page = clip_page(_subject(source, video, camera), version=_version())
     else:
-        page = cohort_page(
-            _figures(sources, refuse), cohorts=groups, skipped=skipped, version=_version()
-        )
+        figures = list(_figures(sources, refuse))
+        if not figures:
+            got = f"{len(sources)} that cannot be read"
+            raise InputError("results", _RESULTS, got, "read what is said of each")
+        page = cohort_page(figures, cohorts=groups, skipped=skipped, version=_version())
     return write_file(Path(path), page)
 
 

@@ -20,3 +20,4 @@ from ._film import encode_film as encode_film
 from ._film import encode_picture as encode_picture
 from ._page import Film as Film
 from ._plots import check_bokeh as check_bokeh
+from ._texts import script_json as script_json

@@ -184,21 +184,22 @@ def _counted(found: FaceFigures) -> str:
     )
 
 
-def _facts(found: FaceFigures, timed: bool) -> list[tuple[str, str]]:
+def _facts(found: FaceFigures, timed: bool) -> list[tuple[str, str, str]]:
+    """Name, value and what is to be added to it."""
     if not timed:
-        return [("confidence", number(found.confidence))]
+        return [("confidence", number(found.confidence), "")]
     facts = [
-        ("frames", str(found.frames)),
-        ("with the face", percent(found.success)),
-        ("mean confidence", number(found.confidence)),
+        ("frames", str(found.frames), ""),
+        ("with the face", percent(found.success), ""),
+        ("mean confidence", number(found.confidence), ""),
     ]
     if found.blinks_by:
         rate = number(found.per_minute("blink"), 1)
-        facts.append(("blinks", f"{found.count('blink')} ({rate} a minute)"))
+        facts.append(("blinks", str(found.count("blink")), f"{rate} a minute"))
     smiles = found.per_minute("smile")
     if smiles == smiles:
         lasting = sum(e.duration for e in found.events if e.kind == "smile")
-        facts.append(("smiles", f"{found.count('smile')} ({number(lasting, 1)} s)"))
+        facts.append(("smiles", str(found.count("smile")), f"{number(lasting, 1)} s in all"))
     return facts
 
 
@@ -241,7 +242,7 @@ def _units(found: FaceFigures) -> Table | None:
     ]
     head = ("unit", "name", "mean", "sd", "present")
     caption = "Intensity, 0 to 5, and share of frames, over the frames with the face"
-    return Table(caption, head, rows) if rows else None
+    return Table(caption, head, rows, texts=2) if rows else None
 
 
 def _asymmetry(found: FaceFigures) -> Table | None:
@@ -252,23 +253,21 @@ def _asymmetry(found: FaceFigures) -> Table | None:
             number(a.spread.mean),
             number(a.spread.sd),
             number(a.yaw),
-            names[a.key].formula,
         )
         for a in found.asymmetry
     ]
-    head = ("left of the picture is", "mean, mm", "sd, mm", "r with yaw", "formula")
+    head = ("left of the picture is", "mean, mm", "sd, mm", "r with yaw")
     return Table("Left minus right of the picture, mm", head, rows) if rows else None
 
 
 def asymmetry_words() -> list[str]:
     """What is measured, and what it is worth."""
-    measured = "; ".join(f"{m.name}: {m.words}, {m.formula}" for m in MEASURES)
     return [
         "Landmarks are turned to the front: the fit's rotation R and scale s give "
         "Rᵀ((x − tx)/s, (y − ty)/s, Z), then the line between the eyes is made level. x is to the "
-        "right of the picture, y down, mm; 0 is the middle between the eyes. Of a symmetric face "
-        "all figures are 0.",
-        f"Measured are, by number of landmark from 0: {measured}.",
+        "right of the picture, y down, mm; 0 is the middle between the eyes. A landmark is named "
+        "by its number from 0. Of a symmetric face all figures are 0.",
+        *(f"{m.name[0].upper()}{m.name[1:]}: {m.words}, {m.formula}." for m in MEASURES),
         "Left and right are those of the picture: the left of it is the right of a person who "
         "looks into the camera, unless the clip is mirrored.",
         "A figure that goes with the head's turn (r with yaw far from 0) tells of perspective or "
@@ -328,7 +327,7 @@ def _record(record: Mapping[str, Any]) -> Table | None:
     for key in wanted:
         if key in record:
             rows += [row for row in flat({key: record[key]}) if ".config." not in row[0]]
-    return Table("What the run says of itself", ("entry", "value"), rows) if rows else None
+    return Table("What the run says of itself", ("entry", "value"), rows, 2) if rows else None
 
 
 def _values(subject: Subject, figures: Sequence[FaceFigures], version: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The report of several results: figures of each, of all and of cohorts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._about import Stored
@@ -40,7 +40,7 @@ def named(name: str, result: Stored) -> Named | None:
 
 
 def cohort_page(
-    results: Iterable[Named],
+    results: Sequence[Named],
     *,
     cohorts: Mapping[str, str] | None,
     skipped: Sequence[str],
@@ -49,17 +49,16 @@ def cohort_page(
     """The report of several results, as a page that needs no other file.
 
     Args:
-        results: their figures; taken once.
+        results: their figures.
         cohorts: of results by their names; None: there are none.
-        skipped: messages about results that could not be read; complete once `results` has ended.
+        skipped: messages about results that could not be read.
         version: of jaxface.
     Raises:
         ModuleNotFoundError: bokeh is missing.
     """
     check_bokeh()
-    every = list(results)
-    groups, notes = group(every, cohorts)
-    chosen = {"all results": every, **groups}
+    groups, notes = group(results, cohorts)
+    chosen = {"all results": results, **groups}
     found = [cohort_figures(name, some) for name, some in chosen.items()]
     units = [unit_rows(some) for some in chosen.values()]
     # Cohorts are compared with each other; all of them together are no cohort.
@@ -67,20 +66,20 @@ def cohort_page(
     drawn = draw_cohorts(found[shown], units[shown])
     page = {
         **_EMPTY,
-        "title": _title(every),
-        "lead": _lead(every, groups),
+        "title": _title(results),
+        "lead": _lead(results, groups),
         "notes": [*(f"not read: {message}" for message in skipped), *notes],
         "tables": [_figures_table(found), _units_table(found, units)],
         "plots": _plots(found[shown], units[shown]) if drawn is not None else [],
-        "folded": [_results_table(every, cohorts)],
-        "rules": _rules(every),
+        "folded": [_results_table(results, cohorts)],
+        "rules": _rules(results),
     }
     plan = None
     if drawn is not None:
         plan = {"document": drawn.document, "roots": drawn.roots, "timed": False}
     return render(
         page,
-        figures=_values(every, found, units, cohorts, version),
+        figures=_values(results, found, units, cohorts, version),
         plan=plan,
         library=library() if plan else "",
         version=version,
@@ -130,7 +129,7 @@ def _figures_table(found: Sequence[Cohort]) -> Table:
     for index, (name, unit, _) in enumerate(found[0].rows):
         cells = [plus_minus(cohort.rows[index][2]) for cohort in found]
         rows.append((name, unit, *cells))
-    return Table("Mean ± sd over results", head, rows)
+    return Table("Mean ± sd over results", head, rows, texts=2)
 
 
 def _units_table(found: Sequence[Cohort], units: Sequence[Sequence[UnitOfCohort]]) -> Table:
@@ -149,7 +148,7 @@ def _units_table(found: Sequence[Cohort], units: Sequence[Sequence[UnitOfCohort]
             present = unit.present._replace(mean=100 * unit.present.mean, sd=100 * unit.present.sd)
             cells += [plus_minus(unit.intensity), plus_minus(present, 1)]
         rows.append(tuple(cells))
-    return Table("Action units, mean ± sd over results", tuple(head), rows)
+    return Table("Action units, mean ± sd over results", tuple(head), rows, texts=2)
 
 
 def _results_table(every: Sequence[Named], cohorts: Mapping[str, str] | None) -> Table:
@@ -164,7 +163,7 @@ def _results_table(every: Sequence[Named], cohorts: Mapping[str, str] | None) ->
             rate = f.per_minute(kind)
             cells += [str(f.count(kind)) if rate == rate else "–", number(rate, 1)]
         rows.append(tuple(cells))
-    return Table("Each result", tuple(head), rows)
+    return Table("Each result", tuple(head), rows, texts=1 if cohorts is None else 2)
 
 
 def _plots(

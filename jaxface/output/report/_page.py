@@ -47,6 +47,7 @@ class Table(NamedTuple):
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    texts: int = 1  # columns from the left that are words and no numbers
 
 
 def render(

@@ -22,7 +22,15 @@
       if (view) byId(`printed-${key}`).replaceChildren(view.export("png").canvas);
     }
   };
-  window.addEventListener("beforeprint", copyPlots);
+  const methods = [...document.querySelectorAll("details.method")];
+  window.addEventListener("beforeprint", () => {
+    copyPlots();
+    for (const part of methods) part.dataset.was = part.open ? "open" : "";
+    for (const part of methods) part.open = true;
+  });
+  window.addEventListener("afterprint", () => {
+    for (const part of methods) part.open = part.dataset.was === "open";
+  });
   window.matchMedia("print").addEventListener("change", (event) => event.matches && copyPlots());
 
   if (plan.timed) scrubbing();
@@ -161,6 +169,7 @@
     for (const id of ["scrub", "play", "back", "on", "event-back", "event-on"]) {
       if (byId(id)) byId(id).disabled = false;
     }
+    if (window.innerWidth < 700) byId("now").open = false;
     show(0);
   }
 })();
