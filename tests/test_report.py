@@ -1,16 +1,23 @@
 """Reports: events, asymmetry, figures, and what stands in the page."""
 
+import base64
 import dataclasses
+import hashlib
 import html.parser
+import io
 import json
+import re
+import sys
 
+import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import jaxface
-from jaxface import Analysis
+from jaxface import Analysis, InputError
+from jaxface.cli import main
 from jaxface.output import OPENFACE_UNITS, ColumnChoice, Record, UnitNames, choose_columns
 from jaxface.output.report import (
     MEASURES,
@@ -25,11 +32,14 @@ from jaxface.output.report import (
 )
 from jaxface.types import MULTI_PIE_68
 
-from .report_clip import blinking_clip, turned_faces
+from .films import write_film
+from .report_clip import RATE, blinking_clip, turned_faces
 
 _TOL = {"rtol": 0, "atol": 1e-4}  # mm; float32 px and mm of some hundreds
 
 # Events
+
+pytest.importorskip("bokeh", reason="pip install 'jaxface[report]'")
 
 _STEP = 1 / 32  # s: whose multiples are exact, so that sums of times are
 _RULE = Rule(enter=2.0, leave=1.0)
@@ -244,9 +254,12 @@ def _named_clip(name: str, unit: str) -> Analysis:
     return dataclasses.replace(clip, units=UnitNames(*map(tuple, renamed)), record=record)
 
 
+def _values(path) -> dict:
+    return json.loads(_page(path).texts["jaxface-report"])
+
+
 @pytest.fixture(scope="module")
 def plain_tags(tmp_path_factory) -> list:
-    pytest.importorskip("bokeh")
     folder = tmp_path_factory.mktemp("plain")
     return _page(jaxface.write_report(folder / "a.html", _named_clip("plain", "AU04"))).tags
 
@@ -256,7 +269,7 @@ def plain_tags(tmp_path_factory) -> list:
     max_examples=8,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[*HealthCheck],
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(name=_TEXTS, unit=_TEXTS)
 def test_every_text_stays_text(tmp_path_factory, plain_tags, name, unit):
@@ -294,3 +307,144 @@ def test_json_in_a_script_is_the_same_and_ends_nothing(value):
     text = script_json(value)
     assert not set("<>&") & set(text) and text.isascii()
     assert json.loads(text) == value
+
+
+def test_figures_are_numpys(tmp_path):
+    clip = blinking_clip(seconds=10, blinks=(1.0, 4.0, 7.5), smile=(5.0, 6.5))
+    found = np.arange(len(clip)) % 10 != 9
+    clip = dataclasses.replace(clip, success=found)
+    face = _values(jaxface.write_report(tmp_path / "r.html", clip))["faces"][0]
+    assert (face["frames"], face["found"], face["share"]) == (300, 270, 0.9)
+    assert face["seconds"] == pytest.approx(9.0)
+    assert face["blinks_per_minute"] == pytest.approx(60 * 3 / 9)
+    units = {unit["name"]: unit for unit in face["units"]}
+    for column, name in enumerate(clip.units.intensity):
+        values = clip.au_intensity[found, column].astype(np.float64)
+        assert units[name]["intensity"]["mean"] == pytest.approx(values.mean())
+        assert units[name]["intensity"]["sd"] == pytest.approx(values.std(ddof=1))
+    assert units["AU28"]["intensity"] == {"size": 0, "mean": None, "sd": None}
+    present = clip.au_presence[found, clip.units.presence.index("AU12")].mean()
+    assert units["AU12"]["present"] == pytest.approx(present)
+
+
+def test_the_clip_is_found_by_the_record(tmp_path):
+    """As it was, or not at all; beside the result, too; named by OpenFace's details."""
+    clip = blinking_clip(seconds=1, blinks=())
+    film = write_film(tmp_path / "clip.mp4", frames=30, rate=RATE)
+    result = jaxface.write_csv(tmp_path / "out" / "clip.csv", clip)
+    page = tmp_path / "r.html"
+
+    def parts() -> tuple[bool, str]:
+        shown = _page(jaxface.write_report(page, result))
+        return any(tag == "video" for tag, _ in shown.tags), shown.texts.get("li", "")
+
+    assert not parts()[0]
+    digest = hashlib.sha256(film.read_bytes()).hexdigest()
+    record = {"jaxface": "0.1.0", "input": {"path": str(film), "sha256": digest}}
+    beside = result.with_name("clip.run.json")
+    beside.write_text(json.dumps(record))
+    assert parts()[0]
+    record["input"]["sha256"] = "0" * 64
+    beside.write_text(json.dumps(record))
+    assert parts()[0] is False and "its contents have changed" in parts()[1]
+    beside.unlink()
+    details = result.with_name("clip_of_details.txt")
+    details.write_text("Input:clip.mp4\nCamera parameters:500,500,48,32\n")
+    assert not parts()[0]
+    film.rename(result.with_name("clip.mp4"))
+    assert parts()[0]
+    details.write_text("Input:" + 5000 * "a" + "\0\nCamera parameters:x")
+    assert not parts()[0]
+
+
+def test_a_result_without_its_clip_shows_its_aligned_faces(tmp_path):
+    clip = blinking_clip(seconds=1, blinks=())
+    faces = np.zeros((len(clip), 32, 32, 3), np.uint8)
+    path = jaxface.write_report(tmp_path / "r.html", dataclasses.replace(clip, aligned=faces))
+    assert "these are the aligned faces" in path.read_text(encoding="utf-8")
+    assert any(tag == "video" for tag, _ in _page(path).tags)
+
+
+def test_an_image_has_a_picture_and_no_time(tmp_path, samples_dir, golden_dir):
+    result = golden_dir / "img_sample3" / "sample3.csv"
+    path = jaxface.write_report(tmp_path / "r.html", result, video=samples_dir / "sample3.jpg")
+    page = _page(path)
+    tags = [tag for tag, _ in page.tags]
+    assert "img" in tags and "video" not in tags and "input" not in tags
+    assert "plan" not in page.texts and path.stat().st_size < 3e5
+    assert _values(path)["faces"][0]["events"] == []
+
+
+def test_a_report_of_half_a_minute_is_small(tmp_path):
+    """Of noise, which no codec can make small: its film has a highest rate."""
+    clip = blinking_clip(seconds=30, blinks=(1.0, 9.0))
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (7, 240, 320, 3), dtype=np.uint8)
+    frames = (noise[i % 7, :: 1 - 2 * (i % 2)] for i in range(len(clip)))
+    path = jaxface.write_report(tmp_path / "r.html", clip, video=frames)
+    assert path.stat().st_size < 8e6
+
+
+def test_long_clips_are_thinned_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxface.run._report_film._MOST_FRAMES", 20)
+    monkeypatch.setattr("jaxface.output.report._series.MOST_POINTS", 40)
+    clip = blinking_clip(seconds=2, blinks=(1.0,))
+    frames = (np.full((48, 64, 3), i, np.uint8) for i in range(len(clip)))
+    path = jaxface.write_report(tmp_path / "r.html", clip, video=frames)
+    text = path.read_text(encoding="utf-8")
+    assert "One frame in 3 is shown" in text and "A point stands for 2 frames" in text
+    source = re.search(r'src="data:video/mp4;base64,([^"]+)"', text)
+    assert source is not None
+    with av.open(io.BytesIO(base64.b64decode(source[1])), mode="r") as film:
+        times = [frame.time for frame in film.decode(video=0)]
+    np.testing.assert_allclose(times, np.arange(20) * 3 / RATE, rtol=0, atol=1e-4)
+
+
+# The command
+
+
+def test_the_command_writes_a_page_and_says_where(tmp_path, capsys):
+    result = jaxface.write_csv(tmp_path / "a.csv", blinking_clip(seconds=1, blinks=()))
+    assert main(["report", str(result)]) == 0
+    page = tmp_path / "a_report.html"
+    assert page.is_file() and str(page) in capsys.readouterr().out
+    cohorts = tmp_path / "cohorts.csv"
+    cohorts.write_text("clip,cohort\na,one\n")
+    assert main(["report", str(tmp_path), "--cohorts", str(cohorts)]) == 0
+    names = [c["name"] for c in _values(tmp_path / "report.html")["cohorts"]]
+    assert names == [
+        "all results",
+        "one",
+    ]
+
+
+def test_results_that_cannot_be_read_are_named(tmp_path, capsys):
+    good = jaxface.write_npz(tmp_path / "good.npz", blinking_clip(seconds=1, blinks=()))
+    bad = tmp_path / "bad.csv"
+    bad.write_text("no results")
+    page = tmp_path / "all.html"
+    assert main(["report", str(good), str(bad), "--out", str(page)]) == 1
+    assert "bad.csv: expected" in capsys.readouterr().err
+    assert "bad.csv: expected" in page.read_text(encoding="utf-8")
+    assert [r["name"] for r in _values(page)["results"]] == ["good"]
+    page.unlink()
+    assert main(["report", str(bad), str(bad), "--out", str(page)]) == 1
+    assert "got 2 that cannot be read" in capsys.readouterr().err and not page.exists()
+    with pytest.raises(InputError, match="bad.csv"):
+        jaxface.write_report(page, [good, bad])
+    with pytest.raises(InputError, match="got none"):
+        jaxface.write_report(page, [])
+    with pytest.raises(ValueError, match="video: expected None for 2 results"):
+        jaxface.write_report(page, [good, good], video=tmp_path / "x.mp4")
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", str(good), str(good), "--clip", "x.mp4"])
+
+
+def test_a_missing_bokeh_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "bokeh", None)
+    clip = blinking_clip(seconds=1, blinks=())
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'jaxface\[report\]'"):
+        jaxface.write_report(tmp_path / "r.html", clip)
+    result = jaxface.write_csv(tmp_path / "a.csv", clip)
+    assert main(["report", str(result)]) == 1
+    assert "pip install 'jaxface[report]'" in capsys.readouterr().err

@@ -149,7 +149,8 @@ def test_a_report_opens_at_once_and_asks_no_network(browser, report):
         assert wide <= size[0], "the page is wider than the screen"
         canvases = watched.run(
             """() => Object.keys(JSON.parse(document.getElementById("plan").textContent).roots)
-              .map((key) => document.getElementById(`plot-${key}`).getBoundingClientRect())
+              .map((key) => document.getElementById(`plot-${key}`).firstElementChild)
+              .map((drawn) => drawn.getBoundingClientRect())
               .map((box) => [box.width, box.height])"""
         )
         assert len(canvases) >= 4 and all(w > 300 and h > 100 for w, h in canvases)
@@ -202,6 +203,33 @@ def test_plots_and_buttons_move_the_film(browser, report):
     assert watched.said == []
 
 
+def test_a_finger_scrubs_sideways_and_scrolls_upwards(browser, report):
+    watched = _Watched(browser, report, _SIZES[1])
+    page = watched.page
+    page.locator("#plot-units").scroll_into_view_if_needed()
+    box = page.locator("#plot-units").bounding_box()
+    assert box is not None
+    touch = page.context.new_cdp_session(page)
+
+    def drag(dx: float, dy: float) -> None:
+        x, y = box["x"] + 120, min(box["y"] + 150, 700)
+        points = [{"x": x + dx * k / 8, "y": y + dy * k / 8} for k in range(9)]
+        for kind, point in zip(["touchStart"] + 8 * ["touchMove"], points, strict=True):
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        watched.settle()
+
+    drag(150, 0)
+    found = watched.state()["slider"]
+    assert found > _FRAMES / 2
+    watched.shows(found)
+    before = watched.run("() => window.scrollY")
+    drag(0, -120)
+    assert watched.run("() => window.scrollY") > before + 50
+    assert watched.state()["slider"] == found
+    assert watched.said == []
+
+
 def test_the_film_moves_the_plots(browser, report):
     watched = _Watched(browser, report)
     watched.page.click("#play")
@@ -241,6 +269,8 @@ def test_faces_can_be_chosen(browser, tmp_path):
     visible = "() => [...document.querySelectorAll('[data-face]:not([hidden]) .facts dd')]"
     texts = f"{visible}.map((part) => part.innerText)"
     first = watched.run(texts)
+    empty = "() => [...document.querySelectorAll('.canvas')].filter((c) => !c.children.length)"
+    assert watched.run(f"{empty}.length") == 0
     assert first[:2] == ["90", "100.0 %"] and first[3].startswith("1")
     watched.page.select_option("#face", "1")
     second = watched.run(texts)

@@ -76,7 +76,7 @@ def write_report(
         ValueError: there are several results and a clip.
     """
     check_bokeh()
-    sources = _sources(results)
+    sources = _sources(results, cohorts if isinstance(cohorts, str | Path) else None)
     if len(sources) > 1 and video is not None:
         raise ValueError(
             f"video: expected None for {len(sources)} results, got one: make a report of each"
@@ -115,9 +115,10 @@ def _is_folder(results: object) -> bool:
 
 
 def _sources(
-    results: Analysis | str | Path | Sequence[Analysis | str | Path],
+    results: Analysis | str | Path | Sequence[Analysis | str | Path], cohorts: str | Path | None
 ) -> list[_Source]:
-    """The results by names, of which no two are the same."""
+    """The results by names, of which no two are the same. A list of cohorts among the files of a
+    folder is none."""
     given = [results] if isinstance(results, Analysis | str | Path) else list(results)
     found: list[_Source] = []
     for item in given:
@@ -125,6 +126,8 @@ def _sources(
             found.append(_Source(_name_of(item), item))
         elif Path(item).is_dir():
             inside = find_results(Path(item))
+            if cohorts is not None:
+                inside = {n: p for n, p in inside.items() if not _is_same(p, Path(cohorts))}
             if not inside:
                 raise InputError(item, _RESULTS, "none", "check the path")
             found += [_Source(name, path) for name, path in inside.items()]
@@ -133,6 +136,10 @@ def _sources(
     if not found:
         raise InputError("results", _RESULTS, "none", "name at least one")
     return _named_apart(found)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return path.resolve() == other.resolve()
 
 
 def _name_of(analysis: Analysis) -> str:

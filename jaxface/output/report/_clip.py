@@ -90,7 +90,7 @@ def clip_page(subject: Subject, *, version: str) -> bytes:
         "plots": _plots(series, drawn, result),
         "plots_title": "Over time",
         "plots_words": _plots_words(series),
-        "asymmetry_words": asymmetry_words(),
+        "asymmetry_words": asymmetry_words(timed),
         "no_asymmetry": _NO_ASYMMETRY,
         "record": _record(subject.record),
         "record_text": json.dumps(to_json(subject.record), indent=1) if subject.record else "",
@@ -170,8 +170,8 @@ def _face(found: FaceFigures, timed: bool, several: bool) -> dict[str, Any]:
         "events_caption": _counted(found),
         "no_events": "None were found." if found.blinks_by else "There is nothing to find them by.",
         "event_rules": event_rules(found.blinks_by),
-        "units": _units(found),
-        "asymmetry": _asymmetry(found),
+        "units": _units(found) if timed else _units_of_image(found),
+        "asymmetry": _asymmetry(found, timed),
     }
 
 
@@ -245,23 +245,40 @@ def _units(found: FaceFigures) -> Table | None:
     return Table(caption, head, rows, texts=2) if rows else None
 
 
-def _asymmetry(found: FaceFigures) -> Table | None:
+def _units_of_image(found: FaceFigures) -> Table | None:
+    said = {1.0: "yes", 0.0: "no"}
+    rows = [
+        (
+            unit.name,
+            UNITS.get(unit.name, ""),
+            number(unit.intensity.mean),
+            said.get(unit.present, "–"),
+        )
+        for unit in found.units
+    ]
+    head = ("unit", "name", "intensity", "present")
+    return Table("Intensity, 0 to 5", head, rows, texts=2) if rows else None
+
+
+def _asymmetry(found: FaceFigures, timed: bool) -> Table | None:
     names = {m.key: m for m in MEASURES}
     rows = [
         (
             names[a.key].name,
             number(a.spread.mean),
-            number(a.spread.sd),
-            number(a.yaw),
+            *((number(a.spread.sd), number(a.yaw)) if timed else ()),
         )
         for a in found.asymmetry
     ]
     head = ("left of the picture is", "mean, mm", "sd, mm", "r with yaw")
+    head = head if timed else (head[0], "mm")
     return Table("Left minus right of the picture, mm", head, rows) if rows else None
 
 
-def asymmetry_words() -> list[str]:
+def asymmetry_words(timed: bool = True) -> list[str]:
     """What is measured, and what it is worth."""
+    turned = "A figure that goes with the head's turn (r with yaw far from 0)"
+    turned = turned if timed else "A figure of a turned head"
     return [
         "Landmarks are turned to the front: the fit's rotation R and scale s give "
         "Rᵀ((x − tx)/s, (y − ty)/s, Z), then the line between the eyes is made level. x is to the "
@@ -270,8 +287,7 @@ def asymmetry_words() -> list[str]:
         *(f"{m.name[0].upper()}{m.name[1:]}: {m.words}, {m.formula}." for m in MEASURES),
         "Left and right are those of the picture: the left of it is the right of a person who "
         "looks into the camera, unless the clip is mirrored.",
-        "A figure that goes with the head's turn (r with yaw far from 0) tells of perspective or "
-        "of the fit more than of the face.",
+        f"{turned} tells of perspective or of the fit more than of the face.",
         "The shape model draws every face towards those that it has learnt from, and hides most of "
         "a palsy (notebooks/06_asymmetry.ipynb measures how much). Not for diagnosis.",
     ]

@@ -127,8 +127,9 @@ def _figures_table(found: Sequence[Cohort]) -> Table:
         ("frames", "", *(str(cohort.frames) for cohort in found)),
     ]
     for index, (name, unit, _) in enumerate(found[0].rows):
-        cells = [plus_minus(cohort.rows[index][2]) for cohort in found]
-        rows.append((name, unit, *cells))
+        spreads = [cohort.rows[index][2] for cohort in found]
+        if any(spread.size for spread in spreads):  # images have no blinks
+            rows.append((name, unit, *map(plus_minus, spreads)))
     return Table("Mean ± sd over results", head, rows, texts=2)
 
 
@@ -170,7 +171,7 @@ def _plots(
     found: Sequence[Cohort], units: Sequence[Sequence[UnitOfCohort]]
 ) -> list[dict[str, Any]]:
     """The plot of the action units; only as many cohorts are in it as there are colours."""
-    names = {unit.name for some in units for unit in some if unit.intensity.count}
+    names = {unit.name for some in units for unit in some if unit.intensity.size}
     curves = [
         {"name": f"{marker} {cohort.name}", "color": color, "dash": "solid"}
         for cohort, color, marker in zip(found, COLORS, _MARKERS, strict=False)

@@ -19,7 +19,7 @@ _MOST_FACES = 8  # of which a report tells
 class Spread(NamedTuple):
     """Mean and standard deviation of the values that there are; NaN where they say nothing."""
 
-    count: int
+    size: int
     mean: float
     sd: float  # with one degree of freedom less
 
@@ -68,7 +68,7 @@ class FaceFigures(NamedTuple):
         return 60 * self.count(kind) / self.seconds if self.seconds > 0 and known else math.nan
 
     def _has(self, unit: str) -> bool:
-        return any(u.name == unit and u.intensity.count for u in self.units)
+        return any(u.name == unit and u.intensity.size for u in self.units)
 
 
 def spread(values: Float[np.ndarray, " n"] | Sequence[float]) -> Spread:

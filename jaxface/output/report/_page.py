@@ -98,4 +98,8 @@ def _template() -> "jinja2.Template":
 
 
 def _part(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return (
+        importlib.resources.files("jaxface.output.report")
+        .joinpath(name)
+        .read_text(encoding="utf-8")
+    )

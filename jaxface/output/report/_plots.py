@@ -132,47 +132,42 @@ def draw_clip(
         `face-0` and so on, and `events`, `lost` in the same way; the cursors `cursor`.
     """
     from bokeh.document import Document
-    from bokeh.models import Range1d
+    from bokeh.models import ColumnDataSource, Range1d
 
     document = Document()
-    first = faces[0]
     ends = [float(f(s.columns["time"])) for s in faces for f in (np.min, np.max)]
     low, high = min(ends), max(max(ends), min(ends) + 1e-3)
-    span = Range1d(low, high, bounds=(low, high), name="time")
-    shown, marks, lost = (
-        _sources(document, name, data)
-        for name, data in (
-            ("shown", [dict(series.columns) for series in faces]),
-            ("events", [_event_columns(events[s.face], units) for s in faces]),
-            ("lost", [_lost_columns(series) for series in faces]),
-        )
-    )
-    roots = {}
-    lanes = lanes_of(units)
+    span = Range1d(start=low, end=high, bounds=(low, high), name="time")
+    data: dict[str, list[dict[str, Any]]] = {
+        "shown": [dict(series.columns) for series in faces],
+        "events": [_event_columns(events[s.face], units) for s in faces],
+        "lost": [_lost_columns(series) for series in faces],
+    }
+    shown, marks, lost = (ColumnDataSource(some[0], name=name) for name, some in data.items())
     plots: dict[str, Figure] = {}
-    if lanes:
+    if lanes_of(units):
         plots["units"] = _draw_units(units, shown, marks, span)
-    for panel in panels_of(first):
+    for panel in panels_of(faces[0]):
         plots[panel.key] = _draw_panel(panel, shown, span)
-    for key, plot in plots.items():
+    for plot in plots.values():
         _finish(plot, lost, low)
         document.add_root(plot)
-        roots[key] = plot.id
-    if "units" not in plots:  # the page asks for it all the same
-        document.add_root(marks)
-    return Drawn(_json(document), roots)
+    # What is drawn nowhere is no root, which the page would look for a place for: the last plot
+    # holds what is drawn when another face is chosen.
+    list(plots.values())[-1].tags = [marks, *_others(data)]
+    return Drawn(_json(document), {key: plot.id for key, plot in plots.items()})
 
 
-def _sources(
-    document: "Document", name: str, data: Sequence[Mapping[str, Any]]
-) -> "ColumnDataSource":
-    """A source that is drawn; behind it those of all faces, which the page puts into it."""
+def _others(data: Mapping[str, Sequence[Mapping[str, Any]]]) -> "list[ColumnDataSource]":
+    """The sources of all faces, where there are several."""
     from bokeh.models import ColumnDataSource
 
-    for number, columns in enumerate(data):
-        if len(data) > 1:
-            document.add_root(ColumnDataSource(dict(columns), name=f"{name}-{number}"))
-    return ColumnDataSource(dict(data[0]), name=name)
+    return [
+        ColumnDataSource(dict(columns), name=f"{name}-{number}")
+        for name, some in data.items()
+        if len(some) > 1
+        for number, columns in enumerate(some)
+    ]
 
 
 def _event_columns(events: Sequence[Event], units: UnitNames) -> dict[str, np.ndarray]:
@@ -237,7 +232,7 @@ def _draw_units(
 
     lanes = lanes_of(units)
     plot = _figure(UNIT_HEIGHT * len(lanes) + 40, span)
-    plot.y_range = Range1d(-0.25, len(lanes) + 0.05)
+    plot.y_range = Range1d(start=-0.25, end=len(lanes) + 0.05)
     plot.quad(
         left="left",
         right="right",
@@ -281,7 +276,7 @@ def _draw_panel(panel: Panel, shown: "ColumnDataSource", span: "Range1d") -> "Fi
             line_width=1.6,
         )
     if panel.key == "confidence":
-        plot.y_range = Range1d(0, 1.05)
+        plot.y_range = Range1d(start=0, end=1.05)
     return plot
 
 
@@ -323,16 +318,16 @@ def draw_cohorts(
     from bokeh.models import ColumnDataSource, FixedTicker, Range1d
 
     few = list(zip(cohorts, units, strict=True))[: len(COLORS)]
-    names = sorted({u.name for _, some in few for u in some if u.intensity.count})
+    names = sorted({u.name for _, some in few for u in some if u.intensity.size})
     if not names:
         return None
     place = {name: float(len(names) - 1 - i) for i, name in enumerate(names)}
     document = Document()
-    plot = _figure(UNIT_HEIGHT * len(names) + 46, Range1d(-0.1, 5))
-    plot.y_range = Range1d(-0.6, len(names) - 0.4)
+    plot = _figure(UNIT_HEIGHT * len(names) + 46, Range1d(start=-0.1, end=5))
+    plot.y_range = Range1d(start=-0.6, end=len(names) - 0.4)
     markers = ("circle", "square", "triangle", "diamond")
     for number, (_, some) in enumerate(few):
-        known = [u for u in some if u.intensity.count]
+        known = [u for u in some if u.intensity.size]
         shift = 0.6 * ((number + 0.5) / len(few) - 0.5)
         y = np.array([place[u.name] - shift for u in known])
         mean = np.array([u.intensity.mean for u in known])
@@ -345,7 +340,7 @@ def draw_cohorts(
             x0="low", x1="high", y0="y", y1="y", source=source, line_color=color, line_width=2
         )
         plot.scatter(x="mean", y="y", source=source, color=color, marker=markers[number], size=8)
-    plot.x_range = Range1d(-0.05, 0.05 + max(0.5, *_tops(few)))
+    plot.x_range = Range1d(start=-0.05, end=0.05 + max(0.5, *_tops(few)))
     plot.yaxis.ticker = FixedTicker(ticks=list(place.values()))
     plot.yaxis.major_label_overrides = {y: _SIGN.sub("·", n)[:10] for n, y in place.items()}
     document.add_root(plot)
@@ -354,5 +349,5 @@ def draw_cohorts(
 
 def _tops(few: Sequence[tuple[Cohort, Sequence[UnitOfCohort]]]) -> list[float]:
     """Ends of all whiskers."""
-    spreads = [u.intensity for _, some in few for u in some if u.intensity.count]
+    spreads = [u.intensity for _, some in few for u in some if u.intensity.size]
     return [float(s.mean + np.nan_to_num(s.sd)) for s in spreads]

@@ -84,7 +84,7 @@ def face_series(number: int, face: Table, units: UnitNames) -> Series:
         if lane.presence is not None:
             there = _largest(np.where(seen, face.au_presence[:, int(lane.presence[1:])], 0), stride)
             columns[lane.presence] = np.where(there > 0.5, lane.base - 0.05, np.nan)
-    plain = {name: np.asarray(column, np.float32) for name, column in columns.items()}
+    plain: dict[str, np.ndarray] = {n: np.asarray(c, np.float32) for n, c in columns.items()}
     # float32 has 0.1 ms at half an hour.
     plain["time"] = np.asarray(columns["time"], np.float64)
     return Series(number, stride, plain, _lost(face))

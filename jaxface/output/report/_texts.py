@@ -36,7 +36,8 @@ UNITS = {
 
 def number(value: float, digits: int = 2) -> str:
     """A number with some decimals; a dash for what there is not."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else _DASH
+    # -0.00 would say that there is something left of 0.
+    return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else _DASH
 
 
 def percent(share: float) -> str:
@@ -46,7 +47,7 @@ def percent(share: float) -> str:
 
 def plus_minus(found: Spread, digits: int = 2) -> str:
     """Mean and sd."""
-    if not found.count:
+    if not found.size:
         return _DASH
     sd = f" ± {number(found.sd, digits)}" if math.isfinite(found.sd) else ""
     return number(found.mean, digits) + sd
@@ -59,8 +60,9 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 def to_json(value: Any) -> Any:
     """As JSON holds it: None for what is no number, lists for tuples, objects for named ones."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {key: to_json(part) for key, part in value._asdict().items()}
+    fields = getattr(value, "_fields", None) if isinstance(value, tuple) else None
+    if fields is not None:
+        return {key: to_json(part) for key, part in zip(fields, value, strict=True)}
     if isinstance(value, Mapping):
         return {str(key): to_json(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

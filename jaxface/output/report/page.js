@@ -110,9 +110,11 @@
     const pause = () => film?.pause();
 
     for (const figure of figures) {
-      for (const kind of ["tap", "panstart", "pan"]) {
+      for (const kind of ["tap", "pan"]) {
         figure.on_event(kind, (event) => {
-          if (figure.toolbar.tools.some((tool) => tool.active && kind !== "tap")) return;
+          if (kind !== "tap" && figure.toolbar.tools.some((tool) => tool.active)) return;
+          // A finger that moves up or down scrolls the page.
+          if (kind === "pan" && Math.abs(event.delta_x) < Math.abs(event.delta_y)) return;
           pause();
           showSoon(pointAt(event.x));
         });
