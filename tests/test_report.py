@@ -434,7 +434,7 @@ def test_results_that_cannot_be_read_are_named(tmp_path, capsys):
         jaxface.write_report(page, [good, bad])
     with pytest.raises(InputError, match="got none"):
         jaxface.write_report(page, [])
-    with pytest.raises(ValueError, match="video: expected None for 2 results"):
+    with pytest.raises(ValueError, match="video: expected None for several results"):
         jaxface.write_report(page, [good, good], video=tmp_path / "x.mp4")
     with pytest.raises(SystemExit, match="2"):
         main(["report", str(good), str(good), "--clip", "x.mp4"])

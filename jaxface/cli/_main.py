@@ -143,9 +143,10 @@ def _validate(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
 def _report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     from ._report import Reporter
 
-    if arguments.clip is not None and len(arguments.results) > 1:
+    several = len(arguments.results) > 1 or os.path.isdir(arguments.results[0])
+    if arguments.clip is not None and (several or arguments.cohorts is not None):
         command = find_command(parser, "report")
-        command.error("--clip goes with a single RESULT: make a report of each")
+        command.error("--clip goes with a single RESULT, that is no folder, without --cohorts")
     reporter = Reporter(debug=arguments.debug)
     with warnings_to(reporter.warn):
         try:

@@ -73,13 +73,15 @@ def write_report(
         InputError: a result, the clip or the cohorts cannot be read, or there is no result.
         OutputError: the page cannot be written; what was there before is untouched.
         ModuleNotFoundError: bokeh is missing: `pip install 'jaxface[report]'`.
-        ValueError: there are several results and a clip.
+        ValueError: there is a clip, but not a single result.
     """
     check_bokeh()
     sources = _sources(results, cohorts if isinstance(cohorts, str | Path) else None)
-    if len(sources) > 1 and video is not None:
+    alone = len(sources) == 1 and cohorts is None and not _is_folder(results)
+    if video is not None and not alone:
         raise ValueError(
-            f"video: expected None for {len(sources)} results, got one: make a report of each"
+            "video: expected None for several results, a folder or cohorts, got one: make a report "
+            "of that result"
         )
     groups = read_cohorts(cohorts) if isinstance(cohorts, str | Path) else cohorts
     skipped: list[str] = []
@@ -90,7 +92,6 @@ def write_report(
         skip(error)
         skipped.append(str(error))
 
-    alone = len(sources) == 1 and groups is None and not _is_folder(results)
     if alone:
         source = sources[0]
         page = clip_page(_subject(source, video, camera), version=_version())

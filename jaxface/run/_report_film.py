@@ -28,7 +28,7 @@ def read_beside(path: Path) -> dict[str, Any]:
     Args:
         path: the file of results.
     Returns:
-        jaxface's `<name>.run.json`; OpenFace's `<name>_of_details.txt` under `openface`; without
+        jaxface's `<name>.run.json`; OpenFace's `<name>_of_details.txt` under `details`; without
         the first, what can be said of the `program`. Damaged ones are left out.
     """
     record: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def read_beside(path: Path) -> dict[str, Any]:
     try:
         text = path.with_name(f"{path.stem}_of_details.txt").read_text("utf-8", "surrogateescape")
         lines = [line.partition(":") for line in text.splitlines()]
-        record["openface"] = {name.strip(): value.strip() for name, sign, value in lines if sign}
+        record["details"] = {name.strip(): value.strip() for name, sign, value in lines if sign}
     except OSError:
         pass
     return record
@@ -63,11 +63,11 @@ def find_clip(record: Mapping[str, Any], folder: Path) -> tuple[Path | None, str
         The clip, if it is there and has the contents that the record states; else words that say
         why it is not taken.
     """
-    source, openface = record.get("input"), record.get("openface")
+    source, details = record.get("input"), record.get("details")
     named: list[str] = []
     for part, keys in (
         (source, ("path", "given", "name")),
-        (openface, ("Input full path", "Input")),
+        (details, ("Input full path", "Input")),
     ):
         if isinstance(part, Mapping):
             named += [part[key] for key in keys if isinstance(part.get(key), str) and part[key]]
@@ -168,7 +168,7 @@ def aligned_film(analysis: Analysis) -> Film | None:
 
 def camera_of(record: Mapping[str, Any]) -> Camera | None:
     """The camera that a run was told, or that OpenFace guessed; None where nothing says so."""
-    details = record.get("openface")
+    details = record.get("details")
     if not isinstance(details, Mapping):
         return None
     try:

@@ -335,15 +335,19 @@ def _plots_words(series: Sequence[Series]) -> str:
 
 def _record(record: Mapping[str, Any]) -> Table | None:
     """The first things that one wants to know; the rest is in the whole record."""
-    wanted = (
-        *("jaxface", "program", "model", "input", "device", "started", "seconds", "frames"),
-        *("notes", "openface", "result", "settings"),
-    )
+    wanted = ["jaxface", "program", "model", "input", "result", "device", "started", "seconds"]
+    # What a run of ours says in its details, its record says, too.
+    wanted += ["frames", "notes", "settings"] if "jaxface" in record else ["details"]
     rows: list[tuple[str, str]] = []
     for key in wanted:
         if key in record:
-            rows += [row for row in flat({key: record[key]}) if ".config." not in row[0]]
+            rows += [row for row in flat({key: record[key]}) if _tells(*row)]
     return Table("What the run says of itself", ("entry", "value"), rows, 2) if rows else None
+
+
+def _tells(name: str, value: str) -> bool:
+    """Whether an entry says more than that something was not asked for."""
+    return ".config." not in name and value not in ("null", "false", "[]", "")
 
 
 def _values(subject: Subject, figures: Sequence[FaceFigures], version: str) -> dict[str, Any]:
