@@ -283,6 +283,28 @@ def test_faces_can_be_chosen(browser, tmp_path):
     assert watched.said == []
 
 
+def test_whatever_is_missing_a_report_opens(browser, tmp_path):
+    whole = blinking_clip(seconds=2, blinks=(1.0,))
+    unknown = np.full_like(whole.head_pose, np.nan)
+    cases = {
+        "no face": (dataclasses.replace(whole, success=np.zeros(len(whole), bool)), 2),
+        "one frame": (whole[:1], 0),
+        "no columns": (choose_columns(whole, ColumnChoice(*([False] * 6))), 2),
+        "no numbers": (dataclasses.replace(whole, head_pose=unknown), 2),
+        "no times": (dataclasses.replace(whole, timestamp=np.zeros(len(whole))), 2),
+    }
+    for name, (clip, last) in cases.items():
+        watched = _Watched(browser, jaxface.write_report(tmp_path / f"{name}.html", clip))
+        for _ in range(2):
+            watched.page.click("#on")
+        said = watched.page.inner_text("#where")
+        assert said.startswith(f"Frame {last + 1}, {last / RATE:.3f} s"), name
+        assert watched.said == [], name
+        watched.page.close()
+    empty = jaxface.write_report(tmp_path / "empty.html", whole[:0])
+    assert "Clip of one face." in empty.read_text(encoding="utf-8")
+
+
 def test_a_report_prints(browser, report, tmp_path):
     watched = _Watched(browser, report)
     data = watched.page.pdf(format="A4")

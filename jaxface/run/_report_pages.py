@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..io import check_camera
-from ..output import About, Stored, find_results
+from ..output import About, Stored, UnitNames, find_results
 from ..output.report import Film, Named, Subject, check_bokeh, clip_page, cohort_page, named
 from ..output.validation import read_cohorts
 from ..types import Camera
@@ -156,7 +156,13 @@ def _timed(analysis: Analysis) -> Analysis:
 
 
 def _stored(analysis: Analysis) -> Stored:
-    return Stored(analysis, About(analysis.kind, analysis.units))
+    units = analysis.units
+    # Columns that were left out keep their names.
+    units = UnitNames(
+        units.intensity if analysis.au_intensity.shape[1] else (),
+        units.presence if analysis.au_presence.shape[1] else (),
+    )
+    return Stored(analysis, About(analysis.kind, units))
 
 
 def _figures(sources: list[_Source], refuse: Callable[[InputError], None]) -> Iterator[Named]:

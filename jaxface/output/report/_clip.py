@@ -314,7 +314,7 @@ def _plots(series: Sequence[Series], drawn: Drawn | None, result: Stored) -> lis
         height = UNIT_HEIGHT * lanes + 40
         common = {"key": "units", "title": "Action units", "unit": "", "curves": []}
         found.append({**common, "words": words, "height": height})
-    for panel in panels_of(series[0]):
+    for panel in panels_of(series):
         curves = [
             {"name": curve.name, "color": color, "dash": "dashed" if dash == "dashdot" else dash}
             for curve, color, dash in zip(panel.curves, COLORS, DASHES, strict=False)

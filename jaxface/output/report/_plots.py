@@ -113,9 +113,13 @@ def library() -> str:
     return Resources(mode="inline", components=["bokeh"], log_level="warn").js_raw[0]
 
 
-def panels_of(series: Series) -> tuple[Panel, ...]:
-    """The plots for which there are columns."""
-    return tuple(panel for panel in PANELS if panel.curves[0].column in series.columns)
+def panels_of(faces: Sequence[Series]) -> tuple[Panel, ...]:
+    """The plots for which there are values."""
+
+    def has(series: Series, curve: Curve) -> bool:
+        return bool(np.isfinite(series.columns.get(curve.column, np.zeros(0))).any())
+
+    return tuple(p for p in PANELS if any(has(s, c) for s in faces for c in p.curves))
 
 
 def draw_clip(
@@ -147,7 +151,7 @@ def draw_clip(
     plots: dict[str, Figure] = {}
     if lanes_of(units):
         plots["units"] = _draw_units(units, shown, marks, span)
-    for panel in panels_of(faces[0]):
+    for panel in panels_of(faces):
         plots[panel.key] = _draw_panel(panel, shown, span)
     for plot in plots.values():
         _finish(plot, lost, low)
