@@ -249,6 +249,7 @@ _TEXTS = st.one_of(st.text(max_size=20), st.sampled_from([_BAD, "<!--<script>", 
 
 def _named_clip(name: str, unit: str) -> Analysis:
     clip = blinking_clip(seconds=1, blinks=(0.4,))
+    clip = choose_columns(clip, ColumnChoice(*([False] * 6))._replace(action_units=True))
     renamed = ([unit if n == "AU04" else n for n in names] for names in OPENFACE_UNITS)
     record = Record({"input": {"name": f"{name}.mp4"}, "model": {"name": name}, name: [name]})
     return dataclasses.replace(clip, units=UnitNames(*map(tuple, renamed)), record=record)
@@ -362,6 +363,17 @@ def test_a_result_without_its_clip_shows_its_aligned_faces(tmp_path):
     faces = np.zeros((len(clip), 32, 32, 3), np.uint8)
     path = jaxface.write_report(tmp_path / "r.html", dataclasses.replace(clip, aligned=faces))
     assert "these are the aligned faces" in path.read_text(encoding="utf-8")
+    assert any(tag == "video" for tag, _ in _page(path).tags)
+
+
+def test_a_result_without_its_clip_shows_its_tracked_video(tmp_path):
+    clip = blinking_clip(seconds=1, blinks=())
+    result = jaxface.write_npz(tmp_path / "a.npz", clip)
+    jaxface.write_tracked(
+        tmp_path / "a_tracked.mp4", [np.zeros((240, 320, 3), np.uint8)] * 30, clip
+    )
+    path = jaxface.write_report(tmp_path / "r.html", result)
+    assert "this is a_tracked.mp4" in path.read_text(encoding="utf-8")
     assert any(tag == "video" for tag, _ in _page(path).tags)
 
 

@@ -113,17 +113,41 @@ def clip_film(
         InputError: it cannot be read.
     """
     table = analysis.table()
-    time = row_times(table)
-    count = int(table.frame.max(initial=1))
-    stride = -(-count // _MOST_FRAMES)
+    stride = _stride(table)
     frames = open_frames(video) if isinstance(video, str | Path) else video
     some = itertools.islice(check_frames(frames), 0, None, stride)
-    rows = _every(table, stride)
-    pictures = zip(draw_frames(some, rows, units=None, camera=camera), itertools.count(0, stride))
+    drawn = draw_frames(some, _every(table, stride), units=None, camera=camera)
     note = "Drawn over it: landmarks, the head's box, gaze."
-    if stride > 1:
-        note += f" One frame in {stride} is shown."
-    timed = ((picture, time(index)) for picture, index in pictures)
+    return _encode(drawn, table, stride, note)
+
+
+def tracked_film(path: Path, analysis: Analysis) -> Film | None:
+    """The same of the video that `jaxface analyze --tracked` wrote beside a result, if it did.
+
+    Args:
+        path: of the result.
+        analysis: that it holds.
+    Raises:
+        InputError: the video cannot be read.
+    """
+    video = path.with_name(f"{path.stem}_tracked.mp4")
+    if not video.is_file():
+        return None
+    table = analysis.table()
+    stride = _stride(table)
+    some = itertools.islice(check_frames(open_frames(video)), 0, None, stride)
+    return _encode(some, table, stride, f"The clip was not found: this is {video.name}.")
+
+
+def _stride(table: Table) -> int:
+    """One frame in how many a film has."""
+    return -(-int(table.frame.max(initial=1)) // _MOST_FRAMES)
+
+
+def _encode(pictures: Iterable[np.ndarray], table: Table, stride: int, note: str) -> Film | None:
+    time = row_times(table)
+    timed = ((p, time(i)) for p, i in zip(pictures, itertools.count(0, stride)))
+    note += f" One frame in {stride} is shown." if stride > 1 else ""
     return encode_film(timed, note=note, words="The clip with what was found drawn over it")
 
 

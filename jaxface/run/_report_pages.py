@@ -23,6 +23,7 @@ from ._report_film import (
     image_film,
     program_of,
     read_beside,
+    tracked_film,
 )
 from ._results import Analysis, read_results
 
@@ -194,6 +195,8 @@ def _subject(source: _Source, video: Video | None, camera: Camera | None) -> Sub
         film = image_film(Path(video), analysis, lens)
     elif video is not None:
         film = clip_film(video, analysis, lens)
+    if film is None and analysis.kind != "image" and isinstance(source.place, Path):
+        film = tracked_film(source.place, analysis)
     if film is None:
         film = aligned_film(analysis)
     return Subject(source.name, _stored(analysis), record, film, notes)
