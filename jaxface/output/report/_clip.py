@@ -145,7 +145,9 @@ def _lead(subject: Subject, figures: Sequence[FaceFigures]) -> str:
 
 def _no_film(timed: bool) -> str:
     what = "clip" if timed else "picture"
-    return f"The {what} was not found. Name it with --clip to have it in the report."
+    return (
+        f"The {what} was not found. Name it with --clip, or as video= in Python, to have it here."
+    )
 
 
 def _face(found: FaceFigures, timed: bool, several: bool) -> dict[str, Any]:
