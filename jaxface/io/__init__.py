@@ -23,6 +23,7 @@ from ._folders import natural_key as natural_key
 from ._images import image_notes as image_notes
 from ._images import read_image as read_image
 from ._prefetch import prefetch as prefetch
+from ._single import read_frames as read_frames
 from ._video import SequenceReader as SequenceReader
 from ._video import VideoReader as VideoReader
 from ._video import open_frames as open_frames

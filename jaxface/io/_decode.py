@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -72,9 +72,16 @@ def decode(path: Path, findings: Findings) -> Generator[Shown, None, None]:
         large = stream.codec_context.width * stream.codec_context.height > _LARGE
         stream.thread_type = "AUTO" if large else "SLICE"
         stream.thread_count = min(_THREADS, os.cpu_count() or 1)
-        convert = _Converter(pixel_aspect(stream), findings)
-        for frame in _deinterlaced(_frames(path, container, stream, findings), stream, findings):
+        convert = converter(pixel_aspect(stream), findings)
+        for frame in whole_frames(path, container, stream, findings):
             yield convert(frame)
+
+
+def whole_frames(
+    path: Path, container: InputContainer, stream: VideoStream, findings: Findings
+) -> Iterator[VideoFrame]:
+    """Frames as they are stored, from where the container stands, none of them interlaced."""
+    return _deinterlaced(_frames(path, container, stream, findings), stream, findings)
 
 
 def first_picture(path: Path) -> UInt8[np.ndarray, "h w 3"] | None:
@@ -155,6 +162,16 @@ def _pulled(graph: Graph, frame: VideoFrame | None) -> Iterator[VideoFrame]:
             yield graph.vpull()
         except (BlockingIOError, EOFError):  # it wants more, or has no more
             return
+
+
+def converter(aspect: Fraction, findings: Findings) -> Callable[[VideoFrame], Shown]:
+    """What makes pictures of a film's frames.
+
+    Args:
+        aspect: width of a stored pixel over its height.
+        findings: is filled in on the way.
+    """
+    return _Converter(aspect, findings)
 
 
 class _Converter:
