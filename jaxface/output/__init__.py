@@ -31,6 +31,9 @@ from ._draw import draw_note as draw_note
 from ._draw import draw_pose as draw_pose
 from ._draw import enlarge as enlarge
 from ._film import FilmWriter as FilmWriter
+from ._glance import small_plots as small_plots
+from ._glance import strip as strip
+from ._glance import thumbnail as thumbnail
 from ._hog import HogWriter as HogWriter
 from ._hog import read_hog as read_hog
 from ._load import SUFFIXES as SUFFIXES
@@ -40,6 +43,7 @@ from ._npz import write_npz as write_npz
 from ._panel import draw_units as draw_units
 from ._parquet import write_parquet as write_parquet
 from ._pictures import write_picture as write_picture
+from ._plot import plot_table as plot_table
 from ._read import read_csv as read_csv
 from ._rows import FIELDS as FIELDS
 from ._rows import INTENSITY_NAMES as INTENSITY_NAMES
@@ -50,5 +54,7 @@ from ._rows import Index as Index
 from ._rows import Table as Table
 from ._rows import UnitNames as UnitNames
 from ._rows import join_tables as join_tables
+from ._series import one_face as one_face
 from ._spool import TableSpool as TableSpool
+from ._still import Still as Still
 from .validation import Comparison as Comparison

@@ -26,6 +26,7 @@ from ._lanes import LaneTracker as LaneTracker
 from ._lanes import choose_lanes as choose_lanes
 from ._lanes import lane_chunk as lane_chunk
 from ._lanes import plan_lanes as plan_lanes
+from ._origin import Origin as Origin
 from ._programs import Extras as Extras
 from ._programs import compiled as compiled
 from ._programs import compiler_options as compiler_options

@@ -40,6 +40,7 @@ from ._checks import AnyImage, check_frames, check_rate, refuse_tracers
 from ._chunks import DeviceFrames, HostTracked, Tally, TrackedChunk, UploadedChunk
 from ._follow import segments_for, track_at_once, track_in_turn
 from ._lanes import LaneTracker, lane_chunk
+from ._origin import origin_of
 from ._programs import (
     Extras,
     final_medians,
@@ -252,7 +253,8 @@ def collect_clip(clip: Clip, batches: Sequence[FaceBatch], *, lanes: int = 1) ->
     if not batches:
         raise ValueError("video: expected at least one frame, got none")
     action_units = second_pass(clip, [batch.history for batch in batches])
-    return join_batches(clip.kind, clip.units, batches, action_units, lanes=lanes)
+    origin = origin_of(clip.frames, clip.camera)
+    return join_batches(clip.kind, clip.units, batches, action_units, lanes=lanes, origin=origin)
 
 
 def read_chunks(clip: Clip) -> Iterator[Chunk]:

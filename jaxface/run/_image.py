@@ -22,6 +22,7 @@ from ..models import Model
 from ..pipeline import Config, default_config, prepare_model
 from ..types import Camera, FlatImage
 from ._checks import AnyImage, as_image, check_boxes, refuse_tracers
+from ._origin import origin_of
 from ._programs import Extras, analyze_box, detect_program, flat_detect_program, slim
 from ._results import Analysis
 from ._tables import join_batches, no_faces, to_batch, to_camera, unit_names
@@ -54,6 +55,7 @@ def analyze_image(
     """
     refuse_tracers("analyze_image", model, image, boxes, camera)
     camera = check_camera(camera)
+    origin = origin_of(image, camera)
     given = None if boxes is None else check_boxes(boxes)
     pixels = read_image(image) if isinstance(image, str | Path) else as_image(image, "image")
     config = default_config(model, static_action_units=True) if config is None else config
@@ -68,11 +70,11 @@ def analyze_image(
         face = analyze_box(model, picture.image, *start, lens, picture.size, config)
         found.append(jax.tree.map(np.asarray, slim(face, extras)))
     if not found:
-        return join_batches("image", names, [no_faces(model, config)])
+        return join_batches("image", names, [no_faces(model, config)], origin=origin)
     faces = jax.tree.map(lambda *leaves: np.stack(leaves), *found)
     number = np.arange(len(found))
     batch = to_batch(faces, np.ones_like(number), number, 0.0 * number)
-    return join_batches("image", names, [batch])
+    return join_batches("image", names, [batch], origin=origin)
 
 
 _Starts = tuple[Float[np.ndarray, "f b"], Float[np.ndarray, "f 5 2"]]  # boxes, with points

@@ -1,6 +1,7 @@
 """Results of a whole clip or image, on the host."""
 
 import html
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,13 @@ from ..output import (
     ColumnChoice,
     CsvKind,
     Record,
+    Still,
     Stored,
     Table,
     UnitNames,
     columns_of,
+    one_face,
+    plot_table,
     read_file,
     to_dataframe,
 )
@@ -27,9 +31,13 @@ from ..output import read_csv as read_table
 from ..output import write_csv as write_table
 from ..output import write_npz as write_arrays
 from ..output import write_parquet as write_columns
+from ..types import Camera
+from ._checks import AnyImage
+from ._origin import NO_ORIGIN, Origin
 
 if TYPE_CHECKING:
     import pandas as pd  # loaded by `to_dataframe`: 40 MB that few clips need
+    from matplotlib.figure import Figure
 
 _WORDS = {"video": "clip of one face", "multi_face": "clip of several faces", "image": "image"}
 _SHOWN = 5  # rows of the HTML table
@@ -52,6 +60,8 @@ class Analysis(Table):
     lanes: int = eqx.field(static=True, default=1, kw_only=True)
     # What made it, where a file says so: model, settings, versions, as in `<name>.run.json`.
     record: Record = eqx.field(static=True, default=NO_RECORD, kw_only=True)
+    # What was analysed, where it is a file: `show` reads it again. No file of results holds it.
+    origin: Origin = eqx.field(static=True, default=NO_ORIGIN, kw_only=True)
 
     @property
     def columns(self) -> ColumnChoice:
@@ -66,11 +76,70 @@ class Analysis(Table):
         """The same as `write_csv`, with OpenFace's column names and full precision."""
         return to_dataframe(self, kind=self.kind, units=self.units)
 
+    def plot(self, *, face: int | None = None) -> "Figure":
+        """Action units, head pose, gaze and confidence over time, one below another.
+
+        Of an image the faces stand side by side. Where no face was found, curves have a gap.
+
+        Args:
+            face: `face_id` of the one to plot of several in a clip; None: the one found most.
+        Returns:
+            A figure of matplotlib: notebooks show it, `savefig` writes it.
+        Raises:
+            ValueError: there is no such face, or no row.
+            ModuleNotFoundError: matplotlib is missing: `pip install 'jaxface[plot]'`.
+        """
+        if not len(self):
+            raise ValueError("plot: expected rows, got an analysis of none")
+        rows = self.table()
+        if self.kind != "image":
+            rows = one_face(rows, face)
+        elif face is not None:
+            raise ValueError(f"face: expected None, as an image shows all faces, got {face!r}")
+        title = _WORDS[self.kind] if self.origin.path is None else Path(self.origin.path).name
+        if self.kind == "multi_face":
+            title = f"{title}, face {rows.face_id[0]}"
+        return plot_table(rows, self.units, self.kind, title)
+
+    def show(
+        self,
+        frame: int = 1,
+        *,
+        source: str | Path | Iterable[AnyImage] | AnyImage | None = None,
+        camera: Camera | None = None,
+    ) -> Still:
+        """A frame with all that was found drawn over it, as in `write_tracked`'s video.
+
+        Args:
+            frame: its number from 1, as in `frame`.
+            source: what was analysed: a file, a folder, RGB frames (h, w, 3), 0 to 255, or the
+                RGB image; by default the file that it was, which is read again. An analysis of
+                arrays, or one that was read from a file, does not know it.
+            camera: intrinsics, px, that it was analysed with; by default the same.
+        Returns:
+            A picture: notebooks show it, `np.asarray` gives its pixels, `save` writes it.
+        Raises:
+            InputError: the source cannot be read, or has no such frame.
+            ValueError: the source is not known, or `frame` is none.
+        """
+        from ._views import show_frame
+
+        return show_frame(
+            *(self.table(), frame),
+            units=self.units,
+            kind=self.kind,
+            origin=self.origin,
+            source=source,
+            camera=camera,
+        )
+
     def __repr__(self) -> str:
         return f"<Analysis: {_summary(self)}>"
 
     def _repr_html_(self) -> str:
-        """Summary and first rows, as notebooks show them."""
+        """Summary, a strip of pictures, small curves and the first rows, as notebooks show them."""
+        from ._views import glance
+
         head, rows = _first_rows(self)
         cells = "".join(f"<th {_STYLE}>{html.escape(name)}</th>" for name in head)
         lines = [f"<tr>{cells}</tr>"]
@@ -80,7 +149,8 @@ class Analysis(Table):
         if len(self) > _SHOWN:
             lines.append(f'<tr><td colspan="{len(head)}">and {len(self) - _SHOWN} more</td></tr>')
         title = f"<p><b>Analysis</b>: {html.escape(_summary(self))}</p>"
-        return f"<div>{title}<table>{''.join(lines)}</table></div>"
+        seen = glance(self.table(), self.units, self.kind, self.origin)
+        return f"<div>{title}{seen}<table>{''.join(lines)}</table></div>"
 
 
 def _summary(analysis: Analysis) -> str:

@@ -14,6 +14,7 @@ from ..output import FIELDS, CsvKind, Layout, Table, UnitNames, empty_table, joi
 from ..pipeline import Config
 from ..types import Camera
 from ._follow import Tally
+from ._origin import NO_ORIGIN, Origin
 from ._results import Analysis
 
 HostFace = Any  # a ClipFace whose arrays are NumPy's, where its fields are annotated with JAX's
@@ -120,6 +121,7 @@ def join_batches(
     action_units: tuple[np.ndarray, np.ndarray] | None = None,
     *,
     lanes: int = 1,
+    origin: Origin = NO_ORIGIN,
 ) -> Analysis:
     """All rows as one analysis.
 
@@ -129,6 +131,7 @@ def join_batches(
         batches: at least one.
         action_units: intensity and presence of all rows, where the rows have none.
         lanes: that the clips were followed in.
+        origin: where the rows come from.
     """
     table = join_tables(batch.table for batch in batches)
     columns = {name: getattr(table, name) for name in FIELDS}
@@ -141,6 +144,7 @@ def join_batches(
         kind=kind,
         units=units,
         lanes=lanes,
+        origin=origin,
         fhog=np.concatenate(fhog) if fhog else None,
         aligned=np.concatenate(aligned) if aligned else None,
     )
