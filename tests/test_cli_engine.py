@@ -3,10 +3,12 @@ Python functions called with the explicit setting. Pictures of one small size: f
 """
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
 import cv2
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -199,3 +201,33 @@ def test_cameras_are_checked_by_every_function(model, inputs):
     ):
         with pytest.raises(ValueError, match="camera.fx: expected a positive focal length"):
             call()
+
+
+def test_validate_analyses_clips_in_two_ways(model, inputs, static, tmp_path, capsys):
+    """What is kept is what the functions give; of stills what they give of each frame."""
+    (tmp_path / "static.toml").write_text("static = true\n")
+    (tmp_path / "still.toml").write_text('mode = "image"\n')
+    clip, found = inputs / "clip.avi", tmp_path / "found.json"
+
+    def validate(name: str, *more: str) -> dict:
+        arguments = ["base", str(tmp_path / name), "--clips", str(clip), "--json", str(found)]
+        assert main(["validate", *arguments, "--out", str(tmp_path / "out"), *more]) == 0
+        return json.loads(found.read_text())["all"]
+
+    def kept(side: str) -> Analysis:
+        return jaxface.read_results(tmp_path / "out" / side / "clip.npz")
+
+    values = validate("static.toml")
+    for side, config in (("a", None), ("b", static)):
+        assert eqx.tree_equal(kept(side), jaxface.analyze_video(model, clip, config=config))
+        times = values["ms_per_frame"][side]
+        assert times["size"] == len(FRAMES) and 0 < times["min"] <= times["max"] < 60_000
+    assert values["landmarks"]["all"]["max"] == 0 < values["unit_mean"]["mean_absolute"]
+    values = validate("still.toml", "--positions", "100")
+    assert values["rows"]["paired"] == 1 and values["ms_per_frame"]["b"]["size"] == 1
+    assert "all frames of a clip were analysed" in capsys.readouterr().out
+    assert len(kept("a")) == len(FRAMES)
+    *_, last = read_video(clip)
+    alone, still = jaxface.analyze_image(model, last), kept("b")
+    np.testing.assert_array_equal(still.landmarks, alone.landmarks)
+    assert still.frame.tolist() == [len(FRAMES)] and still.kind == "multi_face"

@@ -11,6 +11,7 @@ from ..models import Model, load_model, model_digest
 from ..output import UnitNames
 from ..pipeline import Config, default_config, prepare_model
 from ..run import (
+    Clip,
     Extras,
     FaceBatch,
     History,
@@ -62,13 +63,30 @@ class Engine:
         if options.aligned and pictures is not None:
             redrawing = Redrawing(self._model, pictures)
             source = source._replace(frames=redrawing.watch(source.frames))
-        static = options.static or source.mode == "image" or source.faces == "all"
-        settings = dataclasses.replace(self._config, static_action_units=static)
         if source.mode == "image":
+            settings = self._settings(source)
             return _ImageResults(self._model, source, settings, extras, redrawing)
         lanes = self._lanes if source.faces == "one" else None
-        how = options.at_once, lanes, redrawing
-        return _ClipResults(self._model, source, settings, extras, *how)
+        clip = self.open(source, extras)
+        return _ClipResults(clip if lanes is None else clip.in_lanes(lanes), redrawing)
+
+    def open(self, source: Source, extras: Extras = Extras()) -> Clip:
+        """A clip as it is going to be analysed."""
+        return open_clip(
+            self._model,
+            source.frames,
+            camera=source.camera,
+            timestamp=source.timestamp,
+            lost=source.lost,
+            faces=source.faces,
+            config=self._settings(source),
+            extras=extras,
+            at_once=self._options.at_once,
+        )
+
+    def _settings(self, source: Source) -> Config:
+        static = self._options.static or source.mode == "image" or source.faces == "all"
+        return dataclasses.replace(self._config, static_action_units=static)
 
     def describe(self, lanes: int) -> Described:
         """What the records of results say about this analysis.
@@ -138,30 +156,9 @@ class _ImageResults:
 class _ClipResults:
     """Faces of a clip."""
 
-    def __init__(
-        self,
-        model: Model,
-        source: Source,
-        config: Config,
-        extras: Extras,
-        at_once: bool,
-        lanes: LaneTracker | None,
-        redrawing: Redrawing | None,
-    ):
+    def __init__(self, clip: Clip, redrawing: Redrawing | None):
         self._histories: list[History | None] = []
-        self._redrawing = redrawing
-        clip = open_clip(
-            model,
-            source.frames,
-            camera=source.camera,
-            timestamp=source.timestamp,
-            lost=source.lost,
-            faces=source.faces,
-            config=config,
-            extras=extras,
-            at_once=at_once,
-        )
-        self._clip = clip if lanes is None else clip.in_lanes(lanes)
+        self._clip, self._redrawing = clip, redrawing
 
     @property
     def units(self) -> UnitNames:

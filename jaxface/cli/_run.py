@@ -161,11 +161,11 @@ def run_job(
         OutputError: a file cannot be written. The job's .hog and, unless another format follows
             it, its CSV are then as before.
     """
-    reader = _open(job, options)
+    reader = open_input(job, options)
     started(reader.count)
     counted = _Counted(reader, advanced)
     frames = iter(counted)
-    source = _source(job, reader, options, frames)
+    source = source_of(job, reader, options, frames)
     overlays = _overlays(job, reader, options, source.camera)
     if overlays is not None:
         source = source._replace(frames=overlays.watch(frames))
@@ -257,7 +257,7 @@ def _shoot(
     action_units: Iterable[tuple[np.ndarray, np.ndarray]] | None,
 ) -> Path | None:
     """Reads the clip again and writes its video."""
-    reader = _open(job, options)
+    reader = open_input(job, options)
     return film.write(
         reader,
         fps=options.fps or reader.fps or None,
@@ -324,18 +324,24 @@ class _Counted:
             self.advanced()
 
 
-def _open(job: Job, options: Options) -> VideoReader | SequenceReader:
+def open_input(job: Job, options: Options) -> VideoReader | SequenceReader:
+    """Opens an input that is known to be a video, a folder or an image.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     if job.kind is InputKind.VIDEO:
         return read_video(job.path, clock=options.clock)
     return read_sequence(job.path)
 
 
-def _source(
+def source_of(
     job: Job,
     reader: VideoReader | SequenceReader,
     options: Options,
     frames: Iterator[UInt8[np.ndarray, "h w 3"]],
 ) -> Source:
+    """The frames of an input with the camera, times and faces that the user wants."""
     camera = default_camera(
         height=reader.height,
         width=reader.width,

@@ -36,7 +36,7 @@ def expand_settings_files(
         path = value if equals else next(following, None)
         if path is None:
             parser.error(f"{_OPTION}: expected a TOML file")
-        flags, more = _to_arguments(parser, analyze, Path(path))
+        flags, more = read_settings(parser, analyze, Path(path))
         found, inputs = [*found, *flags], [*inputs, *more]
     # Else an option that may be repeated would be both the file's and the command line's.
     flags = {argument.partition("=")[0] for argument in rest}
@@ -44,9 +44,16 @@ def expand_settings_files(
     return ["analyze", *found, *rest], inputs
 
 
-def _to_arguments(
+def read_settings(
     parser: argparse.ArgumentParser, analyze: argparse.ArgumentParser, path: Path
 ) -> tuple[list[str], list[str]]:
+    """The settings of one file as arguments, and the inputs that it names.
+
+    Args:
+        parser: ends the program with status 2 where the file cannot be used.
+        analyze: of the command "analyze", whose long options are the keys.
+        path: a TOML file.
+    """
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..output.validation import (
     Study,
     check_bound,
     check_limits,
+    make_study,
     pair_files,
     read_cohorts,
     read_limits,
@@ -23,8 +24,10 @@ from ..output.validation import (
     to_html,
     to_markdown,
 )
+from ._jobs import Job, plan_jobs
 from ._report import print_line
 from ._validate_options import LIMIT_NAMES
+from ._warnings import warnings_to
 
 
 class UsageError(ValueError):
@@ -45,15 +48,63 @@ def run_validate(arguments: argparse.Namespace) -> int:
     try:
         bounds = _bounds(arguments)
         cohorts = None if arguments.cohorts is None else read_cohorts(arguments.cohorts)
-        pairs, problems = pair_files(arguments.paths)
+        if arguments.clips is None and arguments.out is not None:
+            raise ValueError("--out keeps the results of --clips, which are not given")
+        jobs = None if arguments.clips is None else _plan(arguments)
+        pairs, problems = pair_files(arguments.paths) if jobs is None else ([], [])
     except ValueError as error:  # an InputError, too
         raise UsageError(str(error)) from error
-    study = run_study(pairs, problems, cohorts=cohorts, positions=arguments.positions)
+    if jobs is not None:
+        study = _analyze_clips(arguments, jobs, cohorts)
+    else:
+        study = run_study(pairs, problems, cohorts=cohorts, positions=arguments.positions)
     misses = check_limits(study, bounds)
     _write(arguments, study, bounds, misses)
     for message in (*study.problems, *misses):
         print_line(f"jaxface: error: {message}", sys.stderr)
     return 1 if study.problems or misses else 0
+
+
+def _plan(arguments: argparse.Namespace) -> list[Job]:
+    """The clips that are analysed in two ways."""
+    if len(arguments.paths) != 2:
+        got = len(arguments.paths)
+        raise ValueError(f"--clips: expected two configurations, A and B, before it, got {got}")
+    return plan_jobs(arguments.clips, "video")
+
+
+def _analyze_clips(
+    arguments: argparse.Namespace, jobs: Sequence[Job], cohorts: Mapping[str, str] | None
+) -> Study:
+    """The study of clips that are analysed in two ways."""
+    from ._cache import enable_compile_cache
+    from ._memory import keep_small
+
+    keep_small()  # before JAX starts its threads
+    enable_compile_cache()
+    from ._report import Reporter
+    from ._validate_run import analyze_both, read_configuration
+
+    reporter = Reporter(debug=arguments.debug)
+    configurations = [read_configuration(given) for given in arguments.paths]
+    with warnings_to(reporter.warn):
+        found = analyze_both(
+            configurations,
+            jobs,
+            positions=arguments.positions,
+            out=None if arguments.out is None else Path(arguments.out),
+            reporter=reporter,
+        )
+    if cohorts is not None:  # clips may be named as their files
+        names = {job.path.name: job.name for job in jobs}
+        cohorts = {names.get(name, name): cohort for name, cohort in cohorts.items()}
+    return make_study(
+        found.clips,
+        found.problems,
+        cohorts=cohorts,
+        positions=arguments.positions,
+        measured=found.said,
+    )
 
 
 def _bounds(arguments: argparse.Namespace) -> dict[str, float]:

@@ -40,7 +40,7 @@ def add_validate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "validate",
         help="compare results with those of a reference, within limits",
         description="Compares results B with results A, the reference, and says by its exit status "
-        "whether limits hold.",
+        "whether limits hold. With --clips, A and B are two ways to analyse these clips.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,13 +50,23 @@ def add_validate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         nargs="+",
         metavar="A B",
         help="two result files (CSV of OpenFace or jaxface, Parquet, NPZ), or two folders whose "
-        "files go together by name; more pairs may follow",
+        "files go together by name; more pairs may follow. Before --clips: two models, by name or "
+        "path, or TOML files with options of jaxface analyze as keys, such as model and mode",
     )
+    add(
+        "--clips",
+        nargs="+",
+        metavar="CLIP",
+        help="analyse these clips (as of jaxface analyze) in both ways, each by itself, and "
+        "compare the results and the time per frame",
+    )
+    add("--out", metavar="DIR", help="keep the results of --clips: DIR/a/<clip>.npz, DIR/b/...")
     add(
         "--positions",
         type=_positions,
         metavar="PERCENT",
-        help="compare only the frames at these %% of each clip, e.g. 20,50,80",
+        help="compare only the frames at these %% of each clip, e.g. 20,50,80; of --clips in mode "
+        "image no others are analysed",
     )
     add(
         "--cohorts",

@@ -14,10 +14,13 @@ from ._limits import LIMITS as LIMITS
 from ._limits import Miss as Miss
 from ._limits import check_bound as check_bound
 from ._limits import check_limits as check_limits
+from ._pairs import frames_at as frames_at
 from ._render import to_html as to_html
 from ._render import to_markdown as to_markdown
 from ._report import report as report
 from ._study import Clip as Clip
 from ._study import Study as Study
+from ._study import Timing as Timing
+from ._study import make_study as make_study
 from ._study import run_study as run_study
 from ._values import study_values as study_values

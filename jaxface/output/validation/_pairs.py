@@ -66,12 +66,20 @@ def at_positions(pairs: Pairs, positions: Sequence[float]) -> Pairs:
     """
     if not len(pairs.frame):
         return pairs
-    frames = np.unique(pairs.frame)
+    kept = np.isin(pairs.frame, frames_at(np.unique(pairs.frame), positions))
+    return Pairs(pairs.frame[kept], pairs.row_a[kept], pairs.row_b[kept])
+
+
+def frames_at(frames: Int[np.ndarray, " f"], positions: Sequence[float]) -> list[int]:
+    """Of frames those that are nearest to some places.
+
+    Args:
+        frames: ascending, at least one.
+        positions: % of the way from the first to the last.
+    """
     span = frames[-1] - frames[0]
     wanted = [frames[0] + span * position / 100 for position in positions]
-    chosen = [frames[np.argmin(np.abs(frames - target))] for target in wanted]
-    kept = np.isin(pairs.frame, chosen)
-    return Pairs(pairs.frame[kept], pairs.row_a[kept], pairs.row_b[kept])
+    return [int(frames[np.argmin(np.abs(frames - target))]) for target in wanted]
 
 
 def boxes_around(landmarks: Float[np.ndarray, "n l 2"]) -> Float[np.ndarray, "n 4"]:

@@ -10,6 +10,10 @@ from ._study import Scope, Study
 
 _HEAD = ("values", "mean", "median", "sd", "p95", "p99", "max")
 _PERCENT = "Landmarks, % of the outer eye corners' distance"
+_RECORDS = (
+    "ms per frame are totals from the records (.run.json) beside the files, which hold no times of "
+    "single frames: their figures are over clips, each of which counts once."
+)
 _ROWS = ("frame and face in both", "only in A", "only in B")
 _FOUND = ("face in both", "face only in A", "face only in B")
 
@@ -49,7 +53,11 @@ def report(
         *_said("Not compared", study.problems),
         *_said("Left out or unknown", study.notes),
         Section("Overview", _conventions(study), (_overview(study, scopes),)),
-        *(_details(scope, first=i == 0) for i, scope in enumerate(scopes) if scope.clips),
+        *(
+            _details(scope, first=i == 0, over="frames" if study.measured else "clips")
+            for i, scope in enumerate(scopes)
+            if scope.clips
+        ),
     )
 
 
@@ -100,8 +108,7 @@ def _conventions(study: Study) -> tuple[str, ...]:
         "Boxes are those around the landmarks. sd is that of all values. A correlation is "
         "undefined where a series hardly changes (sd below 0.05), F1 where neither file has the "
         "unit.",
-        "ms per frame are totals from the records (.run.json) beside the files, which hold no "
-        "times of single frames: their figures are over clips, each of which counts once.",
+        *(study.measured or (_RECORDS,)),
     )
 
 
@@ -131,8 +138,8 @@ def _overview_row(study: Study, scope: Scope) -> tuple[str, ...]:
     )
 
 
-def _details(scope: Scope, *, first: bool) -> Section:
-    found = scope.summary
+def _details(scope: Scope, *, first: bool, over: str) -> Section:
+    found, latency = scope.summary, scope.latency
     tables = [
         _spreads("Landmarks, px", "region", found.landmarks),
         _spreads(_PERCENT, "region", found.landmarks_percent),
@@ -151,9 +158,14 @@ def _details(scope: Scope, *, first: bool) -> Section:
         ),
         _units(found),
         _spreads(
-            "Analysis, ms per frame, over clips",
+            f"Analysis, ms per frame, over {over}",
             "result",
-            {"A": scope.latency.a, "B": scope.latency.b},
+            {
+                "A": latency.a,
+                "B": latency.b,
+                "A, processor time, over clips": latency.processor_a,
+                "B, processor time, over clips": latency.processor_b,
+            },
         ),
     ]
     title = scope.label[0].upper() + scope.label[1:]

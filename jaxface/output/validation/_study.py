@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from ...errors import InputError
 from .._load import read_file
@@ -19,20 +20,32 @@ from ._files import FilePair
 _RECORD = ".run.json"
 
 
+class Timing(NamedTuple):
+    """How long an analysis took, ms per frame."""
+
+    frames: Float[np.ndarray, " n"]  # of each frame; of records, which hold totals, one value
+    processor: float = math.nan  # time of all cores together; NaN where it is not known
+
+
+NO_TIMING = Timing(np.zeros(0))
+
+
 class Clip(NamedTuple):
-    """One pair of files."""
+    """One pair of results."""
 
     pair: FilePair
     comparison: Comparison
-    speed_a: float  # ms per frame that the analysis took; NaN where no record says so
-    speed_b: float
+    timing_a: Timing = NO_TIMING
+    timing_b: Timing = NO_TIMING
 
 
 class Latency(NamedTuple):
-    """ms per frame of the analysis. Records hold totals alone: each clip counts once."""
+    """ms per frame of the analysis: over frames where it was measured, over clips of records."""
 
     a: Spread
     b: Spread
+    processor_a: Spread  # over clips
+    processor_b: Spread
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,9 +63,10 @@ class Scope:
     @functools.cached_property
     def latency(self) -> Latency:
         """How long their analysis took."""
-        speeds = [[c.speed_a for c in self.clips], [c.speed_b for c in self.clips]]
-        known = [np.array([v for v in some if not math.isnan(v)], np.float64) for some in speeds]
-        return Latency(spread(known[0]), spread(known[1]))
+        sides = [[c.timing_a for c in self.clips], [c.timing_b for c in self.clips]]
+        frames = [np.concatenate([np.zeros(0), *(t.frames for t in side)]) for side in sides]
+        known = [[t.processor for t in side if not math.isnan(t.processor)] for side in sides]
+        return Latency(*map(spread, frames), *(spread(np.array(k, np.float64)) for k in known))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +79,7 @@ class Study:
     problems: tuple[str, ...]  # what should have been compared and was not
     notes: tuple[str, ...]
     positions: tuple[float, ...] | None
+    measured: tuple[str, ...] = ()  # what was analysed for the study, and how; else files are read
 
     def cohort_of(self, clip: Clip) -> str:
         """Label of a clip's cohort, "" without one."""
@@ -96,18 +111,39 @@ def run_study(
             failed.append(str(error))
             continue
         comparison = compare_stored(*stored, positions=positions)
-        found.append(Clip(pair, comparison, _speed(pair.a), _speed(pair.b)))
-    clips = tuple(Scope(f"clip {clip.pair.name}", (clip,)) for clip in found)
-    groups, notes = _group(found, cohorts)
+        found.append(Clip(pair, comparison, _timing(pair.a), _timing(pair.b)))
     if not found:
         failed.append("no pair of files was compared")
+    return make_study(found, failed, cohorts=cohorts, positions=positions)
+
+
+def make_study(
+    found: Sequence[Clip],
+    problems: Sequence[str],
+    *,
+    cohorts: Mapping[str, str] | None,
+    positions: Sequence[float] | None,
+    measured: Sequence[str] = (),
+) -> Study:
+    """The study of clips that were compared.
+
+    Args:
+        found: the clips.
+        problems: what was not compared.
+        cohorts: of each clip by its name; None: there are none.
+        positions: of the frames that were compared, % of each clip; None: all.
+        measured: how the clips were analysed for it; of files nothing is known.
+    """
+    clips = tuple(Scope(f"clip {clip.pair.name}", (clip,)) for clip in found)
+    groups, notes = _group(found, cohorts)
     return Study(
         whole=Scope("all clips" if len(found) != 1 else clips[0].label, tuple(found)),
         cohorts=groups,
         clips=clips,
-        problems=tuple(failed),
+        problems=tuple(problems),
         notes=(*notes, *(note for clip in found for note in _notes(clip))),
         positions=None if positions is None else tuple(positions),
+        measured=tuple(measured),
     )
 
 
@@ -149,10 +185,11 @@ def _notes(clip: Clip) -> list[str]:
     return notes
 
 
-def _speed(path: Path) -> float:
-    """ms per frame, from the record beside a result; NaN where there is none."""
+def _timing(path: Path) -> Timing:
+    """From the record beside a result, which holds the total alone: so a clip counts once."""
     try:
         record = json.loads(path.with_name(path.stem + _RECORD).read_bytes())
-        return 1000 * float(record["seconds"]) / int(record["frames"])
+        mean = 1000 * float(record["seconds"]) / int(record["frames"])
     except (OSError, ValueError, LookupError, TypeError, ZeroDivisionError):
-        return math.nan
+        return NO_TIMING
+    return NO_TIMING if math.isnan(mean) else Timing(np.array([mean]))

@@ -36,6 +36,7 @@ def study_values(
         "limits": dict(bounds),
         "missed": _plain(list(misses)),
         "positions": _plain(study.positions),
+        "measured": list(study.measured),
         "all": scope(study.whole),
         "cohorts": [scope(cohort) for cohort in study.cohorts],
         "clips": clips,
