@@ -258,13 +258,14 @@ def _shoot(
 ) -> Path | None:
     """Reads the clip again and writes its video."""
     reader = open_input(job, options)
+    asked = options.fps is not None or options.clock is not None
     return film.write(
         reader,
         fps=options.fps or reader.fps or None,
         units=units,
         action_units=action_units,
         camera=source.camera,
-        timestamp=source.timestamp,
+        timestamp=source.timestamp if asked else reader.shown_at,
     )
 
 

@@ -107,14 +107,17 @@ class Clock:
 
     def at(self, index: int) -> float:
         """Time of a frame, s. Of one that has not been decoded it is what the packets say."""
-        counted = index * (1.0 / self.rate)
-        own = self.seen[index] if 0 <= index < len(self.seen) else self._guess(index)
+        counted, own = index * (1.0 / self.rate), self.own(index)
         if self.choice == "container":
             return own
         # Where frames are lost to damage, the clock goes on.
         if self.forced or not self.exact or abs(own - counted) <= _HALF / self.rate:
             return counted
         return own
+
+    def own(self, index: int) -> float:
+        """Time of a frame by the file's clock alone, s from the first one."""
+        return self.seen[index] if 0 <= index < len(self.seen) else self._guess(index)
 
     def _guess(self, index: int) -> float:
         if 0 <= index < len(self.expected):

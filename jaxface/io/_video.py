@@ -55,6 +55,16 @@ class VideoReader:
         """
         return index * (1.0 / self.fps) if self.clock is None else self.clock.at(index)
 
+    def shown_at(self, index: int) -> float:
+        """When a player shows frame `index` (from 0), s from the first frame.
+
+        By the file's own clock where it has one; `timestamp` may differ by half a frame, as
+        OpenFace counts frames at one rate.
+        """
+        if self.clock is None or not self.clock.exact:
+            return self.timestamp(index)
+        return self.clock.own(index)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was done to make frames and times of this file; complete after an iteration."""
@@ -134,6 +144,10 @@ class SequenceReader:
         Reference: specification 01, C.2.
         """
         return index * (1.0 / self.fps) if self.fps else 0.0
+
+    def shown_at(self, index: int) -> float:
+        """The same as `timestamp`."""
+        return self.timestamp(index)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yields the images as RGB; for one that cannot be read the one before, or behind it.

@@ -37,7 +37,7 @@ def write_tracked(
         video: what was analysed: a file, a folder of images, or RGB frames (h, w, 3), 0 to 255.
         analysis: of it; frame 1 is the first of `video`.
         camera: intrinsics, px, that it was analysed with; by default OpenFace's guess.
-        fps: frames per second; by default the times of the file, else those of the rows.
+        fps: frames per second; by default the file's own times, else those of the rows.
     Returns:
         The path.
     Raises:
@@ -49,7 +49,7 @@ def write_tracked(
     times: Callable[[int], float] | None = None
     if isinstance(video, str | Path):
         video = open_frames(video)
-        times = video.timestamp
+        times = video.shown_at
     if fps:
         times = _at_rate(fps)
     table = analysis.table()
