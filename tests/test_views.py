@@ -304,3 +304,17 @@ rows.plot()
     assert run.stderr.splitlines()[-1] == (
         "ModuleNotFoundError: plot needs matplotlib: run pip install 'jaxface[plot]'"
     )
+
+
+def test_a_report_shows_the_file_that_was_analysed(tmp_path):
+    pytest.importorskip("bokeh", reason="pip install 'jaxface[report]'")
+    rows = _talking_head(30)
+    page = rows.report(tmp_path / "a.html").read_text()
+    given = dataclasses.replace(rows, origin=Origin()).report(tmp_path / "b.html", source=CLIP)
+    gone = dataclasses.replace(rows, origin=Origin(tmp_path / "gone.mp4"))
+    films = [
+        re.findall(r"data:video/mp4;base64,([A-Za-z0-9+/=]+)", text)
+        for text in (page, given.read_text(), gone.report(tmp_path / "c.html").read_text())
+    ]
+    assert films[0] == films[1] and len(films[0]) == 1 and films[2] == []
+    assert "talking_head" in page

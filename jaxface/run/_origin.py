@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from ..types import Camera
 
 
@@ -23,6 +25,12 @@ class Origin:
         # Absolute, as a notebook may change its folder.
         self.path = None if path is None else os.path.abspath(path)
         self.camera = None if camera is None else tuple(float(value) for value in camera)
+
+    def lens(self) -> Camera | None:
+        """The camera as functions take it."""
+        if self.camera is None:
+            return None
+        return Camera(*(np.asarray(value, np.float32) for value in self.camera))
 
     def __hash__(self) -> int:
         return 0

@@ -31,8 +31,9 @@ def write_report(
         results: an analysis, a file that `read_results` reads, a folder of such files, or several
             of these. A folder always makes a report of several.
         video: the clip of the result: a file, a folder of images, or RGB frames (h, w, 3), 0 to
-            255. By default what the record of the run names, if it is there and has not changed;
-            else the `_tracked.mp4` beside the result, or the aligned faces in it.
+            255. By default the file that was analysed, or what the record of the run names, if it
+            is there and has not changed; else the `_tracked.mp4` beside the result, or the aligned
+            faces in it.
         camera: intrinsics, px, that the clip was analysed with; by default what the run's details
             say, else OpenFace's guess.
         cohorts: of results by their names, that is of files without the suffix; or a file of these,

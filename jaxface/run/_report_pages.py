@@ -114,6 +114,8 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _name_of(analysis: Analysis) -> str:
+    if analysis.origin.path is not None:
+        return Path(analysis.origin.path).stem
     source = analysis.record.get("input")
     name = source.get("name") if isinstance(source, Mapping) else None
     return Path(name).stem if isinstance(name, str) and name else "result"
@@ -187,6 +189,9 @@ def _subject(source: _Source, video: Video | None, camera: Camera | None) -> Sub
     notes: list[str] = []
     film: Film | None = None
     folder = source.place.parent if isinstance(source.place, Path) else Path()
+    origin = analysis.origin
+    if video is None and origin.path is not None and Path(origin.path).exists():
+        video, camera = origin.path, origin.lens() if camera is None else camera
     if video is None:
         video, why = find_clip(record, folder)
         notes += [why] if why else []

@@ -133,6 +133,31 @@ class Analysis(Table):
             camera=camera,
         )
 
+    def report(
+        self,
+        path: str | Path,
+        *,
+        source: str | Path | Iterable[AnyImage] | None = None,
+        camera: Camera | None = None,
+    ) -> Path:
+        """Writes a report: one page of HTML with the clip, plots and events. See `write_report`.
+
+        Args:
+            path: the page.
+            source: what was analysed, as of `show`; without it, and where the analysis does not
+                know it, the page has no pictures.
+            camera: intrinsics, px, that it was analysed with; by default the same.
+        Returns:
+            The path.
+        Raises:
+            InputError: the source cannot be read.
+            OutputError: the page cannot be written.
+            ModuleNotFoundError: bokeh is missing: `pip install 'jaxface[report]'`.
+        """
+        from ._report import write_report
+
+        return write_report(path, self, video=source, camera=camera)
+
     def __repr__(self) -> str:
         return f"<Analysis: {_summary(self)}>"
 

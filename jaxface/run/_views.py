@@ -46,8 +46,8 @@ def show_frame(
                 "source: expected the clip or image, as this analysis is of arrays or read from a "
                 "file: give what was analysed, as in show(frame, source='clip.mp4')"
             )
-    picture = _read(source, frame, kind)
-    return Still(_draw(picture, rows, frame, units, _lens(origin, camera)))
+    lens = origin.lens() if camera is None else check_camera(camera)
+    return Still(_draw(_read(source, frame, kind), rows, frame, units, lens))
 
 
 def _read(source: str | Path | Iterable[AnyImage] | AnyImage, frame: int, kind: CsvKind) -> Picture:
@@ -66,14 +66,6 @@ def _read(source: str | Path | Iterable[AnyImage] | AnyImage, frame: int, kind: 
     for picture in check_frames(itertools.islice(source, frame - 1, frame)):
         return picture
     raise ValueError(f"source: expected at least {frame} frames, got fewer")
-
-
-def _lens(origin: Origin, camera: Camera | None) -> Camera | None:
-    if camera is not None:
-        return check_camera(camera)
-    if origin.camera is None:
-        return None
-    return Camera(*(np.asarray(value, np.float32) for value in origin.camera))
 
 
 def _draw(
@@ -122,7 +114,7 @@ def _strip(rows: Table, kind: CsvKind, origin: Origin) -> str:
         found = {0: read_image(origin.path)}
     else:
         found = read_frames(open_frames(origin.path), [f - 1 for f in frames], most=_PATIENCE)
-    lens = _lens(origin, None)
+    lens = origin.lens()
     pictures = {}
     for frame in frames:
         if frame - 1 in found:
