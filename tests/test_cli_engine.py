@@ -54,7 +54,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def faces(model: Model, inputs: Path) -> Analysis:
     """The still's two faces."""
     found = jaxface.analyze_image(model, inputs / "still.png", extras=EXTRAS)
-    assert len(found.frame) == 2
+    assert len(found.frame) == 2 and found.origin.path == str(inputs / "still.png")
     return found
 
 
