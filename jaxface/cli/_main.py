@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ._formats import FORMATS
 from ._openface import command_of, run_openface
-from ._parser import build_parser, check_arguments, find_command
+from ._parser import build_parser, check_arguments, check_lens, find_command
 from ._settings_file import expand_settings_files
 from ._warnings import warnings_to
 
@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _validate(parser, arguments)
         if arguments.command == "report":
             return _report(parser, arguments)
+        if arguments.command == "live":
+            return _live(parser, arguments)
         arguments.inputs = [*listed, *arguments.inputs]
         check_arguments(parser, arguments)
         return _analyze(arguments)
@@ -153,6 +155,38 @@ def _report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
             from ._report_page import run_report
 
             return run_report(arguments)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            reporter.fail(error)
+            return 1
+
+
+def _live(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    check_lens(find_command(parser, "live"), arguments)
+    from ._startup import Startup
+
+    purpose = "live", arguments.model, arguments.static, arguments.wild, arguments.size
+    startup = Startup(purpose, cache=not arguments.no_compile_cache)
+    from ._live import LiveOptions, run_live
+    from ._report import Reporter
+
+    reporter = Reporter(debug=arguments.debug)
+    with warnings_to(reporter.warn):
+        try:
+            startup.finish()
+            options = LiveOptions(
+                source=arguments.source,
+                serve=arguments.serve,
+                loop=arguments.loop,
+                size=arguments.size,
+                csv=None if arguments.csv is None else Path(arguments.csv),
+                model=arguments.model,
+                static=arguments.static,
+                wild=arguments.wild,
+                lens={name: getattr(arguments, name) for name in ("fx", "fy", "cx", "cy")},
+            )
+            return run_live(options, reporter, remember=startup.remember)
         except BrokenPipeError:
             raise
         except Exception as error:

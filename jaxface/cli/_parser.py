@@ -6,6 +6,7 @@ import math
 
 from .. import __version__
 from ._formats import FORMATS
+from ._live_options import add_live
 from ._openface_flags import COMMANDS, FLAGS
 from ._report_options import add_report
 from ._validate_options import add_validate
@@ -34,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jaxface {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_analyze(commands)
+    add_live(commands)
     _add_models(commands)
     _add_train(commands)
     _add_bench(commands)
@@ -58,6 +60,16 @@ def check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespa
         parser.error("--at-once and --lanes cannot be given together: leave one out")
     if "parquet" in (arguments.format or ()) and importlib.util.find_spec("pyarrow") is None:
         parser.error("--format parquet needs pyarrow: run pip install 'jaxface[parquet]'")
+    check_lens(parser, arguments)
+
+
+def check_lens(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Ends the program with status 2 if intrinsics make no sense.
+
+    Args:
+        parser: prints the usage.
+        arguments: with fx, fy, cx and cy.
+    """
     for first, second in (("fx", "fy"), ("cx", "cy")):
         if (getattr(arguments, first) is None) != (getattr(arguments, second) is None):
             parser.error(f"--{first} and --{second} must be given together")

@@ -22,6 +22,12 @@ from ._folders import list_images as list_images
 from ._folders import natural_key as natural_key
 from ._images import image_notes as image_notes
 from ._images import read_image as read_image
+from ._live import LiveFrame as LiveFrame
+from ._live import LiveSource as LiveSource
+from ._live import Playback as Playback
+from ._live import Webcam as Webcam
+from ._live import open_webcam as open_webcam
+from ._live import play_live as play_live
 from ._prefetch import prefetch as prefetch
 from ._single import read_frames as read_frames
 from ._video import SequenceReader as SequenceReader

@@ -42,6 +42,7 @@ from ._load import read_file as read_file
 from ._npz import write_npz as write_npz
 from ._panel import draw_units as draw_units
 from ._parquet import write_parquet as write_parquet
+from ._pictures import encode_jpeg as encode_jpeg
 from ._pictures import write_picture as write_picture
 from ._plot import plot_table as plot_table
 from ._read import read_csv as read_csv

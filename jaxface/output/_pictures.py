@@ -32,3 +32,15 @@ def write_picture(
         reason = f"no {path.suffix} file of an array of shape {image.shape}"
         raise OutputError(path, reason) from error
     return write_file(path, data.tobytes())
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], *, quality: int = 85) -> bytes:
+    """A picture as the bytes of a JPEG file.
+
+    Args:
+        image: RGB, 0 to 255.
+        quality: 0 to 100.
+    """
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
+    return data.tobytes()

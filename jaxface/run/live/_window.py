@@ -1,0 +1,98 @@
+"""The window of a live analysis, by Tk."""
+
+import importlib.util
+from typing import Any
+
+from ._session import Session
+
+_POLL = 5  # ms between looks for a newer picture
+_KEYS = ("<Escape>", "q", "<Control-c>")  # that close it
+_BACK, _TEXT = "#18191e", "#e1e1e1"
+
+
+def why_no_window() -> str | None:
+    """Why no window can be shown here, in words; None where one can."""
+    if importlib.util.find_spec("tkinter") is None:
+        return "this Python has no tkinter"
+    import tkinter
+
+    try:
+        tkinter.Tk().destroy()
+    except tkinter.TclError as error:
+        return str(error) or "no display"
+    return None
+
+
+def show_window(session: Session, title: str) -> None:
+    """Shows a session until the user closes the window, or the session ends.
+
+    Args:
+        session: that was started, and paints PPM.
+        title: of the window.
+    """
+    import tkinter
+
+    root = tkinter.Tk()
+    root.title(title)
+    root.configure(background=_BACK)
+    root.resizable(False, False)
+    try:
+        view = _View(root, session)
+        for key in _KEYS:
+            root.bind(key, lambda event: view.close())
+        root.protocol("WM_DELETE_WINDOW", view.close)
+        root.report_callback_exception = view.fail
+        view.look()
+        root.mainloop()
+    finally:
+        root.destroy()
+    if view.error is not None:
+        raise view.error
+
+
+class _View:
+    """What the window holds."""
+
+    def __init__(self, root: Any, session: Session):
+        import tkinter
+
+        self.error: BaseException | None = None
+        self._root, self._session, self._number = root, session, 0
+        self._image = tkinter.PhotoImage(master=root)
+        self._picture = tkinter.Label(root, background=_BACK, borderwidth=0)
+        self._picture.pack()
+        colors = {"background": _BACK, "foreground": _TEXT, "anchor": "w", "padx": 8, "pady": 3}
+        font = ("TkFixedFont",)
+        self._lines = [tkinter.Label(root, font=font, **colors) for _ in range(2)]
+        for line in self._lines:
+            line.pack(fill="x")
+
+    def look(self) -> None:
+        """Shows the latest picture if it is new, and looks again a little later."""
+        import tkinter
+
+        latest = self._session.shown.get(self._number, 0)
+        if latest is not None:
+            self._number, shown = latest
+            image = tkinter.PhotoImage(master=self._root, data=shown.picture)
+            wide = -(-image.width() // self._root.winfo_screenwidth())
+            tall = -(-image.height() // max(self._root.winfo_screenheight() - 100, 1))
+            if max(wide, tall) > 1:
+                image = image.subsample(max(wide, tall))
+            self._picture.configure(image=image)
+            self._image = image  # Tk shows nothing of a picture that Python has forgotten
+            for label, text in zip(self._lines, shown.figures.lines(), strict=True):
+                label.configure(text=text)
+        if self._session.ended.is_set() and latest is None:
+            self.close()
+        else:
+            self._root.after(_POLL, self.look)
+
+    def close(self) -> None:
+        """Ends the main loop."""
+        self._root.quit()
+
+    def fail(self, kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """An exception in the main loop, Ctrl-C among them, ends it."""
+        self.error = error
+        self._root.quit()
