@@ -159,9 +159,9 @@ def test_settings_are_the_models_own(openface_model, openface_ceclm, openface_cl
         ("-oc MJPG", "videos are MPEG-4, pictures JPEG"),
         ("-format_aligned jpg", "BMP"),
         ("-format_vis_image png", "videos are MPEG-4, pictures JPEG"),
-        ("-device 0", "clip_frame"),
-        ("-cam_width 640", "webcams"),
-        ("-cam_height 480", "webcams"),
+        ("-device 0", "FaceLandmarkVid"),
+        ("-cam_width 640", "FaceLandmarkVid"),
+        ("-cam_height 480", "FaceLandmarkVid"),
         ("-bboxdir boxes", "no effect in FeatureExtraction, only in FaceLandmarkImg"),
     ],
 )

@@ -37,7 +37,7 @@ _FAREWELL = 0.3  # s for pages to hear of the end
 class LiveOptions:
     """What the user asked for. Lengths in px."""
 
-    source: str = "0"  # number of a camera, or a path
+    source: int | Path = 0  # number of a camera, or a file or folder
     serve: int | None = None  # port of the page, 0 for any; None: a window, if there is a display
     loop: bool = False
     size: tuple[int, int] = (480, 640)  # height and width that a camera is asked for
@@ -49,10 +49,7 @@ class LiveOptions:
     lens: Mapping[str, float | None] = dataclasses.field(default_factory=dict)  # fx fy cx cy
 
 
-Load = Callable[[LiveOptions, Camera | None], Analyse]
-
-
-def load_analysis(options: LiveOptions, camera: Camera | None) -> LiveAnalysis:
+def load_analysis(options: LiveOptions, camera: Camera | None) -> Analyse:
     """Loads the model.
 
     Args:
@@ -72,7 +69,6 @@ def run_live(
     options: LiveOptions,
     reporter: Reporter,
     *,
-    load: Load = load_analysis,
     remember: Callable[[], None] = lambda: None,
 ) -> int:
     """Shows a camera or a file until it ends or the user stops it.
@@ -80,7 +76,6 @@ def run_live(
     Args:
         options: what is shown, and how.
         reporter: is told what fails, and what the user waits for.
-        load: gives the analysis.
         remember: called at the end if a frame was analysed.
     Returns:
         Exit status: 0, or 1 where the camera or the analysis failed.
@@ -96,7 +91,7 @@ def run_live(
     rows = None if options.csv is None else _Rows(options.csv)
     session = Session(
         source,
-        lambda: load(options, camera),
+        lambda: load_analysis(options, camera),
         paint_window if window else paint_page,
         camera=camera,
         record=None if rows is None else rows.write,
@@ -126,9 +121,9 @@ def open_source(options: LiveOptions) -> LiveSource:
     Raises:
         InputError: it cannot be opened.
     """
-    if options.source.isdecimal() and not Path(options.source).exists():
+    if isinstance(options.source, int):
         height, width = options.size
-        return open_webcam(int(options.source), height=height, width=width)
+        return open_webcam(options.source, height=height, width=width)
     return play_live(options.source, loop=options.loop)
 
 

@@ -175,8 +175,10 @@ def _live(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int
     with warnings_to(reporter.warn):
         try:
             startup.finish()
+            given = Path(arguments.source)
+            camera = arguments.source.isdecimal() and not given.exists()
             options = LiveOptions(
-                source=arguments.source,
+                source=int(arguments.source) if camera else given,
                 serve=arguments.serve,
                 loop=arguments.loop,
                 size=arguments.size,

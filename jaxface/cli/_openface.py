@@ -54,6 +54,8 @@ def run_openface(
     for note in request.notes:
         reporter.warn(note)
     try:
+        if command == "FaceLandmarkVid":
+            return _show(request, reporter, startup)
         return _run(request, reporter, startup, load)
     except BrokenPipeError:
         raise
@@ -70,6 +72,7 @@ def _start(request: Request) -> "Startup":
     files = sorted(request.groups & {"-hogalign", "-simalign"})
     pictures = request.size, request.scale, request.mask
     flags = (request.model, request.settings, request.static, files, pictures, request.boxes)
+    flags = (*flags, request.device is not None, request.camera_size)
     return Startup((request.command, sorted(kind), *flags), cache=True)
 
 
@@ -98,6 +101,27 @@ def _run(
             startup.finish()
         _process(request, planned, process, options, reporter, startup)
     return 1 if reporter.failures else 0
+
+
+def _show(request: Request, reporter: "Reporter", startup: "Startup") -> int:
+    """FaceLandmarkVid, whose only result is what it shows."""
+    from ._live import LiveOptions, run_live
+
+    with warnings_to(reporter.warn):
+        try:
+            model = choose_model(request.model)
+        finally:
+            startup.finish()
+        if not request.quiet or model.note:
+            print(f"jaxface: model {model.name}{model.note}", file=sys.stderr)
+        options = LiveOptions(
+            source=request.device if request.device is not None else Path(request.inputs[0].path),
+            size=request.camera_size,
+            model=model.name,
+            fit=fit_settings(request.settings, model.name),
+            lens=request.camera,
+        )
+        return run_live(options, reporter, remember=startup.remember)
 
 
 def _process(

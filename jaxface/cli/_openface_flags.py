@@ -8,8 +8,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-Command = Literal["FeatureExtraction", "FaceLandmarkImg", "FaceLandmarkVidMulti"]
-COMMANDS: tuple[Command, ...] = ("FeatureExtraction", "FaceLandmarkImg", "FaceLandmarkVidMulti")
+Command = Literal["FeatureExtraction", "FaceLandmarkImg", "FaceLandmarkVidMulti", "FaceLandmarkVid"]
+COMMANDS: tuple[Command, ...] = (
+    *("FeatureExtraction", "FaceLandmarkImg"),
+    *("FaceLandmarkVidMulti", "FaceLandmarkVid"),
+)
 
 # Main files of OpenFace's landmark models, and the names that they are imported under.
 MODELS = {
@@ -17,8 +20,9 @@ MODELS = {
     "main_clnf_general": "openface",
     "main_clm_general": "openface-clm",
 }
-_E, _I, _M = COMMANDS
+_E, _I, _M, _L = COMMANDS
 _VIDEOS = (_E, _M)
+_WRITING = (_E, _I, _M)  # the other shows
 
 
 class Flag(NamedTuple):
@@ -53,16 +57,21 @@ FLAGS = (
     Flag("-f", "FILE", "image; may be repeated", (_I,)),
     Flag("-fdir", "DIR", "folder of images; ignored beside -f", (_I,)),
     Flag("-bboxdir", "DIR", "take the faces of -fdir from <name>.txt: x0 y0 x1 y1 a line", (_I,)),
+    Flag("-device", "N", "camera; wins over -f and -fdir", (_L,)),
+    Flag("-cam_width", "PX", "width that the camera is asked for (default: 640)", (_L,)),
+    Flag("-cam_height", "PX", "height that the camera is asked for (default: 480)", (_L,)),
+    Flag("-f", "FILE", "video, played as if it were a camera", (_L,)),
+    Flag("-fdir", "DIR", "folder of images, played as if it were a camera", (_L,)),
     Flag("-root", "DIR", "put before -f, -fdir and -bboxdir"),
     Flag("-inroot", "DIR", "the same"),
-    Flag("-out_dir", "DIR", "output folder (default: processed)"),
-    Flag("-of", "PATH", "output name, below -out_dir; the first is the first input's"),
+    Flag("-out_dir", "DIR", "output folder (default: processed)", _WRITING),
+    Flag("-of", "PATH", "output name, below -out_dir; the first is the first input's", _WRITING),
     *(Flag(f"-{n}", "PX", f"camera: {n}; by default a guess") for n in ("fx", "fy", "cx", "cy")),
-    *(Flag(name, "", f"write {what}") for name, what in (_COLUMNS | _FILES).items()),
-    Flag("-nobadaligned", "", "write no aligned face where the landmarks failed"),
-    Flag("-simsize", "N", "width and height of the aligned faces, px (default: 112)"),
-    Flag("-simscale", "S", "their scale, px per mm (default: 0.7, or N * 0.7 / 112)"),
-    Flag("-nomask", "", "show what is around the aligned faces"),
+    *(Flag(name, "", f"write {what}", _WRITING) for name, what in (_COLUMNS | _FILES).items()),
+    Flag("-nobadaligned", "", "write no aligned face where the landmarks failed", _WRITING),
+    Flag("-simsize", "N", "width and height of the aligned faces, px (default: 112)", _WRITING),
+    Flag("-simscale", "S", "their scale, px per mm (default: 0.7, or N * 0.7 / 112)", _WRITING),
+    Flag("-nomask", "", "show what is around the aligned faces", _WRITING),
     Flag("-g", "", "grey aligned faces", (_E,)),
     Flag("-au_static", "", "action units without adapting to the person", (_E,)),
     Flag("-mloc", "FILE", f"landmark model, by its file's name: {', '.join(MODELS)}"),
@@ -78,6 +87,10 @@ FLAGS = (
 
 _NO_WINDOWS = "no window is shown: -tracked writes what it would show"
 _FORMATS = "aligned faces are BMP files"
+_CAMERA = (
+    "cameras are shown by `jaxface FaceLandmarkVid`; `jaxface live --csv FILE` also writes what it "
+    "shows"
+)
 _DRAWN = "videos are MPEG-4, pictures JPEG: `jaxface analyze --tracked` writes H.264 and PNG"
 # What is not there: whether the flag has a value, and what to do instead.
 _LACKING = {
@@ -87,8 +100,7 @@ _LACKING = {
     "-oc": (True, _DRAWN),
     "-format_aligned": (True, _FORMATS),
     "-format_vis_image": (True, _DRAWN),
-    "-device": (True, "webcams are not opened: record a video, or use jaxface.clip_frame"),
-    **{f"-cam_{side}": (True, "webcams are not opened") for side in ("width", "height")},
+    **{name: (True, _CAMERA) for name in ("-device", "-cam_width", "-cam_height")},
 }
 
 
@@ -124,6 +136,8 @@ class Request:
     # Of the fit, in the order given: -wild sets several at once.
     settings: tuple[tuple[str, float], ...] = ()
     quiet: bool = False
+    device: int | None = None  # number of a camera; None: none
+    camera_size: tuple[int, int] = (480, 640)  # height and width that it is asked for
     notes: tuple[str, ...] = ()  # flags without effect, and what to do
 
     def columns(self) -> tuple[bool, ...]:
@@ -154,7 +168,10 @@ def parse_flags(command: Command, tokens: Sequence[str]) -> Request:
     if command == _I:  # files, or else the first folder
         inputs = tuple(i for i in inputs if not i.folder) or inputs[:1]
     boxes = last.get("-bboxdir")
-    _check_inputs(inputs, boxes)
+    if command == _L:
+        _check_shown(inputs, last)
+    else:
+        _check_inputs(inputs, boxes)
     size = int(last.get("-simsize", "112"))
     groups = frozenset(name for name, _ in (*pairs, *lacking) if name in _GROUPS)
     notes = [f"{name}: {what}" for name, what in dict(lacking).items()]
@@ -175,6 +192,8 @@ def parse_flags(command: Command, tokens: Sequence[str]) -> Request:
         model=_model(last.get("-mloc")),
         settings=tuple((flag[1:], float(value or 1)) for flag, value in pairs if flag in _SETTINGS),
         quiet="-q" in last,
+        device=int(last["-device"]) if "-device" in last else None,
+        camera_size=(int(last.get("-cam_height", "480")), int(last.get("-cam_width", "640"))),
         notes=tuple(notes),
     )
 
@@ -184,7 +203,7 @@ def _split(
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Flags with their checked values, in order; and flags without effect, with the reason."""
     used = {flag.name: flag for flag in FLAGS if command in flag.commands}
-    others = {flag.name: flag for flag in FLAGS}
+    others = {flag.name: flag for flag in FLAGS if flag.name not in _LACKING} | used
     known = used.keys() | others.keys() | _LACKING.keys()
     pairs: list[tuple[str, str]] = []
     lacking: list[tuple[str, str]] = []
@@ -194,10 +213,10 @@ def _split(
             what = "a value that no flag takes" if not name.startswith("-") else "an unknown flag"
             hint = f"`jaxface {command} --help` lists them"
             raise FlagError(f"{name}: {what}; expected one of OpenFace's flags: {hint}")
-        valued = _LACKING[name][0] if name in _LACKING else bool(others[name].metavar)
+        valued = bool(others[name].metavar) if name in others else _LACKING[name][0]
         value = _value(name, tokens[after : after + 1], known, rest) if valued else ""
-        if name in _LACKING:
-            lacking.append((name, _LACKING[name][1]))
+        if name not in others:
+            lacking.append((name, _why_lacking(name, command)))
         elif name not in used:
             lacking.append((name, _elsewhere(others[name], command)))
         else:
@@ -206,9 +225,17 @@ def _split(
     return pairs, lacking
 
 
+def _why_lacking(name: str, command: Command) -> str:
+    """Why a flag of OpenFace's does nothing, and what to do instead."""
+    why = _LACKING[name][1]
+    return (
+        "all that is found is shown in one window" if (command, why) == (_L, _NO_WINDOWS) else why
+    )
+
+
 def _elsewhere(flag: Flag, command: Command) -> str:
     """Why a flag of OpenFace's does nothing in this program of it."""
-    if flag.name == "-au_static":
+    if flag.name == "-au_static" and command != _L:
         return f"nothing to do, {command} never adapts action units to a person"
     return f"no effect in {command}, only in {' and '.join(flag.commands)}"
 
@@ -227,6 +254,8 @@ def _value(
 _CHECKS = {
     **{f"-{axis}": ("a positive number of px", float, 0.0, False) for axis in ("fx", "fy")},
     **{f"-{axis}": ("a number of px", float, -math.inf, False) for axis in ("cx", "cy")},
+    "-device": ("a whole number of at least 0", int, 0, True),
+    **{f"-cam_{side}": ("a whole number of px", int, 1, True) for side in ("width", "height")},
     "-simsize": ("a whole number of px from 16", int, 16, True),
     "-simscale": ("a positive number", float, 0.0, False),
     "-multi_view": ("0 or 1", int, 0, True),
@@ -262,6 +291,13 @@ def _check_inputs(inputs: tuple[Given, ...], boxes: str | None) -> None:
             "-bboxdir: expected -fdir with it, got -f, for which OpenFace finds no boxes and so "
             "no faces: leave out -bboxdir, or put the images into a folder"
         )
+
+
+def _check_shown(inputs: tuple[Given, ...], last: dict[str, str]) -> None:
+    if "-device" not in last and not inputs:
+        raise FlagError("no input: give -device N, -f FILE or -fdir DIR")
+    if "-device" not in last and len(inputs) > 1:
+        raise FlagError(f"-f: expected one input, which is shown, got {len(inputs)}")
 
 
 def _camera(last: dict[str, str]) -> dict[str, float]:

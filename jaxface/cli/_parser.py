@@ -18,6 +18,11 @@ Compiled programs are kept in the user's cache folder, so that the next run star
 --no-compile-cache or JAXFACE_COMPILE_CACHE=0 turns that off.
 """
 
+_OPENFACE_GROUPS = (
+    "Where none of -gaze -aus -2Dfp -3Dfp -pose -pdmparams -hogalign -simalign is given, all are "
+    "on. "
+)
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Builds the parser.
@@ -275,13 +280,14 @@ def _add_bench(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _add_openface(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Describes OpenFace's programs, whose flags `_openface_flags` parses in their own way."""
     for command in COMMANDS:
+        shows = command == "FaceLandmarkVid"
         parser = commands.add_parser(
             command,
             help="OpenFace's program, with its own flags and files",
             description=f"Runs an imported OpenFace model as OpenFace's {command}: same flags, "
-            "same files.",
-            epilog="Where none of -gaze -aus -2Dfp -3Dfp -pose -pdmparams -hogalign -simalign is "
-            "given, all are on. The exit status is that of `jaxface analyze`.",
+            f"{'shown as by `jaxface live`' if shows else 'same files'}.",
+            epilog=f"{'' if shows else _OPENFACE_GROUPS}The exit status is that of "
+            f"`jaxface {'live' if shows else 'analyze'}`.",
         )
         for flag in FLAGS:
             if command in flag.commands and flag.metavar:

@@ -15,7 +15,7 @@ from ._video import SequenceReader, VideoReader, open_frames
 
 _FOLDER_RATE = 30.0  # frames per second of pictures in a folder, which have no clock
 _AHEAD = 2  # frames of a file that are decoded ahead: enough for an even pace
-_PATIENCE = 0.25  # s; however late a file's decoder is, one frame in this time is given
+_PATIENCE = 0.5  # s; however late a file's decoder is, one frame in this time is given
 _FAILURES = 3  # reads without a picture, in a row, after which a camera is taken for gone
 _PAUSE = 0.05  # s between them
 
