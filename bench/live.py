@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from jaxface import load_model
+from jaxface.cli import keep_small
 from jaxface.io import LiveFrame, LiveSource, open_frames, play_live
 from jaxface.run.live import LiveAnalysis, LiveServer, Session, paint_page
 
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--watch", action="store_true")
     arguments = parser.parse_args()
+    keep_small()  # as the command line does
     source: LiveSource = play_live(arguments.clip, loop=True)
     if arguments.rate:
         source = _AtRate(arguments.clip, arguments.rate)

@@ -63,7 +63,7 @@ class KnowsFrames:
         turn = np.linspace(0, 2 * np.pi, 68, endpoint=False)
         ring = np.stack([np.cos(turn), np.sin(turn)], axis=1) * height / 4
         points = (ring + [width / 2, height / 2]).astype(np.float32)
-        pose = np.array([[0.0, 0.0, 600.0, 0.1, -0.2, 0.0]], np.float32)
+        pose = np.array([[0.0, 0.0, 600.0, 0.1, -0.21, 0.0]], np.float32)
         return dataclasses.replace(
             row,
             landmarks=points[None],

@@ -1,5 +1,6 @@
 """Frames as they come: from a camera, or from a file that is played as if it were one."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,6 +149,8 @@ class Playback:
             if not self._loop:
                 return
             base = last + period
+            # PyAV's first frame lies in a circle of references: see `_decode._Converter`.
+            gc.collect()
 
     def close(self) -> None:
         """Nothing to do: each iteration closes its file."""

@@ -124,7 +124,8 @@ class Session:
         )
 
     def _dropped(self) -> int:
-        return max(self._last - self._skipped - self._drawn, 0)
+        missed = self._last - self._skipped - self._drawn
+        return max(missed, 0) if self._drawn else 0
 
     def _run(self, work: Callable[[], None]) -> None:
         """A thread's life: what it raises ends all of them, and is kept."""
