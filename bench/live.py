@@ -88,23 +88,22 @@ def _measure(session: Session, minutes: float) -> dict[str, object]:
     delays: list[float] = []
     memory = {0.0: _resident()}
     begin, cpu = time.perf_counter(), time.process_time()
-    number, first = 0, None
-    latest = None
+    latest = session.shown.get(0, 1.0)  # it waited for a compiler
+    assert latest is not None
+    number, first = latest[0], latest[1].figures.shown
     while (passed := (time.perf_counter() - begin) / 60) < minutes and not session.ended.is_set():
         latest = session.shown.get(number, 1.0) or latest
-        if latest is None or latest[0] == number:
+        if latest[0] == number:
             continue
         number, shown = latest
-        first = shown.figures.shown if first is None else first
         delays.append(shown.figures.delay)
         for mark in _MARKS:
             if passed >= mark and mark not in memory:
                 memory[mark] = _resident()
     memory[round(minutes, 2)] = _resident()
     cpu, seconds = time.process_time() - cpu, time.perf_counter() - begin
-    assert latest is not None and first is not None
     figures = latest[1].figures
-    frames = figures.shown - first + 1
+    frames = figures.shown - first
     return {
         "frames": frames,
         "frames_per_s": round(frames / seconds, 2),

@@ -253,5 +253,5 @@ def test_the_end_is_told(served):
 
 
 def test_ports_are_free_or_refused(served):
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=f"port {served.server.port} of 127.0.0.1: cannot be had"):
         LiveServer(served.shown, "", port=served.server.port)

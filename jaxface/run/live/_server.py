@@ -57,7 +57,14 @@ class LiveServer:
             OSError: another program has the port.
         """
         self.token = secrets.token_urlsafe(32)
-        self._server = _Server((_LOOPBACK, port), _Handler)
+        try:
+            self._server = _Server((_LOOPBACK, port), _Handler)
+        except OSError as error:
+            reason = (
+                f"port {port} of {_LOOPBACK}: cannot be had ({error.strerror}); leave the port "
+                "out, which takes a free one, or name another"
+            )
+            raise OSError(error.errno, reason) from error
         self._server.shown, self._server.title = shown, title
         self._server.token = self.token.encode()
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
