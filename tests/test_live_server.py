@@ -122,6 +122,7 @@ def test_wrong_tokens_are_refused(served, token):
         served.ask(f"/?token={wrong.replace(' ', '%20')}"),
     ):
         assert answer.status == 403 and answer.body == b"forbidden"
+        assert answer.headers["Connection"] == "close"  # strangers hold none of the few
     assert served.next(0, {"Authorization": f"Basic {served.server.token}"}).status == 403
 
 

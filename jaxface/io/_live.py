@@ -137,6 +137,10 @@ class Playback:
             last = base
             for place, pixels in enumerate(self._reader):
                 start = start or time.perf_counter()  # opening the file takes its time
+                if place == _AHEAD:
+                    # The first frame lies in a circle of references (see `_decode._Converter`),
+                    # and holds its memory; while it is young it is found in no time.
+                    gc.collect(1)
                 last = base + self._reader.timestamp(place)
                 early = start + last - time.perf_counter()
                 if early > 0:
@@ -149,8 +153,6 @@ class Playback:
             if not self._loop:
                 return
             base = last + period
-            # PyAV's first frame lies in a circle of references: see `_decode._Converter`.
-            gc.collect()
 
     def close(self) -> None:
         """Nothing to do: each iteration closes its file."""

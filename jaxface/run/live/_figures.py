@@ -128,6 +128,6 @@ def measured(row: Table | None, units: UnitNames) -> dict[str, Any]:
     }
 
 
-def _rounded(value: float, digits: int) -> float | None:
+def _rounded(value: float | np.floating, digits: int) -> float | None:
     """A number for JSON, which has none for infinity."""
     return round(float(value), digits) if math.isfinite(value) else None

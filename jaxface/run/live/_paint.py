@@ -57,7 +57,9 @@ def paint_window(
     return b"P6 %d %d 255\n" % (width, height) + drawn.tobytes()
 
 
-def _draw(pixels: Picture, row: Table | None, camera: Camera | None) -> Picture:
+def _draw(
+    pixels: Picture, row: Table | None, camera: Camera | None
+) -> UInt8[np.ndarray, "taller wider 3"]:
     if row is None:
         return pixels
     height, width = pixels.shape[:2]

@@ -200,11 +200,14 @@ class _Handler(BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
 
     def _refuse(self, status: int) -> None:
+        self.close_connection |= status == 403  # strangers keep no room for themselves
         words = {204: "", 400: "bad request", 403: "forbidden", 404: "not found"}
         self._answer(status, words.get(status, "refused").encode(), "text/plain", {})
 

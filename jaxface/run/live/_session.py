@@ -118,6 +118,8 @@ class Session:
 
     def summary(self) -> str:
         """How it went, in words."""
+        if not self._drawn:
+            return "no frame was analysed"
         return (
             f"{self._drawn} frames shown, {self._dropped()} dropped, "
             f"95 % within {self._delays.slow:.0f} ms"
