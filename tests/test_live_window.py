@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,10 @@ from jaxface.run.live import Latest, Session, Shown, paint_window, show_window, 
 
 from .live_stand_in import DrawnFrames, KnowsFrames
 
-tkinter = pytest.importorskip("tkinter", reason="apt-get install python3-tk")
+try:
+    import tkinter
+except ImportError:  # of itself, or of the Tk library
+    pytest.skip("no tkinter: apt-get install python3-tk", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +121,8 @@ def test_there_is_a_display():
 def test_there_is_no_display(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":99999")
     assert "99999" in (why_no_window() or "")
+
+
+def test_there_is_no_tk(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tkinter", None)
+    assert why_no_window() == "this Python has no tkinter"

@@ -1,7 +1,6 @@
 """The window of a live analysis, by Tk."""
 
 import gc
-import importlib.util
 from typing import Any
 
 from ._session import Session
@@ -14,10 +13,10 @@ _BACK, _TEXT = "#18191e", "#e1e1e1"
 
 def why_no_window() -> str | None:
     """Why no window can be shown here, in words; None where one can."""
-    if importlib.util.find_spec("tkinter") is None:
+    try:
+        import tkinter
+    except ImportError:  # of itself, or of the Tk library
         return "this Python has no tkinter"
-    import tkinter
-
     try:
         tkinter.Tk().destroy()
     except tkinter.TclError as error:
