@@ -52,9 +52,7 @@ def room_of(frames: DeviceFrames) -> int:
     return frames.shape[1] * frames.shape[2]
 
 
-def some_of(
-    frames: DeviceFrames, start: int, stop: int
-) -> UInt8[Array, "n h w 3"] | FlatFrames:
+def some_of(frames: DeviceFrames, start: int, stop: int) -> UInt8[Array, "n h w 3"] | FlatFrames:
     """Some consecutive frames."""
     if isinstance(frames, FlatFrames):
         return FlatFrames(frames.pixels[start:stop], frames.size, frames.pitch)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ..analyze import postprocess_clip, repredict_clip, widen_baseline
 from ..io import (
@@ -27,17 +27,15 @@ from ..io import (
     check_camera,
     chunks,
     clip_length,
-    lay_in,
     open_frames,
-    pad_to_canvas,
 )
 from ..models import Model
 from ..output import CsvKind, UnitNames
 from ..pipeline import SLOTS, Config, Person, default_config, prepare_model
 from ..track import Tracked
-from ..types import Camera, FlatFrames
+from ..types import Camera
 from ._checks import AnyImage, check_frames, check_rate, refuse_tracers
-from ._chunks import DeviceFrames, HostTracked, Tally, TrackedChunk, UploadedChunk
+from ._chunks import HostTracked, Tally, TrackedChunk, UploadedChunk
 from ._follow import segments_for, track_at_once, track_in_turn
 from ._lanes import LaneTracker, lane_chunk
 from ._origin import origin_of
@@ -62,6 +60,7 @@ from ._tables import (
     unit_heads,
     unit_names,
 )
+from ._upload import upload
 
 T = TypeVar("T")
 
@@ -273,7 +272,7 @@ def read_chunks(clip: Clip) -> Iterator[Chunk]:
 def upload_chunks(clip: Clip, pieces: Iterable[Chunk]) -> Iterator[UploadedChunk]:
     """Puts the frames of each chunk on the device."""
     for chunk in pieces:
-        frames, size, plan = _upload(clip, chunk)
+        frames, size, plan = upload(clip.model, clip.config, chunk)
         yield UploadedChunk(frames, size, plan, lens_of(clip, chunk), chunk.indices[chunk.valid])
 
 
@@ -457,7 +456,7 @@ def follow_several(clip: Clip, pieces: Iterable[Chunk]) -> Iterator[FaceBatch]:
     """Tracks and measures up to four faces. Their rows have their action units."""
     state = first_several_state(clip.model)
     for chunk in pieces:
-        frames, size, plan = _upload(clip, chunk)
+        frames, size, plan = upload(clip.model, clip.config, chunk)
         state, found = several_chunk(
             *(clip.model, state, frames, jnp.asarray(chunk.valid), size, plan),
             *(lens_of(clip, chunk), clip.config, clip.extras),
@@ -479,21 +478,3 @@ def lens_of(clip: Clip, chunk: Chunk) -> Camera:
 
 def _times(clip: Clip, indices: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.array([clip.timestamp(int(index)) for index in indices], np.float64)
-
-
-def _upload(clip: Clip, chunk: Chunk) -> tuple[DeviceFrames, Int[Array, "2"], Any]:
-    """The frames on the device, their size, and the detector's plan for it.
-
-    They are flat, so that clips of all sizes share few programs; where they are too large or the
-    detector has no plan, they lie on a canvas.
-    """
-    height, width = chunk.frames.shape[1:3]
-    length, detector = clip_length(height, width), clip.model.detector
-    settings = detector.config if clip.config.detect is None else clip.config.detect
-    plan = None if length is None else detector.plan(height, width, length, settings)
-    if length is None or plan is None:
-        canvas, size = pad_to_canvas(chunk.frames)
-        return jax.device_put(canvas), jax.device_put(np.asarray(size, np.int32)), None
-    placed = lay_in(chunk.frames, length), np.array([height, width], np.int32), np.int32(width)
-    frames = FlatFrames(*jax.device_put(placed))
-    return frames, frames.size, plan
