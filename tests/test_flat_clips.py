@@ -16,7 +16,8 @@ from jaxtyping import Array, Int
 import jaxface
 from jaxface.detect import AbstractDetector, detect_faces
 from jaxface.io import clip_length
-from jaxface.run import _programs
+from jaxface.pipeline import luma_of
+from jaxface.run import several_chunk, track_chunk
 from jaxface.track import run_ahead, start_track
 from jaxface.types import FlatFrames, FlatImage
 
@@ -90,8 +91,7 @@ def test_clips_of_all_sizes_share_programs(flat, on_canvas, kind: str):
     clips = _clips()
     if kind == "at_once":  # fewer frames are tracked one by one
         clips = [np.concatenate([clip[:7]] * 6) for clip in clips]
-    name = "several_chunk" if kind == "all" else "track_chunk"
-    program = getattr(_programs, name)
+    program = several_chunk if kind == "all" else track_chunk
     for number, frames in enumerate(clips):
         expected = jaxface.analyze_video(on_canvas, frames, fps=25, **how)
         before = len(program._programs)
@@ -117,7 +117,7 @@ def test_lanes_read_their_own_frames(flat):
     clnf = flat.clnf
     clips = [clip[:5] for clip in _clips()]
     length = 20_000
-    grays = [_programs.luma_of(_lay(clip, length)) for clip in clips]
+    grays = [luma_of(_lay(clip, length)) for clip in clips]
     first = jaxface.track_clip(flat, jnp.asarray(clips[0][:1]))[1].fit
     starts = jax.tree.map(lambda leaf: jnp.repeat(leaf, 2, axis=0), first)
     rows = jnp.array([[1, 8], [2, 7], [3, 6]], jnp.int32)
@@ -127,7 +127,7 @@ def test_lanes_read_their_own_frames(flat):
     found = follow(clnf, starts, pool, rows, live, sizes)
     for lane, clip in enumerate(clips):
         expected = follow(
-            *(clnf, first, _programs.luma_of(jnp.asarray(clip))),
+            *(clnf, first, luma_of(jnp.asarray(clip))),
             *(rows[:, lane, None] - 5 * lane, live[:, :1], sizes[lane, None]),
         )
         np.testing.assert_array_equal(found.success[:, lane], expected.success[:, 0])

@@ -31,6 +31,7 @@ from ._programs import Extras as Extras
 from ._programs import compiled as compiled
 from ._programs import compiler_options as compiler_options
 from ._programs import first_track_state as first_track_state
+from ._programs import several_chunk as several_chunk
 from ._programs import track_chunk as track_chunk
 from ._report import write_report as write_report
 from ._result_table import results_table as results_table
