@@ -1,9 +1,10 @@
-"""Makes README's picture of a report: that of bench/data/talking_head.mp4, in a browser.
+"""Makes README's pictures of a report: that of bench/data/talking_head.mp4, in a browser.
 
-Usage: python bench/report_picture.py [--out FILE] [--results DIR]
+Usage: python bench/report_picture.py [--out DIR] [--results DIR]
 
-Needs the extras `report` and `test`, and a Chromium on the PATH. The picture is what the browser
-shows, at 1280 px of width, once the slider is at a frame; nothing is drawn into it.
+Needs the extras `report` and `test`, and a Chromium on the PATH. The pictures are what the browser
+shows, at 1280 px of width and at a telephone's 390, once the slider is at a frame; nothing is drawn
+into them.
 """
 
 import argparse
@@ -19,16 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.overlay_strip import CLIP, DATA, write_small  # noqa: E402
 
-PICTURE = DATA / "report.png"
 FRAME = 141  # from 1, as in the CSV
-WIDTH, HEIGHT = 1280, 860  # px
+SIZES = {"report.png": (1280, 860), "report_narrow.png": (390, 860)}  # width and height, px
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Writes the picture. Returns the exit status."""
-    parser = argparse.ArgumentParser(description="Makes README's picture of a report.")
-    parser.add_argument("--out", type=Path, default=PICTURE, help="default: %(default)s")
+    """Writes the pictures. Returns the exit status."""
+    parser = argparse.ArgumentParser(description="Makes README's pictures of a report.")
+    parser.add_argument("--out", type=Path, default=DATA, help="default: %(default)s")
     parser.add_argument(
         "--results", type=Path, help="keeps the analysis here, or takes it from here"
     )
@@ -40,19 +40,21 @@ def main(argv: list[str] | None = None) -> int:
         status = status or jaxface(["report", str(folder / f"{CLIP.stem}.csv"), "--out", str(page)])
         if status:
             return status
-        shot = Path(temporary) / "shot.png"
-        photograph(page, shot)
-        write_small(arguments.out, read_image(shot))
-    print(f"{arguments.out}: {arguments.out.stat().st_size / 1000:.0f} kB")
+        for name, size in SIZES.items():
+            shot, path = Path(temporary) / name, arguments.out / name
+            photograph(page, shot, size)
+            write_small(path, read_image(shot))
+            print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
     return 0
 
 
-def photograph(page: Path, shot: Path) -> None:
+def photograph(page: Path, shot: Path, size: tuple[int, int]) -> None:
     """Opens a report, moves it to `FRAME` and takes a picture.
 
     Args:
         page: the report.
         shot: the picture, a PNG.
+        size: width and height of the window, px.
     Raises:
         FileNotFoundError: there is no Chromium.
     """
@@ -65,7 +67,7 @@ def photograph(page: Path, shot: Path) -> None:
         )
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        view = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        view = browser.new_page(viewport={"width": size[0], "height": size[1]})
         view.goto(page.resolve().as_uri())
         view.wait_for_selector("html[data-ready=true]")
         view.fill("#scrub", str(FRAME - 1))
