@@ -8,6 +8,7 @@ a clip at its end.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -66,6 +67,7 @@ T = TypeVar("T")
 
 _SHORT = np.dtype(np.uint16)  # what a person's frames are counted in, until there are too many
 _CHUNK = 8  # frames in one compiled call where they are not tracked at once
+_CHUNK_BYTES = 24 << 20  # of them: some chunks are under way
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -260,8 +262,9 @@ def read_chunks(clip: Clip) -> Iterator[Chunk]:
     """Chunks as long as memory allows; of one length for frames of one size."""
     frames = check_frames(clip.frames)
     for first in frames:
-        height, width = first.shape[:2]
-        pixels, length = clip_length(height, width) or height * width, _CHUNK
+        size = first.shape[:2]
+        pixels = clip_length(*size) or math.prod(canvas_size(*size))
+        length = max(min(_CHUNK, _CHUNK_BYTES // (3 * pixels)), 1)
         if clip.kind == "video" and clip.lanes is not None:
             length = lane_chunk(pixels)
         elif clip.kind == "video" and clip.at_once:
