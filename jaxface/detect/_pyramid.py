@@ -26,9 +26,11 @@ _CELL = 12  # side of the square that one P-Net output cell sees, px
 _STRIDE = 2  # px between cells
 _BITS = 14  # of a row or column in a level, px
 _GAP = (1 << _BITS) - 1  # a place past the end of every level
-# Of a mosaic for pictures of any shape, in sides of a square of their largest level's area. With
-# the shelves' waste, pictures up to three times as wide or high as they are high or wide fit in.
+# Of a mosaic for pictures of any shape, in sides of a square of their largest level's area, where
+# levels shrink by OpenFace's factor. With the shelves' waste, pictures up to three times as wide or
+# high as they are high or wide fit in.
 _ROOM_HEIGHT, _ROOM_WIDTH, _ROOM_CELLS = 2.2, 1.5, 0.55
+_ROOM_FACTOR = 0.709
 
 
 class Pyramid(eqx.Module):
@@ -159,6 +161,8 @@ def plan_picture(height: int, width: int, length: int, config: DetectConfig) -> 
     """
     layout = plan_pyramid(height, width, config.min_face_size, config.factor)
     side = _CELL / config.min_face_size * math.sqrt(length)
+    # Areas of all levels add up to 1 / (1 - factor^2) of the largest.
+    side *= math.sqrt((1 - _ROOM_FACTOR**2) / (1 - config.factor**2))
     room_height, room_width = (2 * math.ceil(side * s / 2) for s in (_ROOM_HEIGHT, _ROOM_WIDTH))
     square = math.isqrt(length)
     levels = plan_pyramid(square, square, config.min_face_size, config.factor).levels

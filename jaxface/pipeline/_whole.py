@@ -179,7 +179,9 @@ def analyze_clip(
     Then `finish_clip` gives the action units. The two are `jaxface.analyze_video` as pure functions
     of arrays: all but the action units to the last bit where yours are compiled with
     `jaxface.compiler_options()` and take the camera as an argument. Of one that is a constant of
-    the program XLA computes quotients ahead, and gaze and points in 3D differ by a rounding.
+    the program XLA computes quotients ahead, and gaze and points in 3D differ by a rounding. The
+    first guess of `base` rounds otherwise in arrays than in `FlatFrames`, as `analyze_video` lays
+    them: there landmarks may differ by the noise of the fit.
     A long clip may be given in pieces, each with the state after the one before, or with `valid`,
     so that clips of several lengths share one program.
 
