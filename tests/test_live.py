@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,15 @@ def test_the_command_to_the_end_of_a_file(tmp_path, capsys, stands_in):
     assert [float(value) for value in camera] == [50, 50, 32, 24]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell that runs the tests in the background lets them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_stop_it_and_the_file_is_finished(tmp_path, capsys, stands_in, number):
     clip, rows = write_video(tmp_path / "a.avi"), tmp_path / "rows.csv"
