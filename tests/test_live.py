@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,29 +54,49 @@ def test_only_the_latest_is_kept():
 # Frames
 
 
-def test_a_file_is_played_in_real_time(tmp_path):
+class _Clock:
+    """Time in which nothing takes any but sleep, so that a busy machine drops no frame."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch) -> _Clock:
+    found = _Clock()
+    monkeypatch.setattr("jaxface.io._live.time", found)
+    return found
+
+
+def test_a_file_is_played_in_real_time(tmp_path, clock):
     source = play_live(write_video(tmp_path / "a.avi"))
     assert isinstance(source, LiveSource) and (source.height, source.width) == (48, 64)
     frames = list(source)
     assert [frame.number for frame in frames] == [1, 2, 3, 4, 5, 6]
     assert [frame.time for frame in frames] == pytest.approx([_STEP * i for i in range(6)])
     took = np.diff([frame.captured for frame in frames])
-    assert took.sum() == pytest.approx(5 * _STEP, abs=_SLACK)
+    assert took == pytest.approx([_STEP] * 5)
     levels = [int(frame.pixels.mean().round()) for frame in frames]
     assert levels == pytest.approx([0, 20, 40, 60, 80, 100], abs=3)  # JPEG
 
 
-def test_frames_that_are_late_are_left_out(tmp_path):
+def test_frames_that_are_late_are_left_out(tmp_path, clock):
     """Who takes 0.25 s for a frame sees every third one of 10 a second, on time."""
     seen = []
     for frame in play_live(write_video(tmp_path / "a.avi", 9)):
         seen.append(frame)
-        time.sleep(0.25)
+        clock.sleep(0.25)
     numbers = [frame.number for frame in seen]
     assert numbers[0] == 1 and len(numbers) < 7 and numbers == sorted(set(numbers))
     start = seen[0].captured
     for frame in seen:
-        assert frame.captured - start - frame.time < _STEP + _SLACK
+        assert frame.captured - start - frame.time <= _STEP + 1e-9
 
 
 def test_a_loop_goes_on_in_time_and_number(tmp_path):
@@ -161,7 +181,21 @@ def _follow(session: Session) -> list[Shown]:
     return seen
 
 
+def _in_three_tries(check: Callable[[], None]) -> None:
+    """A machine that stands still for a moment is no error of a session: one try must pass."""
+    for left in (2, 1, 0):
+        try:
+            return check()
+        except AssertionError:
+            if not left:
+                raise
+
+
 def test_a_slow_analysis_drops_frames_and_is_not_late():
+    _in_three_tries(_check_a_slow_analysis)
+
+
+def _check_a_slow_analysis() -> None:
     analysis = KnowsFrames(seconds=0.03)
     source = DrawnFrames(150, rate=150)
     session = Session(source, lambda: analysis, paint_page)
@@ -178,6 +212,10 @@ def test_a_slow_analysis_drops_frames_and_is_not_late():
 
 
 def test_pictures_are_shown_while_it_compiles():
+    _in_three_tries(_check_pictures_while_it_compiles)
+
+
+def _check_pictures_while_it_compiles() -> None:
     rows: list[int] = []
     session = Session(
         DrawnFrames(60, rate=100),
