@@ -43,7 +43,8 @@ def track_clip(
     Args:
         model: detector and landmark model.
         frames: RGB, 0 to 255; may be padded with zeros beyond `size`. Bytes are faster. As
-            `FlatFrames` they make one program serve clips of all sizes; values are the same.
+            `FlatFrames` they make one program serve clips of all sizes; values are the same, but
+            for the rounding of the first guess of `base`.
         valid: false for frames that only fill the array up: they leave the state as it is, and
             their rows of the result mean nothing. By default all frames count.
         state: after the frames before; by default these are the first.
